@@ -1,0 +1,65 @@
+"""Statistics for PAC-Bayes bounds: arrays, tensors and callables in, labelled numbers out.
+
+Useful alone: nothing here knows of language models.
+"""
+
+from estimators.bounds import (
+    Proposition41,
+    is_vacuous,
+    kl_bound,
+    lambda_bound,
+    mcallester,
+    proposition_4_1,
+    quadratic,
+    with_shift,
+)
+from estimators.concentration import (
+    binary_kl,
+    clopper_pearson,
+    kl_interval,
+    kl_inverse_lower,
+    kl_inverse_upper,
+    log_maurer_moment,
+)
+from estimators.estimate import Estimate, Guarantee, weakest
+from estimators.gaussian import (
+    DiagonalGaussian,
+    balanced_factors,
+    kl_divergence,
+    kl_isotropic,
+    low_rank_squared_norm,
+    squared_distance,
+)
+from estimators.ledger import Ledger
+from estimators.monte_carlo import gibbs_risk
+from estimators.total_variation import total_variation_attribute, total_variation_known
+
+__all__ = [
+    "DiagonalGaussian",
+    "Estimate",
+    "Guarantee",
+    "Ledger",
+    "Proposition41",
+    "balanced_factors",
+    "binary_kl",
+    "clopper_pearson",
+    "gibbs_risk",
+    "is_vacuous",
+    "kl_bound",
+    "kl_divergence",
+    "kl_interval",
+    "kl_inverse_lower",
+    "kl_inverse_upper",
+    "kl_isotropic",
+    "lambda_bound",
+    "log_maurer_moment",
+    "low_rank_squared_norm",
+    "mcallester",
+    "proposition_4_1",
+    "quadratic",
+    "squared_distance",
+    "total_variation_attribute",
+    "total_variation_known",
+    "weakest",
+    "with_shift",
+]

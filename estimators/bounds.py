@@ -1,0 +1,210 @@
+"""PAC-Bayes bounds: one function a theorem, all for losses in [0, 1] and a Gibbs predictor.
+
+Setting. S holds n independent units, R̂ = E_{θ~Q} R̂_S(θ) is the empirical Gibbs risk of the
+posterior Q, R its true risk on the law S was drawn from, P a prior that S did not shape. Each
+theorem holds with probability >= 1-δ over S, for all Q at once.
+
+Each takes R̂ and KL as floats (then known exactly) or as `Estimate` (then their upper limits
+enter, and their own δ is paid on top). Each returns an `Estimate` whose ``upper`` is the bound,
+**not** clipped at 1: at 1 or above it is vacuous (`is_vacuous`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from estimators.concentration import check_delta, kl_inverse_upper, log_maurer_moment
+from estimators.estimate import Estimate, Guarantee, weakest
+
+UNITS = "the n units are independent draws and the prior did not see them"
+LOSS = "the loss lies in [0, 1]"
+
+
+def kl_bound(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
+) -> Estimate:
+    """PAC-Bayes-kl: kl(R̂‖R) <= (KL + ln(ξ(n)/δ))/n, inverted upwards.
+
+    Seeger 2002; Langford 2005; Maurer 2004 with ξ(n) itself instead of 2√n. The tightest of the
+    bounds here that share one event.
+    """
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    budget = (complexity + log_maurer_moment(n) - math.log(delta)) / n
+    return _bound(kl_inverse_upper(min(risk, 1.0), budget), "PAC-Bayes-kl (Maurer 2004)", rest)
+
+
+def mcallester(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
+) -> Estimate:
+    """McAllester/Maurer: R <= R̂ + √((KL + ln(2√n/δ))/(2n)) (McAllester 1999, Maurer 2004)."""
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    kappa = (complexity + _log_2_root_n(n, delta)) / (2 * n)
+    return _bound(risk + math.sqrt(kappa), "McAllester (Maurer 2004)", rest)
+
+
+def quadratic(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
+) -> Estimate:
+    """PAC-Bayes-quadratic: R <= (√(R̂+κ) + √κ)², κ = (KL + ln(2√n/δ))/(2n).
+
+    Rivasplata et al. 2019; Pérez-Ortiz et al. 2021.
+    """
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    kappa = (complexity + _log_2_root_n(n, delta)) / (2 * n)
+    root = math.sqrt(risk + kappa) + math.sqrt(kappa)
+    return _bound(root * root, "PAC-Bayes-quadratic (Rivasplata et al. 2019)", rest)
+
+
+def lambda_bound(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
+) -> Estimate:
+    """PAC-Bayes-λ: R <= R̂/(1-λ/2) + (KL + ln(2√n/δ))/(nλ(1-λ/2)), for all λ in (0,2) at once.
+
+    Thiemann et al. 2017; taken at its minimiser λ* = 2/(√(2nR̂/C + 1) + 1), C = KL + ln(2√n/δ).
+    """
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    total = complexity + _log_2_root_n(n, delta)
+    best = 0.0 if math.isinf(total) else 2 / (math.sqrt(2 * n * risk / total + 1) + 1)
+    value = risk / (1 - best / 2) + total / (n * best * (1 - best / 2)) if best > 0 else math.inf
+    return _bound(value, "PAC-Bayes-λ (Thiemann et al. 2017)", rest)
+
+
+@dataclass(frozen=True)
+class Proposition41:
+    """The terms of Proposition 4.1 (arXiv 2605.12906) with our constants, and their sum.
+
+    Attributes:
+        empirical_risk: E_Q R̂_S, as its upper limit if it was estimated.
+        generalization: G_gen = √(KL/(2n)).
+        extrapolation: G_ext = the shift term, TV(D_test, D_train) or smaller.
+        epsilon: ε = √(ln(2√n/δ)/(2n)).
+        bound: The sum, as a bound on the risk under the test distribution.
+        train_bound: The sum without the extrapolation term, on the train distribution.
+    """
+
+    empirical_risk: float
+    generalization: float
+    extrapolation: float
+    epsilon: float
+    bound: Estimate
+    train_bound: Estimate
+
+
+def proposition_4_1(
+    empirical_risk: float | Estimate,
+    kl: float | Estimate,
+    n: int,
+    shift: float | Estimate,
+    delta: float,
+) -> Proposition41:
+    """Proposition 4.1: E_Q R_test <= E_Q R̂_S + √(KL/2n) + TV(D_test, D_train) + √(ln(2√n/δ)/2n).
+
+    Derivation, since the paper states it in O-form only. (1) McAllester/Maurer: with probability
+    >= 1-δ over S, R_train <= R̂ + √((KL + ln(2√n/δ))/2n) for all Q. (2) √(a+b) <= √a + √b splits
+    the root. (3) For a loss ℓ_θ in [0,1], |E_test ℓ_θ - E_train ℓ_θ| <= TV for every θ, hence
+    R_test <= R_train + TV on average over Q.
+
+    Args:
+        empirical_risk: E_Q R̂_S, in [0, 1].
+        kl: KL(Q‖P) in nats.
+        n: Independent units behind R̂_S.
+        shift: An upper limit on R_test - R_train, TV or a smaller valid one.
+        delta: Probability of failure of the PAC-Bayes event.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    generalization = math.sqrt(complexity / (2 * n))
+    epsilon = math.sqrt(_log_2_root_n(n, delta) / (2 * n))
+    train = _bound(risk + generalization + epsilon, "Proposition 4.1 without shift", rest)
+    shifted = with_shift(train, shift)
+    return Proposition41(
+        empirical_risk=risk,
+        generalization=generalization,
+        extrapolation=shifted.upper - train.upper,
+        epsilon=epsilon,
+        bound=shifted,
+        train_bound=train,
+    )
+
+
+def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
+    """Carry a bound from the train to the test distribution: R_test <= R_train + shift.
+
+    ``shift`` is any upper limit on R_test - R_train, TV(D_test, D_train) in the first place. A
+    shift that is only estimated, or only bounded from below, makes the result an estimate.
+
+    Raises:
+        ValueError: If the shift is negative or NaN.
+    """
+    known = _as_estimate(shift, "a shift given as a number")
+    amount, label = known.as_upper()
+    if not amount >= 0:
+        raise ValueError(f"the shift term must be >= 0, got {amount}")
+    parts = _Parts(
+        train_bound.delta + known.delta,
+        weakest([train_bound.guarantee, label]),
+        _merge(train_bound.assumptions, known.assumptions),
+    )
+    return _bound(train_bound.upper + amount, f"{train_bound.method} + {known.method}", parts)
+
+
+def is_vacuous(bound: Estimate) -> bool:
+    """Return whether a risk bound says nothing about a loss in [0, 1]."""
+    return not bound.upper < 1
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a bound inherits from its inputs."""
+
+    delta: float
+    label: Guarantee
+    assumptions: tuple[str, ...]
+
+
+def _enter(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
+) -> tuple[float, float, _Parts]:
+    """Check the inputs; return risk and KL as they may enter, and what the bound inherits."""
+    check_delta(delta)
+    if n < 1:
+        raise ValueError(f"a bound needs n >= 1 units, got {n}")
+    risk = _as_estimate(empirical_risk, "a risk given as a number")
+    complexity = _as_estimate(kl, "a KL given as a number")
+    r, risk_label = risk.as_upper()
+    c, kl_label = complexity.as_upper()
+    if not 0 <= r <= 1:
+        raise ValueError(f"the empirical risk must lie in [0, 1], got {r}")
+    if not c >= 0:
+        raise ValueError(f"KL must be >= 0 nats, got {c}")
+    assumptions = _merge((LOSS, UNITS), risk.assumptions, complexity.assumptions)
+    label = weakest([risk_label, kl_label])
+    return r, c, _Parts(delta + risk.delta + complexity.delta, label, assumptions)
+
+
+def _bound(value: float, method: str, parts: _Parts) -> Estimate:
+    return Estimate(
+        value,
+        -math.inf,
+        value,
+        max(0.0, 1 - parts.delta),
+        parts.label,
+        method,
+        parts.assumptions,
+        "probability",
+    )
+
+
+def _as_estimate(number: float | Estimate, method: str) -> Estimate:
+    return number if isinstance(number, Estimate) else Estimate.exactly(number, method=method)
+
+
+def _merge(*groups: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentence for group in groups for sentence in group))
+
+
+def _log_2_root_n(n: int, delta: float) -> float:
+    return math.log(2 * math.sqrt(n) / delta)

@@ -1,0 +1,169 @@
+"""Diagonal Gaussians over named tensors, and the KL between them.
+
+A Gaussian here is a mean and a standard deviation for each named tensor. Tensors may come as a
+dict or as an iterator of pairs, so that a KL can be streamed over a checkpoint that does not fit
+into memory. All sums run in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from estimators.estimate import Estimate
+
+NamedTensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """Independent normal entries: ``mean[name]`` with standard deviation ``scale[name]``.
+
+    Attributes:
+        mean: Named mean tensors.
+        scale: Standard deviation of each named tensor, a positive float or a tensor that
+            broadcasts against the mean.
+
+    Raises:
+        ValueError: If names differ or a scale is not positive and finite (a point mass has
+            infinite KL to any Gaussian).
+    """
+
+    mean: NamedTensors
+    scale: Mapping[str, float | torch.Tensor]
+
+    def __post_init__(self) -> None:
+        """Refuse names without scale and point masses."""
+        if self.mean.keys() != self.scale.keys():
+            raise ValueError(
+                f"mean and scale name different tensors: "
+                f"{sorted(self.mean.keys() ^ self.scale.keys())[:3]}"
+            )
+        for name, scale in self.scale.items():
+            s = torch.as_tensor(scale)
+            if not bool((torch.isfinite(s) & (s > 0)).all()):
+                raise ValueError(f"the scale of {name!r} must be positive and finite")
+
+    @property
+    def parameters(self) -> int:
+        """Number of Gaussian entries."""
+        return sum(m.numel() for m in self.mean.values())
+
+    def sample(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Draw every tensor once, in the dtype of its mean, from ``generator``.
+
+        >>> g = DiagonalGaussian({"w": torch.zeros(2)}, {"w": 1.0})
+        >>> g.sample(torch.Generator().manual_seed(0))["w"].shape
+        torch.Size([2])
+        """
+        return {
+            name: mean
+            + torch.as_tensor(self.scale[name], dtype=mean.dtype)
+            * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+            for name, mean in self.mean.items()
+        }
+
+
+def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Estimate:
+    """Return KL(posterior‖prior) = ½Σ[(σ_q²+(μ_q-μ_p)²)/σ_p² - 1 - ln(σ_q²/σ_p²)], exact, in nats.
+
+    Raises:
+        ValueError: If the two name different tensors or shapes.
+
+    >>> q = DiagonalGaussian({"w": torch.ones(3)}, {"w": 1.0})
+    >>> p = DiagonalGaussian({"w": torch.zeros(3)}, {"w": 1.0})
+    >>> kl_divergence(q, p).value
+    1.5
+    """
+    if posterior.mean.keys() != prior.mean.keys():
+        raise ValueError("posterior and prior name different tensors")
+    total = 0.0
+    for name, mean in posterior.mean.items():
+        centre = prior.mean[name]
+        if mean.shape != centre.shape:
+            raise ValueError(
+                f"{name!r} has shape {tuple(mean.shape)} in the posterior, "
+                f"{tuple(centre.shape)} in the prior"
+            )
+        sq = torch.as_tensor(posterior.scale[name], dtype=torch.float64)
+        sp = torch.as_tensor(prior.scale[name], dtype=torch.float64)
+        ratio = (sq / sp) ** 2
+        shift = ((mean.double() - centre.double()) / sp) ** 2
+        entry = shift + (ratio - 1 - torch.log(ratio))
+        total += 0.5 * float(entry.expand(mean.shape).sum())
+    return Estimate.exactly(total, method="KL of diagonal Gaussians", unit="nats")
+
+
+def kl_isotropic(
+    squared_distance: float, parameters: int, sigma_posterior: float, sigma_prior: float
+) -> Estimate:
+    """Return the KL of N(μ_q, σ_q²I) from N(μ_p, σ_p²I), from ‖μ_q-μ_p‖² alone, exact, in nats.
+
+    With equal sigmas it is ‖Δ‖²/(2σ²).
+
+    Raises:
+        ValueError: If a sigma is not positive, or the distance is negative or not finite.
+
+    >>> kl_isotropic(2.0, 10, 0.5, 0.5).value
+    4.0
+    """
+    if not (0 < sigma_posterior < math.inf and 0 < sigma_prior < math.inf):
+        raise ValueError("sigma must be positive and finite (a point mass has infinite KL)")
+    if not 0 <= squared_distance < math.inf:
+        raise ValueError(f"a squared distance is finite and >= 0, got {squared_distance}")
+    ratio = (sigma_posterior / sigma_prior) ** 2
+    value = 0.5 * (squared_distance / sigma_prior**2 + parameters * (ratio - 1 - math.log(ratio)))
+    return Estimate.exactly(value, method="KL of isotropic Gaussians", unit="nats")
+
+
+def squared_distance(
+    left: NamedTensors | Iterable[tuple[str, torch.Tensor]], right: NamedTensors
+) -> float:
+    """Return Σ‖left[name] - right[name]‖² in float64, one tensor of ``left`` at a time.
+
+    Raises:
+        ValueError: If a name is missing on the right or two shapes differ.
+    """
+    pairs = left.items() if isinstance(left, Mapping) else left
+    total = 0.0
+    for name, tensor in pairs:
+        if name not in right:
+            raise ValueError(f"{name!r} has no counterpart")
+        if right[name].shape != tensor.shape:
+            raise ValueError(f"the shapes of {name!r} differ")
+        total += float((tensor.double() - right[name].double()).square().sum())
+    return total
+
+
+def low_rank_squared_norm(a: torch.Tensor, b: torch.Tensor, scaling: float) -> float:
+    """Return ‖s·BA‖²_F = s²·tr((BᵀB)(AAᵀ)) in float64, never forming BA.
+
+    Args:
+        a: Shape (r, in).
+        b: Shape (out, r).
+        scaling: s.
+
+    >>> low_rank_squared_norm(torch.ones(1, 2), torch.ones(3, 1), 2.0)
+    24.0
+    """
+    a, b = a.double(), b.double()
+    return scaling**2 * float(((b.T @ b) * (a @ a.T)).sum())
+
+
+def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (A', B') with B'A' = BA and the least ‖A'‖² + ‖B'‖² = 2‖BA‖_* (nuclear norm).
+
+    The gauge BA = (BR)(R⁻¹A) is free; this is its minimiser for priors centred on zero.
+
+    Args:
+        a: Shape (r, in).
+        b: Shape (out, r).
+    """
+    qb, rb = torch.linalg.qr(b.double())
+    qa, ra = torch.linalg.qr(a.double().T)
+    u, s, vt = torch.linalg.svd(rb @ ra.T)
+    root = s.sqrt()
+    return (root[:, None] * (vt @ qa.T)).to(a.dtype), (qb @ (u * root)).to(b.dtype)

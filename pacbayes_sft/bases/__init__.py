@@ -1,0 +1,1 @@
+"""Small base models that ship with the package, and the script that makes them."""

@@ -1,0 +1,197 @@
+"""A certificate as ``bound.json``: versioned, stable keys, nothing unlabelled."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from estimators import Estimate, Guarantee, is_vacuous
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.certify import Certificate
+from pacbayes_sft.data.rows import Table
+
+VERSION = 1
+NOT_COMPUTED = "not computed by this version"
+
+
+def to_record(certificate: Certificate) -> dict[str, Any]:
+    """Return the JSON-ready content of ``bound.json``."""
+    c, inputs, measured = certificate, certificate.inputs, certificate.measured
+    return {
+        "version": VERSION,
+        "n": inputs.n,
+        "n_train": len(set(inputs.train.units)),
+        "n_prior": len(set(inputs.train.units)) - inputs.n,
+        "delta": c.options.delta,
+        "delta_ledger": c.ledger.rows(),
+        "loss": c.options.loss.value,
+        "predictor": "gibbs",
+        "target": "test_distribution",
+        "space": inputs.pair.space.value,
+        "posterior": {
+            "family": "isotropic",
+            "sigma": c.sigma,
+            "parameters": inputs.pair.parameters,
+        },
+        "prior": {
+            "centre": inputs.pair.prior_source,
+            "sigma": c.sigma,
+            "sigma_grid": list(c.options.sigmas),
+        },
+        "squared_distance": inputs.pair.squared_distance,
+        "empirical_risk": c.empirical_risk.to_dict(),
+        "kl": c.kl.to_dict(),
+        "tv": c.shift.tv.to_dict(),
+        "shift": {"view": c.shift.view, "reason": c.shift.reason, "rows": c.shift.rows},
+        "terms": {
+            "empirical_risk": c.terms.empirical_risk,
+            "generalization": c.terms.generalization,
+            "extrapolation": c.terms.extrapolation,
+            "epsilon": c.terms.epsilon,
+        },
+        "bound": c.bound.to_dict(),
+        "bounds": {
+            name: _bound(test, train, c.leaf_delta) for name, (test, train) in c.bounds.items()
+        },
+        "measured": {
+            "test_risk": _or_none(measured.test_risk),
+            "test_risk_finetuned": measured.test_risk_finetuned.to_dict(),
+            "train_risk_finetuned": measured.train_risk_finetuned.to_dict(),
+            "train_distribution_risk": _or_none(measured.train_distribution_risk),
+            "generalization_gap": _gap(measured.generalization_gap),
+            "extrapolation_gap": _gap(measured.extrapolation_gap),
+        },
+        "baselines": {
+            "held_out": {
+                "predictor": "finished",
+                "rows": len(inputs.test.rows),
+                "risk": measured.test_risk_finetuned.to_dict(),
+                "note": "needs as many labelled test rows, which the bound does not; its 95 % "
+                "stand outside the ledger",
+            },
+            "compression": {"value": None, "null_reason": NOT_COMPUTED},
+        },
+        "drift": {
+            "distance": _mean_distance(certificate),
+            "distance_finished_to_prior": math.sqrt(inputs.pair.squared_distance),
+            "risk_gibbs_minus_finished": (
+                measured.test_risk.value - measured.test_risk_finetuned.value
+                if measured.test_risk
+                else None
+            ),
+        },
+        "assumptions": list(c.bound.assumptions),
+        "warnings": warnings_of(certificate),
+        "provenance": _provenance(certificate),
+    }
+
+
+def write_bound_json(certificate: Certificate, file: Path) -> None:
+    """Write ``bound.json`` whole or not at all."""
+    text = json.dumps(to_record(certificate), indent=1, allow_nan=False)
+    with replacing(file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def warnings_of(certificate: Certificate) -> list[str]:
+    """Return what a reader must know before quoting a number."""
+    c = certificate
+    found = list(c.inputs.warnings)
+    vacuous = [name for name, (test, _) in c.bounds.items() if is_vacuous(test)]
+    if vacuous:
+        found.append(
+            f"vacuous (at or above 1, so they say nothing about a loss in [0, 1]): "
+            f"{', '.join(vacuous)}"
+        )
+    found.append(
+        "the bounds speak of the Gibbs predictor (a fresh draw from the posterior per use); the "
+        "finished checkpoint's own risk is not covered"
+    )
+    if c.bound.guarantee is Guarantee.ESTIMATE:
+        found.append("a part of the bound is only estimated, so the bound is an estimate")
+    if c.shift.tv.upper >= 1:
+        found.append(f"the shift term is 1 ({c.shift.reason}): nothing carries to the test rows")
+    duplicates = {r.sha256() for r in c.inputs.train.rows} & {
+        r.sha256() for r in c.inputs.test.rows
+    }
+    if duplicates:
+        found.append(
+            f"{len(duplicates)} rows stand in both train and test; measured test risks are "
+            "optimistic by them"
+        )
+    gap, limit = c.measured, c.shift.tv.upper
+    if gap.train_distribution_risk and gap.test_risk:
+        least = gap.test_risk.lower - gap.train_distribution_risk.upper
+        if least > limit:
+            found.append(
+                f"refuted: the measured gap R_test - R_train is at least {least:.3f}, above the "
+                f"shift term's limit {limit:.3f}; one of its assumptions is false"
+            )
+    return found
+
+
+def _bound(test: Estimate, train: Estimate, delta: float) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "value": min(1.0, test.upper),
+        "raw": test.upper if math.isfinite(test.upper) else None,
+        "train_value": min(1.0, train.upper),
+        "train_raw": train.upper if math.isfinite(train.upper) else None,
+        "vacuous": is_vacuous(test),
+        "train_vacuous": is_vacuous(train),
+        "guarantee": str(test.guarantee),
+        "delta": delta,
+        "confidence": test.confidence,
+        "predictor": "gibbs",
+        "target": "test_distribution",
+    }
+    if record["raw"] is None:
+        record["null_reason"] = "the KL is infinite"
+    return record
+
+
+def _gap(value: float | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "null_reason": "needs held-out rows of the train distribution"}
+    return {"value": value, "guarantee": "estimate", "predictor": "gibbs"}
+
+
+def _or_none(estimate: Estimate | None) -> dict[str, Any] | None:
+    return estimate.to_dict() if estimate else None
+
+
+def _mean_distance(certificate: Certificate) -> float:
+    """‖μ_Q - θ‖: the isotropic posterior is centred on the finished weights."""
+    return 0.0
+
+
+def _provenance(certificate: Certificate) -> dict[str, Any]:
+    inputs, options = certificate.inputs, certificate.options
+
+    def table(t: Table | None) -> dict[str, Any] | None:
+        return {"source": t.source, "sha256": t.sha256, "rows": len(t.rows)} if t else None
+
+    return {
+        "base": {"source": inputs.base, "sha256": inputs.base_files.sha256()},
+        "finetuned": {
+            "source": str(inputs.finetuned),
+            "sha256": inputs.finetuned_files.sha256(),
+        },
+        "train": table(inputs.train),
+        "test": table(inputs.test),
+        "train_heldout": table(inputs.heldout),
+        "seed": options.seed,
+        "device": options.device,
+        "dtype": options.dtype,
+        "versions": {
+            name: version(name)
+            for name in ("pacbayes-sft", "torch", "transformers", "peft", "numpy", "scipy")
+        },
+        "saw": {
+            "base": "unknown" if not isinstance(options.prior, Path) else "the first m rows",
+            "posterior": "all training rows",
+            "run_record": inputs.record is not None,
+        },
+    }

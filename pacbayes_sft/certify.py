@@ -1,0 +1,275 @@
+"""The hall: every term of Proposition 4.1 for a finished fine-tune, and the bound they give.
+
+E_{θ~Q}[R_test(θ)]  <=  E_{θ~Q}[R̂_S(θ)]  +  √(KL(Q‖P)/2n)  +  TV(D_test, D_train)  +  ε
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from estimators import (
+    DiagonalGaussian,
+    Estimate,
+    Ledger,
+    Proposition41,
+    gibbs_risk,
+    kl_bound,
+    kl_isotropic,
+    lambda_bound,
+    mcallester,
+    proposition_4_1,
+    quadratic,
+    with_shift,
+)
+from estimators.posteriors import isotropic
+from pacbayes_sft.checkpoints.finetune import Pair, Space
+from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.data.encode import encode
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.gibbs import Draws, Evaluator, Rows
+from pacbayes_sft.inputs import Inputs, load_inputs
+from pacbayes_sft.losses import Loss
+from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
+from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
+from pacbayes_sft.shift import Shift, needs_delta, shift_term
+
+SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+PILOT_UNITS = 192
+MONTE_CARLO_SHARE = 0.2
+SHIFT_SHARE = 0.2
+
+Theorem = Callable[[Estimate, Estimate, int, float], Estimate]
+THEOREMS: dict[str, Theorem] = {
+    "mcallester": mcallester,
+    "kl": kl_bound,
+    "quadratic": quadratic,
+    "lambda": lambda_bound,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bound is to be computed.
+
+    Attributes:
+        prior: ``base``, ``initial`` or the directory of an earlier checkpoint of the run.
+        prior_train: Rows that the earlier checkpoint saw, where no run record says so.
+        space: Where the noise lives; None: ``factors`` for an adapter, else ``weights``.
+        shift: See `pacbayes_sft.shift.shift_term`.
+        loss: A loss in [0, 1].
+        delta: Total probability of failure.
+        sigmas: Scales of prior and posterior, fixed before the rows were seen; the choice among
+            them is paid for.
+        draws: Monte-Carlo draws a row.
+        batch_size: Rows a forward pass.
+        max_length: Longest row; None refuses only what the model cannot read.
+        seed: Root of all noise.
+        device: Device to evaluate on.
+        dtype: Dtype the model is evaluated in.
+    """
+
+    prior: str | Path = "base"
+    prior_train: str | None = None
+    space: Space | None = None
+    shift: str = "auto"
+    loss: Loss = Loss.EXACT_MATCH
+    delta: float = 0.05
+    sigmas: tuple[float, ...] = SIGMAS
+    draws: int = 1
+    batch_size: int = 64
+    max_length: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse options that mean nothing."""
+        if not 0 < self.delta < 1:
+            raise InputError(f"delta must lie strictly between 0 and 1, got {self.delta}")
+        if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
+            raise InputError(f"the prior scales must be positive and finite, got {self.sigmas}")
+        if self.draws < 1 or self.batch_size < 1:
+            raise InputError("draws and batch size must be at least 1")
+        object.__setattr__(self, "loss", Loss(self.loss))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All terms of a bound, the bounds, and the truth beside them.
+
+    Attributes:
+        inputs: Checkpoints, rows and hashes behind it.
+        options: How it was computed.
+        sigma: The scale chosen, of prior and posterior alike.
+        empirical_risk: Gibbs risk on the certified units, with its Monte-Carlo limit.
+        kl: KL(Q‖P).
+        shift: The shift term.
+        terms: The terms of Proposition 4.1.
+        bounds: By theorem: the bound on the test and on the train distribution.
+        leaf_delta: The δ that each theorem received: its leaf's, not the total.
+        measured: The truth, as far as the rows show it.
+        ledger: Which event may fail, with which probability.
+    """
+
+    inputs: Inputs
+    options: Options
+    sigma: float
+    empirical_risk: Estimate
+    kl: Estimate
+    shift: Shift
+    terms: Proposition41
+    bounds: dict[str, tuple[Estimate, Estimate]]
+    leaf_delta: float
+    measured: Measured
+    ledger: Ledger
+
+    @property
+    def bound(self) -> Estimate:
+        """The primary bound: PAC-Bayes-kl, carried to the test distribution."""
+        return self.bounds["kl"][0]
+
+
+def bound(
+    base: str,
+    finetuned: Path,
+    train: str,
+    test: str,
+    options: Options | None = None,
+    *,
+    train_heldout: str | None = None,
+) -> Certificate:
+    """Compute every term of the bound for a finished fine-tune.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        finetuned: The fine-tune: a PEFT adapter directory or a full checkpoint.
+        train: The rows it was trained on.
+        test: Rows of the test distribution.
+        options: See `Options`.
+        train_heldout: Rows of the train distribution that nothing was fitted on. They only
+            measure the gaps; the bound does not use them.
+
+    Raises:
+        InputError: If an input cannot be used; the message names it and the mend.
+    """
+    options = options or Options()
+    ledger = Ledger(options.delta)
+    inputs = load_inputs(
+        base,
+        Path(finetuned),
+        train,
+        test,
+        prior=options.prior,
+        prior_train=options.prior_train,
+        space=options.space,
+        heldout=train_heldout,
+    )
+
+    # the data pair gives the shift term
+    shift_delta = options.delta * SHIFT_SHARE
+    shift = shift_term(inputs.train, inputs.test, options.shift, shift_delta)
+    if needs_delta(inputs.train, inputs.test, options.shift):
+        ledger.spend("shift: upper limit on the TV of the attribute", shift_delta)
+    mc_delta = ledger.spend(
+        "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
+    )
+    leaf_delta = ledger.left / len(options.sigmas)
+    for sigma in options.sigmas:
+        ledger.spend(f"PAC-Bayes with prior scale {sigma:g}", leaf_delta)
+
+    # the weights give a Gaussian pair, and that its KL
+    evaluator, slots, rows = _prepare(inputs, options)
+    certified = rows(inputs.certified)
+    finished = measure_finished(evaluator, inputs, rows)
+    sigma = _choose_sigma(evaluator, slots, inputs.pair, certified, inputs.n, options, leaf_delta)
+    kl = _kl(inputs.pair, sigma)
+
+    # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
+    posterior = isotropic.fit(inputs.pair.posterior, sigma)
+    draws = evaluator.gibbs(slots, posterior, certified, "empirical risk", options.draws)
+    empirical_risk = gibbs_risk(draws.losses, mc_delta, draws.weights)
+
+    # risk, KL, n, shift and δ give the bounds
+    terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaf_delta)
+    bounds = {"proposition_4_1": (terms.bound, terms.train_bound)}
+    for name, theorem in THEOREMS.items():
+        on_train = theorem(empirical_risk, kl, inputs.n, leaf_delta)
+        bounds[name] = (with_shift(on_train, shift.tv), on_train)
+
+    measured = with_gibbs(finished, evaluator, slots, posterior, inputs, rows, empirical_risk)
+    return Certificate(
+        inputs,
+        options,
+        sigma,
+        empirical_risk,
+        kl,
+        shift,
+        terms,
+        bounds,
+        leaf_delta,
+        measured,
+        ledger,
+    )
+
+
+def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callable[[Table], Rows]]:
+    """Load the model with the finished weights in it, and a function that encodes a table."""
+    tokenizer = load_tokenizer(inputs.base)
+    factors = inputs.pair.space is Space.FACTORS
+    as_adapter = factors or not is_adapter(inputs.finetuned)
+    model = load_model(
+        inputs.base,
+        inputs.finetuned if as_adapter else None,
+        device=options.device,
+        dtype=options.dtype,
+    )
+    slots = find_slots(model, inputs.pair.space, list(inputs.pair.posterior))
+    if not as_adapter:  # a LoRA in weights space: its factors multiplied out
+        slots.put(inputs.pair.posterior)
+    limit = options.max_length or context_length(model)
+
+    def rows(table: Table) -> Rows:
+        return Rows(encode(table, tokenizer, limit), table.units)
+
+    evaluator = Evaluator(
+        model, options.loss, tokenizer.pad_token_id, options.batch_size, options.seed
+    )
+    return evaluator, slots, rows
+
+
+def _kl(pair: Pair, sigma: float) -> Estimate:
+    """KL of the isotropic pair; it stands on the assumptions of its prior."""
+    kl = kl_isotropic(pair.squared_distance, pair.parameters, sigma, sigma)
+    return replace(kl, assumptions=(*kl.assumptions, *pair.assumptions))
+
+
+def _choose_sigma(
+    evaluator: Evaluator,
+    slots: Slots,
+    pair: Pair,
+    rows: Rows,
+    n: int,
+    options: Options,
+    leaf_delta: float,
+) -> float:
+    """Return the scale with the least McAllester value, its risk taken on a few units.
+
+    The choice is paid for (one leaf a scale), and the pilot's draws are used for nothing else.
+    """
+    if len(options.sigmas) == 1:
+        return options.sigmas[0]
+    few = set(list(dict.fromkeys(rows.units))[:PILOT_UNITS])
+    kept = [i for i, unit in enumerate(rows.units) if unit in few]
+    pilot = Rows([rows.encoded[i] for i in kept], [rows.units[i] for i in kept])
+
+    def value(sigma: float) -> float:
+        posterior: DiagonalGaussian = isotropic.fit(pair.posterior, sigma)
+        draws: Draws = evaluator.gibbs(slots, posterior, pilot, f"pilot at scale {sigma:g}")
+        risk = float(draws.losses @ draws.weights)
+        return mcallester(min(1.0, risk), _kl(pair, sigma), n, leaf_delta).upper
+
+    return min(options.sigmas, key=value)

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: tensor files, LoRA adapters, fine-tunes and their run records."""

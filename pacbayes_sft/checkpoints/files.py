@@ -1,0 +1,154 @@
+"""Read safetensors checkpoints tensor by tensor, whole or sharded, without loading a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pacbayes_sft.errors import InputError
+
+FULL = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class TensorFiles:
+    """The tensors of one checkpoint: which file holds which, and their shapes.
+
+    Attributes:
+        directory: The checkpoint directory.
+        file_of: File of each tensor name, in file order.
+        shape_of: Shape of each tensor, read from the headers alone.
+    """
+
+    directory: Path
+    file_of: dict[str, Path]
+    shape_of: dict[str, tuple[int, ...]]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield (name, tensor) file by file; only one tensor is held at a time."""
+        for file in self.files:
+            with _opened(file) as handle:
+                for name in (n for n, f in self.file_of.items() if f == file):
+                    yield name, _finite(handle.get_tensor(name), name, file)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one tensor.
+
+        Raises:
+            InputError: If there is none of that name or it holds NaN or infinity.
+        """
+        if name not in self.file_of:
+            raise InputError(f"{self.directory}: no tensor {name!r}")
+        with _opened(self.file_of[name]) as handle:
+            return _finite(handle.get_tensor(name), name, self.file_of[name])
+
+    @property
+    def files(self) -> list[Path]:
+        """The files, each once."""
+        return list(dict.fromkeys(self.file_of.values()))
+
+    def sha256(self) -> str:
+        """Return one hash over all files: of the file itself if there is one, else of hashes."""
+        digests = [sha256_of(file) for file in self.files]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def open_checkpoint(directory: Path) -> TensorFiles:
+    """Open the tensors of a full checkpoint or an adapter directory.
+
+    Raises:
+        InputError: If the directory, its weights or a shard is missing or unreadable.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such checkpoint directory")
+    index = directory / f"{FULL}.index.json"
+    for single in (directory / FULL, directory / ADAPTER):
+        if single.is_file():
+            names = _names(single)
+            return TensorFiles(directory, dict.fromkeys(names, single), names)
+    if index.is_file():
+        return _open_sharded(directory, index)
+    pickles = sorted(p.name for p in directory.glob("*.bin"))
+    if pickles:
+        raise InputError(
+            f"{directory / pickles[0]}: a pickle, which can run code when read; load it once with "
+            "transformers or peft and save it again with safe_serialization"
+        )
+    raise InputError(f"{directory}: holds neither {FULL}, {FULL}.index.json nor {ADAPTER}")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: If the file is missing or is not a JSON object.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: missing")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while piece := handle.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _open_sharded(directory: Path, index: Path) -> TensorFiles:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: has no weight_map")
+    file_of: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for shard in sorted({str(s) for s in weight_map.values()}):
+        if Path(shard).name != shard:
+            raise InputError(f"{index}: the shard {shard!r} points outside the directory")
+        if not (directory / shard).is_file():
+            raise InputError(f"{directory / shard}: missing, but named in {index.name}")
+        for name, shape in _names(directory / shard).items():
+            if weight_map.get(name) == shard:
+                file_of[name], shapes[name] = directory / shard, shape
+    missing = [name for name in weight_map if name not in file_of]
+    if missing:
+        raise InputError(f"{index}: tensor {missing[0]!r} is not in the shard it names")
+    return TensorFiles(directory, file_of, shapes)
+
+
+def _names(file: Path) -> dict[str, tuple[int, ...]]:
+    with _opened(file) as handle:
+        return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: not a readable safetensors file ({error}); it may be truncated, copy it again"
+        ) from None
+
+
+def _finite(tensor: torch.Tensor, name: str, file: Path) -> torch.Tensor:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"{file}: tensor {name!r} holds NaN or infinity; no KL exists for it")
+    return tensor

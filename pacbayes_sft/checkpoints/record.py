@@ -1,0 +1,75 @@
+"""What a fine-tune keeps so that a bound can be computed later: the run record.
+
+It lies in ``pacbayes_sft/`` inside the output directory, beside what PEFT or transformers save:
+
+    run.json               which base, which rows in which order, which settings, with hashes
+    initial/               the adapter before the first step (LoRA only)
+    prior/                 the checkpoint that finished a full schedule on the first m rows
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pacbayes_sft.checkpoints.files import read_json
+from pacbayes_sft.errors import InputError
+
+RECORD_DIR = "pacbayes_sft"
+RUN = "run.json"
+
+
+class RunRecord(BaseModel):
+    """The record of one run of `pacbayes_sft.sft`.
+
+    Attributes:
+        version: Version of this format.
+        base_sha256: Hash of the base's weight files.
+        train_sha256: Hash of the training file.
+        row_sha256: Hash of each row in **training order**.
+        order: Index in the file of the row trained on at each place.
+        prior_rows: m: the prior checkpoint saw only the first m rows of ``order``; 0 without one.
+        prior_fixed_in_advance: Whether m was set before training began.
+        settings: Every setting of the run.
+        versions: Versions of the libraries used.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    base: str
+    base_sha256: str
+    train: str
+    train_sha256: str
+    row_sha256: list[str]
+    order: list[int]
+    prior_rows: int = Field(ge=0)
+    prior_fixed_in_advance: bool = True
+    settings: dict[str, str | int | float | bool | None]
+    versions: dict[str, str]
+
+
+def read_record(directory: Path) -> RunRecord | None:
+    """Return the record kept in a fine-tune's directory, or None if there is none.
+
+    Raises:
+        InputError: If there is one and it is broken.
+    """
+    file = directory / RECORD_DIR / RUN
+    if not file.is_file():
+        return None
+    try:
+        return RunRecord.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{file}: not a run record ({key}: {first['msg']})") from None
+
+
+def write_record(record: RunRecord, directory: Path) -> None:
+    """Write the record into a fine-tune's directory."""
+    target = directory / RECORD_DIR
+    target.mkdir(parents=True, exist_ok=True)
+    (target / RUN).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,45 @@
+"""The command line: parse, call one function, print.
+
+Every command is also one Python call with the same words.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from pacbayes_sft.cli.bound import bound
+from pacbayes_sft.cli.demo import demo
+from pacbayes_sft.cli.make import igsm, sft
+from pacbayes_sft.cli.terms import kl, risk, tv
+from pacbayes_sft.errors import InputError
+
+app = typer.Typer(
+    name="pacbayes-sft",
+    help="A finished fine-tune in, a bound on its test risk out, and the truth beside it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in (demo, bound, kl, tv, risk, igsm, sft):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; bad input gives exit code 2 and one sentence, never a traceback."""
+    try:
+        app()
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"[bold red]error:[/] {_escaped(str(error))}"
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; nothing half-written is left")
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,108 @@
+"""Commands that make things to bound: ``igsm`` (data) and ``sft`` (one fine-tune)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pacbayes_sft.cli.output import (
+    Base,
+    Device,
+    Dtype,
+    Json,
+    MaxLength,
+    Seed,
+    check_dtype,
+    emit,
+    new_table,
+    quiet_stdout,
+)
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.objective import Objective
+
+
+def igsm(
+    ops: Annotated[str, typer.Option(help="Op law: LO:HI (uniform) or k=w,k=w,...")],
+    size: Annotated[int, typer.Option(help="Number of problems.")],
+    out: Annotated[Path, typer.Option(help="File to write; its law goes beside it.")],
+    seed: Seed = 0,
+    instance_only: Annotated[bool, typer.Option(help="No abstract parameters.")] = False,
+    json: Json = False,
+) -> None:
+    """Write iGSM-style problems with a known law of their operation count.
+
+    Example: `pacbayes-sft igsm --ops 6:10 --size 2000 --seed 1 --out train.jsonl`
+    """
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+
+    try:
+        law = OpLaw.parse(ops)
+        metadata = write_problems(out, law, size=size, seed=seed, abstract=not instance_only)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    table = new_table(f"Wrote {out}", "quantity", "value")
+    table.add_row("problems", f"{metadata.rows:,}")
+    table.add_row("op law", ", ".join(f"{k}: {w:.3g}" for k, w in metadata.law.items()))
+    table.add_row("generator", metadata.generator)
+    emit(metadata.model_dump(), table, as_json=json, out=None)
+
+
+def sft(
+    base: Base,
+    train: Annotated[str, typer.Option(help="Rows to train on.")],
+    out: Annotated[Path, typer.Option(help="Directory for the fine-tune and its run record.")],
+    objective: Annotated[Objective, typer.Option(help="Training objective.")] = Objective.NLL,
+    lora_rank: Annotated[int, typer.Option(help="Rank of the LoRA factors.")] = 8,
+    lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
+    target_modules: Annotated[str, typer.Option(help="Modules that get factors.")] = "all-linear",
+    full: Annotated[bool, typer.Option("--full", help="Train all weights instead.")] = False,
+    prior_fraction: Annotated[
+        float, typer.Option(help="First finish a full schedule on this share of the units.")
+    ] = 0.0,
+    steps: Annotated[int, typer.Option(help="Optimiser steps a schedule; 0: epochs decide.")] = 0,
+    epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    max_length: MaxLength = None,
+    json: Json = False,
+) -> None:
+    """One fine-tune through TRL, keeping what a later bound needs (order, hashes, initial adapter).
+
+    Example: `pacbayes-sft sft --base strong --train train.jsonl --out runs/ft --prior-fraction 0.5`
+    """
+    from pacbayes_sft.sft import Settings
+    from pacbayes_sft.sft import sft as run
+
+    settings = Settings(
+        objective=objective,
+        lora_rank=0 if full else lora_rank,
+        lora_alpha=lora_alpha,
+        target_modules=target_modules,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        prior_fraction=prior_fraction,
+        seed=seed,
+        device=device,
+        dtype=check_dtype(dtype),
+        max_length=max_length,
+    )
+    with quiet_stdout():
+        record = run(base, train, out, settings)
+    table = new_table(f"Fine-tuned into {out}", "quantity", "value")
+    table.add_row("rows trained on", f"{len(record.order):,}")
+    table.add_row("rows the prior checkpoint saw", f"{record.prior_rows:,}")
+    table.add_row("run record", str(out / "pacbayes_sft" / "run.json"))
+    emit(
+        record.model_dump(mode="json", exclude={"row_sha256", "order"}),
+        table,
+        as_json=json,
+        out=None,
+    )

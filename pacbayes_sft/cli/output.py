@@ -1,0 +1,110 @@
+"""What commands have in common: tables on the terminal, or one JSON object and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from estimators import Estimate, Guarantee
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.errors import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Out = Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")]
+Delta = Annotated[float, typer.Option(help="Probability of failure of all claims together.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16, to run the model in.")]
+BatchSize = Annotated[int, typer.Option(help="Rows a forward pass.")]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
+]
+Seed = Annotated[int, typer.Option(help="Root of all randomness.")]
+Base = Annotated[str, typer.Option(help="Base model: path, hub id, or the shipped `strong`.")]
+
+
+def check_delta(delta: float) -> None:
+    """Raise unless 0 < delta < 1."""
+    if not 0 < delta < 1:
+        raise InputError(f"--delta must lie strictly between 0 and 1, got {delta}")
+
+
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into the device there is.
+
+    Raises:
+        InputError: If the device named cannot be used here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--device {name}: cannot be used here ({reason})") from None
+    return name
+
+
+def check_dtype(name: str) -> str:
+    """Return the name of a floating dtype.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if name not in ("float32", "bfloat16", "float16"):
+        raise InputError(f"--dtype {name}: must be float32, bfloat16 or float16")
+    return name
+
+
+@contextlib.contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Send what libraries print on stdout to stderr, so that stdout holds our answer alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def emit(record: dict[str, Any], table: RichTable, *, as_json: bool, out: Path | None) -> None:
+    """Print a table, or the record as JSON; write the record to ``out`` if asked."""
+    text = json.dumps(record, indent=1, allow_nan=False)
+    if out is not None:
+        with replacing(out) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        print(text)
+    else:
+        Console().print(table)
+
+
+def new_table(title: str, *columns: str) -> RichTable:
+    """Return an empty table with numbers to the right."""
+    table = RichTable(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i in (0, len(columns) - 1) else "right")
+    return table
+
+
+def claim(estimate: Estimate) -> str:
+    """Say in words what an estimate promises."""
+    at = f"at {estimate.confidence:.4g}"
+    return {
+        Guarantee.EXACT: "exact",
+        Guarantee.UPPER: f"upper: ≤ {estimate.upper:.4g} {at}",
+        Guarantee.LOWER: f"lower: ≥ {estimate.lower:.4g} {at}",
+        Guarantee.ESTIMATE: "estimate",
+    }[estimate.guarantee]
+
+
+def interval(estimate: Estimate) -> str:
+    """Return ``value [lower, upper]``, or the value alone when it is exact."""
+    if estimate.guarantee is Guarantee.EXACT:
+        return f"{estimate.value:.4g}"
+    low = "-" if estimate.lower == -float("inf") else f"{estimate.lower:.3f}"
+    return f"{estimate.value:.4f} [{low}, {estimate.upper:.3f}]"

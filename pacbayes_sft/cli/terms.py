@@ -1,0 +1,123 @@
+"""The terms of the bound alone: ``kl``, ``tv``, ``risk``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.cli.output import (
+    Base,
+    BatchSize,
+    Delta,
+    Device,
+    Dtype,
+    Json,
+    MaxLength,
+    Out,
+    check_delta,
+    check_dtype,
+    claim,
+    emit,
+    interval,
+    new_table,
+    quiet_stdout,
+    resolve_device,
+)
+from pacbayes_sft.losses import Loss
+
+
+def kl(
+    base: Base,
+    finetuned: Annotated[Path, typer.Option(help="PEFT adapter directory or full checkpoint.")],
+    sigma: Annotated[float, typer.Option(help="Standard deviation of prior and posterior.")],
+    space: Annotated[Space, typer.Option(help="Where the noise lives.")] = Space.WEIGHTS,
+    posterior: Annotated[str, typer.Option(help="Family of the posterior: isotropic.")] = (
+        "isotropic"
+    ),
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """KL(Q‖P) of a fine-tune from its base, streamed from the files, without a forward pass.
+
+    Example: `pacbayes-sft kl --base strong --finetuned runs/ft --sigma 0.05`
+    """
+    from pacbayes_sft.terms import kl_term
+
+    result = kl_term(base, finetuned, sigma=sigma, space=space, posterior=posterior)
+    table = new_table(f"KL of {finetuned}", "quantity", "value", "what it promises")
+    table.add_row("KL(Q‖P), nats", f"{result.kl.value:,.6g}", claim(result.kl))
+    table.add_row("‖μ_Q − μ_P‖²", f"{result.squared_distance:,.6g}", "exact")
+    table.add_row("Gaussian entries", f"{result.parameters:,}", f"in {space.value} space")
+    emit(result.to_dict(), table, as_json=json, out=out)
+
+
+def tv(
+    train: Annotated[str, typer.Option(help="Training rows.")],
+    test: Annotated[str, typer.Option(help="Test rows.")],
+    attribute: Annotated[
+        str | None,
+        typer.Option(help="Column through which alone train and test differ (assumption i)."),
+    ] = None,
+    delta: Delta = 0.05,
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """The shift term TV(D_test, D_train): exact for known laws, else an upper limit by a column.
+
+    Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --attribute difficulty`
+    """
+    from pacbayes_sft.data.rows import read_table
+    from pacbayes_sft.shift import AUTO, shift_term
+
+    check_delta(delta)
+    shift = shift_term(read_table(train), read_table(test), attribute or AUTO, delta)
+    table = new_table("Shift term", "quantity", "value", "what it promises")
+    table.add_row(f"TV on {shift.view}", interval(shift.tv), claim(shift.tv))
+    for sentence in shift.tv.assumptions:
+        table.add_row("assumes", "", sentence)
+    table.add_row("why this method", "", shift.reason)
+    emit(shift.to_dict(), table, as_json=json, out=out)
+
+
+def risk(
+    base: Base,
+    test: Annotated[str, typer.Option(help="Rows to measure on.")],
+    finetuned: Annotated[Path | None, typer.Option(help="Fine-tune; the base if left out.")] = None,
+    loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
+    slice_by: Annotated[str | None, typer.Option(help="Column to slice by.")] = None,
+    delta: Delta = 0.05,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 64,
+    max_length: MaxLength = None,
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """Measured risk on rows, with its interval; each slice at its own 1 − δ.
+
+    Example: `pacbayes-sft risk --base strong --test test.jsonl --slice-by difficulty`
+    """
+    from pacbayes_sft.terms import risk_term
+
+    check_delta(delta)
+    with quiet_stdout():
+        result = risk_term(
+            base,
+            test,
+            finetuned,
+            loss=loss,
+            slice_by=slice_by,
+            delta=delta,
+            device=resolve_device(device),
+            dtype=check_dtype(dtype),
+            batch_size=batch_size,
+            max_length=max_length,
+        )
+    table = new_table(f"Risk ({loss.value})", "slice", "risk", "what it promises")
+    table.add_row("all", interval(result.risk), claim(result.risk))
+    for label, estimate in result.slices.items():
+        table.add_row(f"{slice_by} = {label}", interval(estimate), claim(estimate))
+    emit(result.to_dict(), table, as_json=json, out=out)

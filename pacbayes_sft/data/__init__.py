@@ -1,0 +1,1 @@
+"""Rows of prompts and completions: reading, their recorded law, tokenisation."""

@@ -1,0 +1,95 @@
+"""Rows to token ids, exactly as TRL's `SFTTrainer` does it for prompt and completion strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as tokens.
+
+    Attributes:
+        ids: Token ids of prompt and completion, end of sequence included.
+        prompt_length: How many of them are context only; the rest is supervised.
+    """
+
+    ids: tuple[int, ...]
+    prompt_length: int
+
+
+def encode(
+    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> list[Encoded]:
+    """Tokenise every row as TRL does: prompt and completion jointly, end of sequence appended.
+
+    Args:
+        table: The rows.
+        tokenizer: The base model's tokenizer.
+        max_length: Longest row the model can read; None for no limit.
+
+    Raises:
+        InputError: If a row is longer than that, or supervises nothing. No row is ever dropped
+            or cut: that would change n and the risk silently.
+    """
+    eos = tokenizer.eos_token
+    if eos is None:
+        raise InputError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token")
+    encoded = []
+    for number, row in enumerate(table.rows, start=1):
+        completion = row.completion if row.completion.endswith(eos) else row.completion + eos
+        prompt = tokenizer(row.prompt)["input_ids"]
+        full = tokenizer(row.prompt + completion)["input_ids"]
+        shared = _common_prefix(prompt, full)
+        if max_length is not None and len(full) > max_length:
+            raise InputError(
+                f"{table.source}, row {number}: {len(full)} tokens, but the model reads at most "
+                f"{max_length}; leave such rows out of the file (that defines another D_train) or "
+                "use a base with a longer context"
+            )
+        if shared == len(full) or shared == 0:
+            raise InputError(
+                f"{table.source}, row {number}: after tokenisation no completion token has a "
+                "context to be predicted from"
+            )
+        encoded.append(Encoded(tuple(full), shared))
+    return encoded
+
+
+def collate(
+    rows: Sequence[Encoded], pad: int, device: torch.device | str
+) -> dict[str, torch.Tensor]:
+    """Pad on the right: ``input_ids``, ``attention_mask`` and ``labels``, each (B, T)."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for i, row in enumerate(rows):
+        tokens = torch.tensor(row.ids)
+        ids[i, : len(row.ids)] = tokens
+        mask[i, : len(row.ids)] = 1
+        labels[i, row.prompt_length : len(row.ids)] = tokens[row.prompt_length :]
+    return {
+        "input_ids": ids.to(device),
+        "attention_mask": mask.to(device),
+        "labels": labels.to(device),
+    }
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    for i, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return i
+    return min(len(left), len(right))

@@ -1,0 +1,58 @@
+"""The sidecar of a generated data file: which law its rows were drawn from.
+
+``train.jsonl`` has ``train.jsonl.meta.json``. It carries the hash of the file it speaks of, so
+that it is not believed of a file that was edited afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pacbayes_sft.checkpoints.files import read_json
+from pacbayes_sft.errors import InputError
+
+
+class Metadata(BaseModel):
+    """What is known of the law of a generated file.
+
+    Attributes:
+        generator: Name, version and settings of the generator, except the law of the attribute:
+            two files with equal generators differ in that law alone.
+        attribute: The column whose law is known.
+        law: Probability of each value of that attribute.
+        seed: Seed of the draw.
+        rows: Number of rows.
+        data_sha256: Hash of the data file.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    generator: str
+    attribute: str
+    law: dict[str, float]
+    seed: int
+    rows: int
+    data_sha256: str
+
+
+def sidecar(data: Path) -> Path:
+    """Return where the sidecar of a data file lies."""
+    return data.with_name(data.name + ".meta.json")
+
+
+def read_metadata(data: Path, data_sha256: str) -> Metadata | None:
+    """Return the sidecar's content; None if there is none or it speaks of another file.
+
+    Raises:
+        InputError: If it is there and malformed.
+    """
+    file = sidecar(data)
+    if not file.is_file():
+        return None
+    try:
+        metadata = Metadata.model_validate(read_json(file))
+    except ValidationError as error:
+        raise InputError(f"{file}: not data metadata ({error.errors()[0]['msg']})") from None
+    return metadata if metadata.data_sha256 == data_sha256 else None

@@ -1,0 +1,162 @@
+"""Read training and test rows, with the line to blame when one is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.data.metadata import Metadata, read_metadata
+from pacbayes_sft.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    Attributes:
+        prompt: What the model is given.
+        completion: What it is trained and judged on.
+        difficulty: A number, if known.
+        unit: Problem, template or cluster; rows of one unit are not independent of each other.
+        answer: The final answer, if known.
+        id: A name, if given.
+        attributes: Further columns.
+    """
+
+    prompt: str
+    completion: str
+    difficulty: float | None = None
+    unit: str | None = None
+    answer: str | None = None
+    id: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def sha256(self) -> str:
+        """Return a hash of the text alone."""
+        return hashlib.sha256(f"{self.prompt}\x00{self.completion}".encode()).hexdigest()
+
+    def value_of(self, column: str) -> Any:
+        """Return the value of a named column, None if the row lacks it."""
+        if column in ("difficulty", "unit", "answer", "id", "prompt", "completion"):
+            return getattr(self, column)
+        return self.attributes.get(column)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file.
+
+    Attributes:
+        source: The file or data-set id they came from.
+        rows: The rows, in order.
+        sha256: Hash of the file (of the rows, for a data-set id).
+        metadata: What the file's sidecar says of the law of the rows, if there is one.
+    """
+
+    source: str
+    rows: list[Row]
+    sha256: str
+    metadata: Metadata | None = None
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each row; a row without one is a unit of its own."""
+        return [row.unit if row.unit is not None else f"row {i}" for i, row in enumerate(self.rows)]
+
+    def has(self, column: str) -> bool:
+        """Return whether every row has a value in ``column``."""
+        return all(row.value_of(column) is not None for row in self.rows)
+
+
+def read_table(source: str | Path) -> Table:
+    """Read a JSON-lines or Parquet file, or the train split of a `datasets` id.
+
+    Raises:
+        InputError: If the source is missing, empty or malformed; the line is named.
+    """
+    path = Path(source)
+    if not path.exists():
+        if path.suffix in (".jsonl", ".json", ".parquet") or len(path.parts) > 2:
+            raise InputError(f"{source}: no such file")
+        return _read_hub(str(source))
+    if path.is_dir():
+        raise InputError(f"{source}: a directory, not a file of rows")
+    records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
+    rows = [_row(record, f"{path}, {where}") for where, record in records]
+    if not rows:
+        raise InputError(f"{path}: holds no rows")
+    digest = sha256_of(path)
+    return Table(str(source), rows, digest, read_metadata(path, digest))
+
+
+def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield f"line {number}", json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not UTF-8 text") from None
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
+    return _numbered(frame.to_dict(orient="records"))
+
+
+def _read_hub(source: str) -> Table:
+    from datasets import load_dataset
+
+    name, _, revision = source.partition("@")
+    try:
+        dataset = load_dataset(name, split="train", revision=revision or None)
+    except Exception as error:
+        raise InputError(
+            f"{source}: neither a file here nor a data set that can be loaded ({error})"
+        ) from None
+    rows = [_row(record, f"{source}, {where}") for where, record in _numbered(dataset)]
+    digest = hashlib.sha256("".join(row.sha256() for row in rows).encode()).hexdigest()
+    return Table(source, rows, digest)
+
+
+def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    for number, record in enumerate(records, start=1):
+        yield f"row {number}", record
+
+
+def _row(record: Any, where: str) -> Row:
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
+    texts = {}
+    for column in ("prompt", "completion"):
+        text = record.pop(column, None)
+        if not isinstance(text, str):
+            found = "is missing" if text is None else f"is a {type(text).__name__}"
+            raise InputError(f"{where}: the column {column!r} {found}; it must be a string")
+        texts[column] = text
+    if not texts["completion"].strip():
+        raise InputError(f"{where}: the completion is empty, there is nothing to judge")
+    difficulty = record.pop("difficulty", None)
+    if difficulty is not None and (
+        isinstance(difficulty, bool) or not isinstance(difficulty, int | float)
+    ):
+        raise InputError(f"{where}: the difficulty {difficulty!r} is not a number")
+    attributes = record.pop("attributes", None) or {}
+    if not isinstance(attributes, dict):
+        raise InputError(f"{where}: 'attributes' must be an object")
+    names = {k: str(v) for k in ("unit", "answer", "id") if (v := record.pop(k, None)) is not None}
+    return Row(**texts, difficulty=difficulty, **names, attributes={**record, **attributes})

@@ -1,0 +1,53 @@
+"""The main job on the embedded default, as one Python call."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pacbayes_sft.certify import Certificate, Options, bound
+from pacbayes_sft.checkpoints.record import RECORD_DIR
+from pacbayes_sft.igsm import OpLaw
+from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.sft import PARTIAL, Settings, sft
+
+BASE = "strong"
+TRAIN_LAW = OpLaw.uniform(6, 10)
+TEST_LAW = OpLaw.uniform(7, 11)
+TRAIN_SIZE, TEST_SIZE = 2048, 1024
+SETTINGS = Settings(steps=60, batch_size=32, learning_rate=2e-3, prior_fraction=0.5, device="cpu")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The two certificates of the demo, of one fine-tune under two priors."""
+
+    base_prior: Certificate
+    checkpoint_prior: Certificate
+
+
+def run_demo(out: Path, *, seed: int = 0) -> Demo:
+    """Draw data, fine-tune the shipped base, and bound the result under two priors."""
+    finetuned = out / "finetune"
+    files = {name: out / f"{name}.jsonl" for name in ("train", "heldout", "test")}
+    laws = {"train": TRAIN_LAW, "heldout": TRAIN_LAW, "test": TEST_LAW}
+    sizes = {"train": TRAIN_SIZE, "heldout": TEST_SIZE, "test": TEST_SIZE}
+    for stream, (name, file) in enumerate(files.items()):
+        write_problems(file, laws[name], size=sizes[name], seed=3 * seed + stream)
+    if finetuned.exists() and not (finetuned / PARTIAL).exists():
+        shutil.rmtree(finetuned)  # an earlier demo's own output
+    sft(BASE, str(files["train"]), finetuned, SETTINGS)
+    train, test = str(files["train"]), str(files["test"])
+    heldout = str(files["heldout"])
+    return Demo(
+        bound(BASE, finetuned, train, test, Options(), train_heldout=heldout),
+        bound(
+            BASE,
+            finetuned,
+            train,
+            test,
+            Options(prior=finetuned / RECORD_DIR / "prior"),
+            train_heldout=heldout,
+        ),
+    )

@@ -1,0 +1,123 @@
+"""The Gibbs predictor on rows: losses under fresh posterior noise, grouped by independent draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from estimators import DiagonalGaussian
+from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.data.encode import Encoded
+from pacbayes_sft.losses import Loss
+from pacbayes_sft.models import Slots
+from pacbayes_sft.noise import posterior_noise
+from pacbayes_sft.risk import Losses, by_length, consecutive, row_losses, unit_means
+
+ROWS_PER_WEIGHT_DRAW = 8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows with the unit each belongs to."""
+
+    encoded: Sequence[Encoded]
+    units: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Losses of independent draws.
+
+    Attributes:
+        losses: Shape (m,): mean loss of the rows that shared a draw.
+        weights: Shape (m,): share of the empirical risk that each stands for.
+        units: Shape (number of units,): mean loss of each unit, for intervals over units.
+    """
+
+    losses: Losses
+    weights: Losses
+    units: Losses
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A model to evaluate, and how.
+
+    Attributes:
+        model: A loaded model.
+        loss: Which loss.
+        pad: Id of the padding token.
+        batch_size: Rows a forward pass.
+        seed: Root of all noise; each purpose has a stream of its own.
+    """
+
+    model: torch.nn.Module
+    loss: Loss
+    pad: int
+    batch_size: int
+    seed: int
+
+    def finished(self, rows: Rows, label: str) -> Losses:
+        """Return the mean loss of each unit under the weights now in the model."""
+        losses = row_losses(
+            self.model,
+            rows.encoded,
+            self.loss,
+            pad=self.pad,
+            blocks=by_length(rows.encoded, self.batch_size),
+            label=label,
+        )
+        return unit_means(losses, rows.units)
+
+    def gibbs(
+        self, slots: Slots, posterior: DiagonalGaussian, rows: Rows, purpose: str, repeats: int = 1
+    ) -> Draws:
+        """Return the losses under ``repeats`` fresh draws for every row.
+
+        In ``factors`` space every row has draws of its own and a unit's rows form one entry; in
+        ``weights`` space the rows of a small batch share one, and a batch is one entry.
+        """
+        generator = torch.Generator().manual_seed(_stream(self.seed, purpose))
+        shared = slots.space is Space.WEIGHTS
+        if shared:
+            blocks = consecutive(rows.encoded, min(self.batch_size, ROWS_PER_WEIGHT_DRAW))
+        else:
+            blocks = by_length(rows.encoded, self.batch_size)
+        passes = []
+        with posterior_noise(slots, posterior, generator) as redraw:
+            for _ in range(repeats):
+                passes.append(
+                    row_losses(
+                        self.model,
+                        rows.encoded,
+                        self.loss,
+                        pad=self.pad,
+                        blocks=blocks,
+                        redraw=redraw,
+                        label=purpose,
+                    )
+                )
+        by_unit = [unit_means(losses, rows.units) for losses in passes]
+        units = np.mean(by_unit, axis=0)
+        if not shared:
+            weights = np.full(units.size * repeats, 1 / (units.size * repeats))
+            return Draws(np.concatenate(by_unit), weights, units)
+        share = _row_shares(rows.units)
+        means = [np.average(p[b], weights=share[b]) for p in passes for b in blocks]
+        weights = np.array([share[b].sum() for _ in passes for b in blocks]) / repeats
+        return Draws(np.array(means), weights, units)
+
+
+def _row_shares(units: Sequence[str]) -> Losses:
+    """The share of the mean over units that each row's loss has."""
+    _, index, counts = np.unique(np.array(units), return_inverse=True, return_counts=True)
+    return 1 / (counts[index] * len(counts))
+
+
+def _stream(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, so that no draw serves twice."""
+    words = [ord(c) for c in purpose]
+    return int(np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0] >> 1)

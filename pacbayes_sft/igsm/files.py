@@ -1,0 +1,62 @@
+"""Write iGSM problems as a data file with its op law recorded beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.data.metadata import Metadata, sidecar
+from pacbayes_sft.igsm import symbolic
+from pacbayes_sft.igsm.generate import VERSION, OpLaw, draw_problem, problem_stream
+
+
+def generator_name(*, abstract: bool) -> str:
+    """Name everything about the law of a problem but the law of its operation count."""
+    kind = "instance+abstract" if abstract else "instance"
+    return f"igsm {VERSION}, symbolic, mod 23, {kind}"
+
+
+def draw_row(law: OpLaw, seed: int, index: int, *, abstract: bool = True) -> dict[str, Any]:
+    """Draw row ``index`` of data set ``seed`` as a JSON-ready record."""
+    stream = problem_stream(seed, index, law.namespace)
+    problem = draw_problem(law.draw(stream), stream, abstract=abstract)
+    name = f"igsm-{seed}-{index}"
+    return {
+        "prompt": symbolic.render_prompt(problem),
+        "completion": symbolic.render_steps(problem.solution()),
+        "difficulty": problem.operations,
+        "unit": name,
+        "answer": str(problem.answer),
+        "id": name,
+    }
+
+
+def write_problems(
+    out: Path, law: OpLaw, *, size: int, seed: int, abstract: bool = True
+) -> Metadata:
+    """Write ``size`` independent problems to ``out`` and the law they follow beside it.
+
+    Nothing is left behind if it is interrupted.
+
+    Raises:
+        ValueError: If ``size`` is not positive or ``seed`` negative.
+    """
+    if size < 1 or seed < 0:
+        raise ValueError(f"size must be >= 1 and seed >= 0, got {size} and {seed}")
+    with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
+        for index in range(size):
+            lines.write(json.dumps(draw_row(law, seed, index, abstract=abstract)) + "\n")
+    metadata = Metadata(
+        generator=generator_name(abstract=abstract),
+        attribute="difficulty",
+        law={str(op): weight for op, weight in law.weights.items()},
+        seed=seed,
+        rows=size,
+        data_sha256=sha256_of(out),
+    )
+    with replacing(sidecar(out)) as partial:
+        partial.write_text(metadata.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return metadata

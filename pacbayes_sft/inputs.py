@@ -1,0 +1,162 @@
+"""Everything a bound is computed from, checked against each other before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
+from pacbayes_sft.checkpoints.finetune import Pair, Space, factor_pair, weight_pair
+from pacbayes_sft.checkpoints.lora import check_base, is_adapter, read_adapter
+from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, read_record
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import local_directory, resolve_base
+
+ORDER_ON_RECORD = (
+    "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
+    "prior checkpoint saw only the first m rows"
+)
+ORDER_DECLARED = (
+    "the file given as --prior-train lists every row that shaped the prior, and the split was "
+    "random and fixed in advance"
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checkpoints and rows that fit together.
+
+    Attributes:
+        base: Path or hub id of the base.
+        base_files: Its tensors.
+        finetuned: Directory of the fine-tune.
+        finetuned_files: Its tensors.
+        record: What the run kept of itself, if it was kept.
+        pair: Means of posterior and prior.
+        train: All training rows.
+        certified: The rows behind the empirical risk: all, or those the prior never saw.
+        test: Rows of the test distribution.
+        heldout: Further rows of the train distribution, only to measure.
+        warnings: What is odd but not wrong.
+    """
+
+    base: str
+    base_files: TensorFiles
+    finetuned: Path
+    finetuned_files: TensorFiles
+    record: RunRecord | None
+    pair: Pair
+    train: Table
+    certified: Table
+    test: Table
+    heldout: Table | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Independent units behind the empirical risk."""
+        return len(set(self.certified.units))
+
+
+def load_inputs(
+    base: str,
+    finetuned: Path,
+    train: str,
+    test: str,
+    *,
+    prior: str | Path = "base",
+    prior_train: str | None = None,
+    space: Space | None = None,
+    heldout: str | None = None,
+) -> Inputs:
+    """Read and cross-check all inputs.
+
+    Raises:
+        InputError: Naming what is missing, broken or does not fit, and the mend.
+    """
+    base = resolve_base(base)
+    tables = [read_table(train), read_table(test)]
+    held = read_table(heldout) if heldout else None
+    base_files = open_checkpoint(local_directory(base))
+    record = read_record(finetuned)
+    if record and record.base_sha256 != base_files.sha256():
+        raise InputError(
+            f"{finetuned}: its run record names another base ({record.base}, SHA-256 "
+            f"{record.base_sha256[:12]}...); give that one as --base"
+        )
+    pair = _pair(base_files, finetuned, prior, space)
+    certified, warnings, assumption = _certified_rows(
+        tables[0], record, finetuned, prior, prior_train
+    )
+    if assumption:
+        pair = replace(pair, assumptions=(*pair.assumptions, assumption))
+    return Inputs(
+        base,
+        base_files,
+        finetuned,
+        open_checkpoint(finetuned),
+        record,
+        pair,
+        tables[0],
+        certified,
+        tables[1],
+        held,
+        tuple(warnings),
+    )
+
+
+def _pair(base: TensorFiles, finetuned: Path, prior: str | Path, space: Space | None) -> Pair:
+    adapter = is_adapter(finetuned)
+    if space is None:
+        space = Space.FACTORS if adapter else Space.WEIGHTS
+    if space is Space.FACTORS and not adapter:
+        raise InputError(f"{finetuned}: a full checkpoint has no factors; use --space weights")
+    if space is Space.WEIGHTS:
+        return weight_pair(base, finetuned, prior)
+    opened = read_adapter(finetuned)
+    check_base(opened, base)
+    return factor_pair(opened, prior)
+
+
+def _certified_rows(
+    train: Table,
+    record: RunRecord | None,
+    finetuned: Path,
+    prior: str | Path,
+    prior_train: str | None,
+) -> tuple[Table, list[str], str | None]:
+    """Return the rows the prior never saw, warnings, and the assumption that rests on."""
+    differs = record is not None and record.train_sha256 != train.sha256
+    if not isinstance(prior, Path):
+        warning = f"{train.source} is not the file that the run record names as training data"
+        return train, [warning] if differs else [], None
+    if prior_train is not None:
+        seen = {row.sha256() for row in read_table(prior_train).rows}
+        seen_units = {u for u, r in zip(train.units, train.rows, strict=True) if r.sha256() in seen}
+        keep = [i for i, unit in enumerate(train.units) if unit not in seen_units]
+        return _subset(train, keep, f"no row of it is outside {prior_train}"), [], ORDER_DECLARED
+    kept = finetuned / RECORD_DIR / "prior"
+    if record is None or not record.prior_rows or prior.resolve() != kept.resolve():
+        raise InputError(
+            f"{prior}: which rows this prior saw is not on record, so no row of {train.source} "
+            "may be counted; give --prior-train FILE with the rows it saw"
+        )
+    if differs:
+        raise InputError(
+            f"{train.source}: not the file that {finetuned} was trained on, so the recorded order "
+            "does not say which rows the prior saw"
+        )
+    if not record.prior_fixed_in_advance:
+        raise InputError(f"{finetuned}: the record says that m was not fixed in advance")
+    keep = sorted(record.order[record.prior_rows :])
+    return _subset(train, keep, "the prior saw every row"), [], ORDER_ON_RECORD
+
+
+def _subset(table: Table, keep: Sequence[int], why_empty: str) -> Table:
+    if not keep:
+        raise InputError(f"{table.source}: nothing is left to certify on, {why_empty}")
+    units = table.units
+    rows = [replace(table.rows[i], unit=units[i]) for i in keep]
+    return replace(table, rows=rows)

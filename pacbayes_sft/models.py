@@ -1,0 +1,153 @@
+"""Load a base model and its tokenizer, and put named weights into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BASES = Path(__file__).parent / "bases"
+
+
+def resolve_base(name: str | Path) -> str:
+    """Return a path or hub id: the name of a shipped base (``strong``) becomes its directory."""
+    shipped = BASES / str(name)
+    if (shipped / "config.json").is_file():
+        return str(shipped)
+    return str(name)
+
+
+def local_directory(base: str) -> Path:
+    """Return the directory of a base's files: the path itself, or a hub id's snapshot.
+
+    Raises:
+        InputError: If it is neither a directory here nor a hub id that can be had.
+    """
+    if Path(base).is_dir():
+        return Path(base)
+    if Path(base).exists() or base.startswith((".", "/", "~")) or base.count("/") != 1:
+        raise InputError(f"{base}: no such model directory (nor a hub id 'owner/name')")
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = base.partition("@")
+    try:
+        found = snapshot_download(
+            name, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
+        )
+    except Exception as error:
+        raise InputError(
+            f"{base}: not a directory here, and the hub could not give it ({_first_line(error)})"
+        ) from None
+    return Path(found)
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """Load the base's tokenizer; one without a padding token pads with end of sequence.
+
+    Raises:
+        InputError: If it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    except Exception as error:
+        raise InputError(f"{base}: no tokenizer could be loaded ({_first_line(error)})") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    base: str, finetuned: Path | None = None, *, device: str = "cpu", dtype: str = "float32"
+) -> torch.nn.Module:
+    """Load a base, or a fine-tune of it (adapter through PEFT, or full checkpoint), to evaluate.
+
+    Raises:
+        InputError: If transformers or PEFT cannot load it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    adapter = finetuned is not None and is_adapter(finetuned)
+    weights = str(finetuned) if finetuned is not None and not adapter else base
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(weights, dtype=getattr(torch, dtype))
+    except Exception as error:
+        raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None
+    if adapter:
+        from peft import PeftModel
+
+        try:
+            model = PeftModel.from_pretrained(model, str(finetuned))
+        except Exception as error:
+            raise InputError(
+                f"{finetuned}: PEFT could not load it onto {base} ({_first_line(error)})"
+            ) from None
+    ready: torch.nn.Module = model.to(device).eval().requires_grad_(False)
+    return ready
+
+
+def context_length(model: torch.nn.Module) -> int | None:
+    """Return the longest input the model's positions allow, if its config says so."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the named tensors of a Gaussian live inside a loaded model.
+
+    Attributes:
+        parameters: Parameter behind each name, to read and overwrite.
+        modules: For ``factors``: the linear module behind each name, to add noise to its output.
+    """
+
+    space: Space
+    parameters: Mapping[str, torch.nn.Parameter]
+    modules: Mapping[str, torch.nn.Module]
+
+    @torch.no_grad()
+    def put(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Overwrite the model's weights with the named tensors."""
+        for name, tensor in tensors.items():
+            self.parameters[name].copy_(tensor)
+
+
+def find_slots(model: torch.nn.Module, space: Space, names: list[str]) -> Slots:
+    """Find the parameters that the names of a Gaussian speak of.
+
+    Args:
+        model: A PEFT model for ``factors``, a plain model for ``weights``.
+        space: Which names these are: ``module.lora_A`` or ``module.weight``.
+        names: The names.
+
+    Raises:
+        InputError: If the model lacks one.
+    """
+    parameters: dict[str, torch.nn.Parameter] = {}
+    modules: dict[str, torch.nn.Module] = {}
+    every: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
+    for name in names:
+        try:
+            if space is Space.FACTORS:
+                modules[name] = every[f"base_model.model.{name}.default"]
+                parameters[name] = modules[name].weight  # type: ignore[assignment]
+            else:
+                owner, _, attribute = name.rpartition(".")
+                parameters[name] = getattr(every[owner], attribute)
+        except (KeyError, AttributeError):
+            raise InputError(f"the loaded model has no weight {name!r}") from None
+    return Slots(space, parameters, modules)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]

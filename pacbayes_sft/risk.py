@@ -1,0 +1,136 @@
+"""Risk of a model on rows: per row, per unit, and as a number with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from estimators import Estimate, clopper_pearson, kl_interval
+from pacbayes_sft.data.encode import Encoded, collate
+from pacbayes_sft.losses import BY_NAME, Loss
+from pacbayes_sft.progress import track
+
+if TYPE_CHECKING:
+    from pacbayes_sft.noise import Redraw
+
+Losses = NDArray[np.float64]
+
+
+@torch.no_grad()
+def row_losses(
+    model: torch.nn.Module,
+    rows: Sequence[Encoded],
+    loss: Loss,
+    *,
+    pad: int,
+    blocks: Sequence[Sequence[int]],
+    redraw: Redraw | None = None,
+    label: str = "risk",
+) -> Losses:
+    """Return the loss of every row, in the order given.
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        rows: Encoded rows.
+        loss: Which loss.
+        pad: Id of the padding token.
+        blocks: Indices of the rows of each forward pass: `by_length` or `consecutive`.
+        redraw: Called with the batch size before each pass, to draw new noise.
+        label: What the progress bar says.
+
+    Returns:
+        Shape (len(rows),), in [0, 1].
+    """
+    device = next(model.parameters()).device
+    score = BY_NAME[loss]
+    losses = np.empty(len(rows))
+    for block in track(blocks, label):
+        batch = list(block)
+        inputs = collate([rows[i] for i in batch], pad, device)
+        labels = inputs.pop("labels")
+        if redraw is not None:
+            redraw(len(batch))
+        logits = model(**inputs, use_cache=False).logits
+        losses[batch] = score(logits, labels).cpu().numpy()
+    return losses
+
+
+def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:
+    """Return row indices in batches of like length, to pad little.
+
+    Sorted by length, then content: the batches, and with them the last bit of every logit, do
+    not depend on the order in which the rows come.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), rows[i].ids))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def consecutive(rows: Sequence[Encoded], size: int) -> list[list[int]]:
+    """Return row indices in batches as they come: a partition that no row's content shaped.
+
+    Where one posterior draw serves a batch, batches must be independent of each other; sorted
+    ones are not.
+    """
+    return [list(range(i, min(i + size, len(rows)))) for i in range(0, len(rows), size)]
+
+
+def unit_means(losses: Losses, units: Sequence[str]) -> Losses:
+    """Average the losses of the rows of each unit; units in order of first mention.
+
+    >>> unit_means(np.array([0.0, 1.0, 1.0]), ["a", "b", "a"]).tolist()
+    [0.5, 1.0]
+    """
+    places: dict[str, int] = {}
+    index = np.array([places.setdefault(unit, len(places)) for unit in units])
+    return np.bincount(index, weights=losses) / np.bincount(index)
+
+
+def risk_estimate(losses: Losses, delta: float, *, population: str) -> Estimate:
+    """Return the mean of independent units' losses with its interval for the true risk.
+
+    Clopper-Pearson if every loss is 0 or 1, kl-Chernoff otherwise.
+
+    Args:
+        losses: One loss per independent unit, in [0, 1].
+        delta: Probability with which the two-sided interval may fail.
+        population: The law that the units were drawn from, for the printed assumption.
+    """
+    if np.isin(losses, (0.0, 1.0)).all():
+        interval = clopper_pearson(int(losses.sum()), len(losses), delta)
+    else:
+        interval = kl_interval(float(losses.mean()), len(losses), delta)
+    return Estimate(
+        interval.value,
+        interval.lower,
+        interval.upper,
+        interval.confidence,
+        interval.guarantee,
+        f"mean loss of {len(losses)} units, {interval.method}",
+        (f"the units are independent draws from {population}, and no fitting saw them",),
+        "probability",
+    )
+
+
+def slice_risks(
+    losses: Losses, units: Sequence[str], labels: Sequence[object], delta: float, *, population: str
+) -> dict[str, Estimate]:
+    """Return the risk on each slice of rows, smallest label first, each at its own 1 - delta."""
+    members: dict[object, list[int]] = {}
+    for i, label in enumerate(labels):
+        members.setdefault(label, []).append(i)
+    found = {}
+    for label in sorted(members, key=_slice_order):
+        here = members[label]
+        means = unit_means(losses[here], [units[i] for i in here])
+        found[str(label)] = risk_estimate(means, delta, population=f"{population}, slice {label}")
+    return found
+
+
+def _slice_order(label: object) -> tuple[bool, float, str]:
+    if isinstance(label, int | float):
+        return False, float(label), ""
+    return True, 0.0, str(label)

@@ -1,0 +1,228 @@
+"""One fine-tune through TRL's `SFTTrainer`, keeping what a later bound needs.
+
+Rows are shuffled once (whole units, by seed) and then read in that order, so it is on record
+which rows any checkpoint had seen. With ``prior_fraction`` the run first finishes a full schedule
+on the first m rows and keeps that checkpoint: a legal prior for a bound on the other rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
+from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
+from pacbayes_sft.data.encode import encode
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import (
+    context_length,
+    load_model,
+    load_tokenizer,
+    local_directory,
+    resolve_base,
+)
+from pacbayes_sft.objective import Objective
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one fine-tune.
+
+    Attributes:
+        objective: Training objective.
+        lora_rank: Rank of the LoRA factors; 0 trains all weights.
+        lora_alpha: LoRA's alpha; the scaling is alpha/rank.
+        target_modules: Which modules get factors (PEFT's words), comma-separated.
+        steps: Optimiser steps; 0 means ``epochs`` decides.
+        epochs: Passes over the rows.
+        batch_size: Rows a step.
+        learning_rate: Peak learning rate (linear decay, 3 % warm-up).
+        prior_fraction: Share of the units on which a prior checkpoint is finished first.
+        seed: Order of the rows, initial factors.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        dtype: Dtype the base is loaded in.
+        max_length: Longest row; None refuses only what the model cannot read.
+    """
+
+    objective: Objective = Objective.NLL
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    target_modules: str = "all-linear"
+    steps: int = 0
+    epochs: float = 3.0
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    prior_fraction: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing."""
+        if not 0 <= self.prior_fraction < 1:
+            raise InputError(f"--prior-fraction must lie in [0, 1), got {self.prior_fraction}")
+        if self.lora_rank < 0 or self.batch_size < 1 or self.steps < 0 or self.epochs <= 0:
+            raise InputError("rank, steps must be >= 0, batch size >= 1 and epochs > 0")
+
+
+def sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
+    """Fine-tune ``base`` on ``train`` and write the result with its run record to ``out``.
+
+    An interrupted run called again with the same settings goes on from its last checkpoint.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        train: Rows to train on.
+        out: Output directory; must not hold another fine-tune.
+        settings: See `Settings`.
+
+    Returns:
+        The record, also written to ``out/pacbayes_sft/run.json``.
+
+    Raises:
+        InputError: If an input cannot be used, or ``out`` holds something else.
+    """
+    settings = settings or Settings()
+    base = resolve_base(base)
+    table = read_table(train)
+    order, prior_rows = training_order(table, settings.prior_fraction, settings.seed)
+    record = RunRecord(
+        base=base,
+        base_sha256=open_checkpoint(local_directory(base)).sha256(),
+        train=str(train),
+        train_sha256=table.sha256,
+        row_sha256=[table.rows[i].sha256() for i in order],
+        order=order,
+        prior_rows=prior_rows,
+        settings=asdict(settings),
+        versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+    )
+    _prepare(out, record)
+    tokenizer = load_tokenizer(base)
+    model: Any = load_model(base, dtype=settings.dtype)
+    encode(table, tokenizer, settings.max_length or context_length(model))
+    model.requires_grad_(True).train()
+    kept = out / RECORD_DIR
+    if settings.lora_rank:
+        from peft import get_peft_model
+
+        torch.manual_seed(settings.seed)
+        model = get_peft_model(model, _lora_config(settings))
+        model.save_pretrained(out / PARTIAL / "initial")
+        (kept / "initial").mkdir(parents=True, exist_ok=True)
+        shutil.copy(out / PARTIAL / "initial" / ADAPTER, kept / "initial" / ADAPTER)
+    if prior_rows:
+        model = _train(model, tokenizer, table, order[:prior_rows], out / PARTIAL / "1", settings)
+        model.save_pretrained(kept / "prior")
+    model = _train(model, tokenizer, table, order, out / PARTIAL / "2", settings)
+    write_record(record, out)
+    model.save_pretrained(out)
+    if not settings.lora_rank:
+        tokenizer.save_pretrained(out)
+    shutil.rmtree(out / PARTIAL)
+    return record
+
+
+def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list[int], int]:
+    """Return the order in which rows are read, and how many of them the prior may see.
+
+    Units are shuffled whole, so that none lies on both sides of the cut.
+    """
+    members: dict[str, list[int]] = {}
+    for index, unit in enumerate(table.units):
+        members.setdefault(unit, []).append(index)
+    units = list(members)
+    shuffled = [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
+    seen_by_prior = int(prior_fraction * len(units))
+    order = [row for unit in shuffled for row in members[unit]]
+    return order, sum(len(members[unit]) for unit in shuffled[:seen_by_prior])
+
+
+def _train(
+    model: Any, tokenizer: Any, table: Table, order: list[int], work: Path, settings: Settings
+) -> Any:
+    """Run one full schedule on the rows ``order``, resuming from ``work`` if it can."""
+    from datasets import Dataset
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+
+    rows = Dataset.from_list(
+        [{"prompt": table.rows[i].prompt, "completion": table.rows[i].completion} for i in order]
+    )
+    steps = settings.steps or max(1, round(settings.epochs * len(order) / settings.batch_size))
+    trainer: Any = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=rows,
+        args=SFTConfig(
+            output_dir=str(work),
+            loss_type=settings.objective.value,
+            max_length=None,
+            packing=False,
+            max_steps=steps,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=max(1, round(0.03 * steps)),
+            train_sampling_strategy="sequential",
+            dataloader_drop_last=False,
+            seed=settings.seed,
+            use_cpu=settings.device == "cpu",
+            bf16=settings.device != "cpu" and torch.cuda.is_available(),
+            gradient_checkpointing=False,
+            report_to="none",
+            logging_steps=max(1, steps // 10),
+            save_strategy="steps",
+            save_steps=max(1, -(-steps // 4)),
+            save_total_limit=1,
+            disable_tqdm=None,
+        ),
+    )
+    if len(trainer.train_dataset) != len(order):
+        raise InputError(
+            f"{table.source}: TRL would train on {len(trainer.train_dataset)} of {len(order)} "
+            "rows; n would be wrong, so nothing was trained"
+        )
+    last = get_last_checkpoint(str(work)) if work.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def _lora_config(settings: Settings) -> Any:
+    from peft import LoraConfig
+
+    targets = settings.target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # PEFT takes floats
+        lora_dropout=0.0,
+        target_modules=targets if targets == "all-linear" else targets.split(","),
+    )
+
+
+def _prepare(out: Path, record: RunRecord) -> None:
+    """Refuse a directory that is in other use; note what a resumed run must match."""
+    asked = {"settings": record.settings, "base": record.base_sha256, "train": record.train_sha256}
+    note = out / PARTIAL / "asked.json"
+    if note.is_file():
+        if json.loads(note.read_text()) != json.loads(json.dumps(asked)):
+            raise InputError(
+                f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
+                "to finish it, or another --out"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(asked))

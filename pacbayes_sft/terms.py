@@ -1,0 +1,142 @@
+"""Single terms of the bound as one Python call each (the shift term is `shift.shift_term`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from estimators import Estimate, kl_isotropic
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.finetune import Space, squared_distance
+from pacbayes_sft.data.encode import encode
+from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.losses import Loss
+from pacbayes_sft.models import (
+    context_length,
+    load_model,
+    load_tokenizer,
+    local_directory,
+    resolve_base,
+)
+from pacbayes_sft.risk import by_length, risk_estimate, row_losses, slice_risks, unit_means
+
+DISTANCE_METHOD = {
+    Space.WEIGHTS: "‖s·BA‖², or fine-tune minus base tensor by tensor",
+    Space.FACTORS: "‖A−A₀‖²+‖B‖², or the balanced gauge around 0 where A₀ was not kept",
+}
+
+
+@dataclass(frozen=True)
+class KlTerm:
+    """KL of a fine-tune from its base.
+
+    Attributes:
+        kl: In nats.
+        squared_distance: ‖μ_Q - μ_P‖².
+        parameters: Number of Gaussian entries.
+        space: Where they live.
+        sigma: Scale of prior and posterior.
+    """
+
+    kl: Estimate
+    squared_distance: float
+    parameters: int
+    space: Space
+    sigma: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object."""
+        return {
+            "kl": self.kl.to_dict(),
+            "squared_distance": self.squared_distance,
+            "squared_distance_method": DISTANCE_METHOD[self.space],
+            "parameters": self.parameters,
+            "space": self.space.value,
+            "sigma": self.sigma,
+            "posterior": "isotropic",
+        }
+
+
+def kl_term(
+    base: str,
+    finetuned: Path,
+    *,
+    sigma: float,
+    space: Space = Space.WEIGHTS,
+    posterior: str = "isotropic",
+) -> KlTerm:
+    """Return the KL of a finished fine-tune, streamed from its files.
+
+    Raises:
+        InputError: If the checkpoints cannot be used, or sigma is not positive.
+    """
+    if posterior != "isotropic":
+        raise InputError(f"--posterior {posterior}: only isotropic can be had from the files alone")
+    if not 0 < sigma < float("inf"):
+        raise InputError(f"--sigma must be positive and finite, got {sigma}")
+    files = open_checkpoint(local_directory(resolve_base(base)))
+    distance, parameters = squared_distance(files, Path(finetuned), space)
+    return KlTerm(
+        kl_isotropic(distance, parameters, sigma, sigma), distance, parameters, space, sigma
+    )
+
+
+@dataclass(frozen=True)
+class RiskTerm:
+    """Measured risk.
+
+    Attributes:
+        risk: Over all rows.
+        slices: By value of the slicing column.
+    """
+
+    risk: Estimate
+    slices: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object."""
+        return {
+            "risk": self.risk.to_dict(),
+            "slices": {label: e.to_dict() for label, e in self.slices.items()},
+            "predictor": "finished",
+            "target": "the law of the rows given",
+        }
+
+
+def risk_term(
+    base: str,
+    test: str,
+    finetuned: Path | None = None,
+    *,
+    loss: Loss = Loss.EXACT_MATCH,
+    slice_by: str | None = None,
+    delta: float = 0.05,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_size: int = 64,
+    max_length: int | None = None,
+) -> RiskTerm:
+    """Measure the risk of a model, or of a fine-tune of it, on rows.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    base = resolve_base(base)
+    table = read_table(test)
+    if slice_by is not None and not table.has(slice_by):
+        raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, finetuned, device=device, dtype=dtype)
+    rows = encode(table, tokenizer, max_length or context_length(model))
+    losses = row_losses(
+        model, rows, loss, pad=tokenizer.pad_token_id, blocks=by_length(rows, batch_size)
+    )
+    population = f"the law of {table.source}"
+    whole = risk_estimate(unit_means(losses, table.units), delta, population=population)
+    if slice_by is None:
+        return RiskTerm(whole, {})
+    labels = [row.value_of(slice_by) for row in table.rows]
+    slices = slice_risks(losses, table.units, labels, delta, population=population)
+    return RiskTerm(whole, slices)

@@ -1,0 +1,62 @@
+import json
+
+import pandas as pd
+import pytest
+
+from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.errors import InputError
+
+GOOD = {"prompt": "a", "completion": "b"}
+
+
+def write(path, lines):
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines))
+    return path
+
+
+def test_columns_and_units(tmp_path):
+    rows = [GOOD | {"difficulty": 3, "unit": "u"}, GOOD | {"unit": 7, "topic": "x"}, GOOD]
+    table = read_table(write(tmp_path / "r.jsonl", rows))
+    assert table.units == ["u", "7", "row 2"]
+    assert table.rows[0].value_of("difficulty") == 3
+    assert table.rows[1].value_of("topic") == "x"
+    assert not table.has("difficulty")
+
+
+def test_parquet_is_read_alike(tmp_path):
+    pd.DataFrame([GOOD, GOOD]).to_parquet(tmp_path / "r.parquet")
+    assert [r.completion for r in read_table(tmp_path / "r.parquet").rows] == ["b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "no rows"),
+        ([GOOD, "{nonsense"], "line 2: not JSON"),
+        ([GOOD, "[1]"], "line 2: a JSON list"),
+        ([GOOD, {"prompt": "a"}], "line 2: the column 'completion' is missing"),
+        ([{"prompt": 3, "completion": "b"}], "line 1: the column 'prompt' is a int"),
+        ([{"prompt": "a", "completion": " "}], "line 1: the completion is empty"),
+        ([GOOD | {"difficulty": "hard"}], "line 1: the difficulty 'hard'"),
+    ],
+)
+def test_bad_rows_name_their_line(lines, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_table(write(tmp_path / "r.jsonl", lines))
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / "none.jsonl")
+    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_table(tmp_path / "b.jsonl")
+
+
+def test_an_edited_file_loses_its_recorded_law(rows_dir, tmp_path):
+    assert read_table(rows_dir / "train.jsonl").metadata is not None
+    for name in ("train.jsonl", "train.jsonl.meta.json"):
+        (tmp_path / name).write_text((rows_dir / name).read_text())
+    with (tmp_path / "train.jsonl").open("a") as lines:
+        lines.write(json.dumps(GOOD) + "\n")
+    assert read_table(tmp_path / "train.jsonl").metadata is None

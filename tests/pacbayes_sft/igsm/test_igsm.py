@@ -1,0 +1,169 @@
+import json
+import time
+
+import numpy as np
+import pytest
+
+from pacbayes_sft.igsm import OpLaw, draw_problem, problem_stream, verify
+from pacbayes_sft.igsm.expressions import Abstract
+from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.igsm.symbolic import (
+    ParseError,
+    parse_problem,
+    parse_steps,
+    render_prompt,
+    render_steps,
+    vocabulary,
+)
+
+WORDS = vocabulary()[4:]
+
+
+def problems(count, highest=20, **options):
+    for index in range(count):
+        stream = problem_stream(11, index, (99,))
+        yield index, draw_problem(1 + index % highest, stream, **options), stream
+
+
+def accepted(problem, text):
+    try:
+        return bool(verify(problem, parse_steps(text)))
+    except ParseError:
+        return False
+
+
+def test_ten_thousand_problems():
+    """Canonical solutions verify, the op count is the asked one, a mutation each is rejected."""
+    generator, started, spent = np.random.default_rng(0), 0.0, 0.0
+    for index in range(10_000):
+        started = time.perf_counter()
+        operations = 1 + index % 20
+        problem = draw_problem(operations, problem_stream(5, index, (98,)))
+        spent += time.perf_counter() - started
+        text = render_steps(problem.solution())
+        assert problem.operations == operations
+        verdict = verify(problem, parse_steps(text))
+        assert verdict and not verdict.unneeded
+        words = text.split()
+        place = int(generator.integers(len(words)))
+        if index % 2:
+            words[place] = str(generator.choice([w for w in WORDS if w != words[place]]))
+        else:
+            del words[place]
+        assert not accepted(problem, " ".join(words)), (text, words)
+    assert spent / 10_000 < 0.010
+
+
+def test_every_single_word_mutation_of_a_few_problems_is_rejected():
+    for _, problem, _ in problems(6, highest=6):
+        words = render_steps(problem.solution()).split()
+        for place, word in enumerate(words):
+            for other in WORDS:
+                if other != word:
+                    mutated = [*words[:place], other, *words[place + 1 :]]
+                    assert not accepted(problem, " ".join(mutated))
+
+
+def test_dropped_doubled_and_forward_lines_are_rejected():
+    for _, problem, _ in problems(60):
+        steps = problem.solution()
+        for i in range(len(steps)):
+            assert not verify(problem, steps[:i] + steps[i + 1 :])
+            assert not verify(problem, [*steps[: i + 1], *steps[i:]])
+        assert not verify(problem, steps[::-1])
+
+
+def test_right_but_different_solutions_are_accepted():
+    prompt = "a0b0 = 3 ; a0b1 = 4 ; a1b0 = a0b0 + a0b1 ; a1b1 = 9 ; ? a1b0 :"
+    problem = parse_problem(prompt)
+    commuted = "a0b1 = 4 ; a0b0 = 3 ; a1b0 = a0b1 + a0b0 = 4 + 3 = 7"
+    assert verify(problem, parse_steps(commuted))
+    extra = verify(problem, parse_steps("a1b1 = 9 ; " + commuted))
+    assert extra and len(extra.unneeded) == 1
+    assert not verify(problem, parse_steps(commuted.replace("4 + 3", "3 + 4")))
+    wrong = verify(problem, parse_steps(commuted.replace("= 7", "= 8")))
+    assert wrong.reason == "line 3: wrong arithmetic"
+
+
+def test_abstract_parameters_multiply_and_sum_over_the_structure():
+    prompt = "a0b0 = 2 ; a0b1 = 3 ; b0c0 = 4 ; b1c0 = 5 ; b1c1 = 6 ; ? a0C :"
+    problem = parse_problem(prompt)
+    assert problem.answer == (2 * 4 + 3 * (5 + 6)) % 23
+    assert problem.operations == 4
+    text = render_steps(problem.solution())
+    assert "a0C = a0b0 * b0C + a0b1 * b1C" in text and "= 8 + 10 = 18" in text
+
+
+def test_abstract_parameters_do_occur_and_can_be_left_out():
+    used = sum(
+        any(isinstance(p, Abstract) for p in problem.needed) for _, problem, _ in problems(200)
+    )
+    assert used > 60
+    for _, problem, _ in problems(100, abstract=False):
+        assert not any(isinstance(p, Abstract) for p in problem.needed)
+
+
+def test_distractors_and_order():
+    """Most problems state more than is needed, and not in the order of use."""
+    extra = [
+        len(p.definitions) - sum(k in p.definitions for k in p.needed) for _, p, _ in problems(200)
+    ]
+    assert np.mean(extra) > 1
+
+
+def test_text_round_trip():
+    for _, problem, _ in problems(200):
+        again = parse_problem(render_prompt(problem))
+        assert again == problem and list(again.definitions) == list(problem.definitions)
+        assert parse_steps(render_steps(problem.solution())) == problem.solution()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "? a0b1",
+        "a0b1 = ; ? a0b1 :",
+        "a0b1 = 99 ; ? a0b1 :",
+        "a0c1 = 3 ; ? a0b1 :",
+        "x = 3 ; ? x :",
+        "b1A = 3 ; ? b1A :",
+    ],
+)
+def test_broken_prompts_are_refused(text):
+    with pytest.raises(ParseError):
+        parse_problem(text)
+
+
+def test_streams_are_reproducible_and_distinct(tmp_path):
+    def text(**options):
+        law = options.pop("law", OpLaw.uniform(2, 4))
+        write_problems(tmp_path / "x.jsonl", law, size=40, **options)
+        return (tmp_path / "x.jsonl").read_text().splitlines()
+
+    def prompts(lines):
+        return {json.loads(line)["prompt"] for line in lines}
+
+    first = text(seed=3)
+    assert first == text(seed=3)
+    assert not prompts(first) & prompts(text(seed=4))
+    assert not prompts(first) & prompts(text(seed=3, law=OpLaw.uniform(2, 5)))
+    pretraining = {
+        render_prompt(draw_problem(k, problem_stream(3, i))) for i in range(40) for k in (2, 3, 4)
+    }
+    assert not prompts(first) & pretraining
+
+
+def test_op_law_is_recorded_and_followed(tmp_path):
+    law = OpLaw.parse("2=0.25,5=0.75")
+    metadata = write_problems(tmp_path / "x.jsonl", law, size=800, seed=0)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert metadata.law == {"2": 0.25, "5": 0.75}
+    assert np.mean([row["difficulty"] == 5 for row in rows]) == pytest.approx(0.75, abs=0.06)
+    assert {row["difficulty"] for row in rows} == {2, 5}
+
+
+@pytest.mark.parametrize("text", ["5:2", "a:b", "0:3", "2=0.4,3=0.4", "1:99"])
+def test_laws_that_are_none(text):
+    with pytest.raises(ValueError, match="op"):
+        OpLaw.parse(text)

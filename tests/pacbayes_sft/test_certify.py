@@ -1,0 +1,208 @@
+"""The whole path on the shipped base, and what a record must and must not allow."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from estimators import Guarantee, kl_bound, mcallester
+from pacbayes_sft.bound_json import to_record, write_bound_json
+from pacbayes_sft.certify import Options, bound
+from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.igsm import OpLaw
+from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.inputs import load_inputs
+from pacbayes_sft.plots import plot_bound
+
+
+@pytest.fixture(scope="module")
+def files(rows_dir):
+    return str(rows_dir / "train.jsonl"), str(rows_dir / "test.jsonl")
+
+
+@pytest.fixture(scope="module")
+def certificate(lora_run, files, rows_dir):
+    return bound(
+        "strong",
+        lora_run,
+        *files,
+        Options(sigmas=(0.01, 0.05, 0.2)),
+        train_heldout=str(rows_dir / "heldout.jsonl"),
+    )
+
+
+def test_every_number_follows_from_the_terms(certificate):
+    record = to_record(certificate)
+    terms, kl = record["terms"], record["kl"]["value"]
+    n, leaf = record["n"], certificate.leaf_delta
+    assert n == 96 and record["n_train"] == 96 and record["n_prior"] == 0
+    assert terms["generalization"] == pytest.approx(math.sqrt(kl / (2 * n)))
+    assert terms["epsilon"] == pytest.approx(math.sqrt(math.log(2 * math.sqrt(n) / leaf) / 2 / n))
+    assert terms["extrapolation"] == pytest.approx(record["tv"]["value"]) == pytest.approx(1 / 3)
+    assert sum(terms.values()) == pytest.approx(record["bounds"]["proposition_4_1"]["raw"])
+    risk = certificate.empirical_risk
+    assert terms["empirical_risk"] == risk.upper >= risk.value
+    expected = kl_bound(risk.upper, kl, n, leaf).upper
+    assert record["bounds"]["kl"]["train_raw"] == expected
+    assert record["bounds"]["mcallester"]["train_raw"] == mcallester(risk.upper, kl, n, leaf).upper
+    sigma = record["posterior"]["sigma"]
+    assert kl == pytest.approx(record["squared_distance"] / (2 * sigma**2))
+
+
+def test_the_ledger_holds_every_charge(certificate):
+    record = to_record(certificate)
+    ledger = {row["event"]: row["delta"] for row in record["delta_ledger"]}
+    assert sum(ledger.values()) <= record["delta"] * (1 + 1e-12)
+    assert sum(event.startswith("PAC-Bayes") for event in ledger) == 3
+    assert record["bounds"]["kl"]["delta"] == min(ledger.values())
+    assert 1 - record["bound"]["confidence"] <= record["delta"] + 1e-12
+    assert certificate.bound.guarantee is Guarantee.UPPER
+
+
+def test_stable_keys(certificate):
+    record = to_record(certificate)
+    assert {
+        "n",
+        "n_train",
+        "n_prior",
+        "delta",
+        "delta_ledger",
+        "loss",
+        "predictor",
+        "empirical_risk",
+        "kl",
+        "tv",
+        "terms",
+        "bound",
+        "bounds",
+        "measured",
+        "baselines",
+        "drift",
+        "assumptions",
+        "warnings",
+        "provenance",
+        "version",
+    } <= record.keys()
+    for name in ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda"):
+        entry = record["bounds"][name]
+        assert {
+            "value",
+            "raw",
+            "train_value",
+            "vacuous",
+            "guarantee",
+            "delta",
+            "predictor",
+        } <= entry.keys()
+        assert entry["value"] == min(1.0, entry["raw"])
+        assert entry["vacuous"] == (entry["raw"] >= 1)
+    gaps = record["measured"]
+    assert gaps["generalization_gap"]["value"] + gaps["extrapolation_gap"]["value"] == (
+        pytest.approx(gaps["test_risk"]["value"] - record["empirical_risk"]["value"])
+    )
+
+
+def test_vacuous_is_said(certificate):
+    if any(e["vacuous"] for e in to_record(certificate)["bounds"].values()):
+        assert any("vacuous" in w for w in to_record(certificate)["warnings"])
+    assert any("not covered" in w for w in to_record(certificate)["warnings"])
+    assert any(
+        "did not depend on the training rows" in a for a in to_record(certificate)["assumptions"]
+    )
+
+
+def test_files_are_written_whole(certificate, tmp_path):
+    write_bound_json(certificate, tmp_path / "bound.json")
+    plot_bound(certificate, tmp_path / "bound.png")
+    assert json.loads((tmp_path / "bound.json").read_text())["version"] == 1
+    assert (tmp_path / "bound.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bound.json", "bound.png"]
+
+
+def test_the_same_seed_gives_the_same_certificate(certificate, lora_run, files, rows_dir):
+    again = bound(
+        "strong",
+        lora_run,
+        *files,
+        certificate.options,
+        train_heldout=str(rows_dir / "heldout.jsonl"),
+    )
+    assert to_record(again) == to_record(certificate)
+
+
+def test_a_checkpoint_prior_counts_only_the_rows_it_never_saw(lora_run, files):
+    prior = lora_run / "pacbayes_sft" / "prior"
+    certificate = bound("strong", lora_run, *files, Options(prior=prior, sigmas=(0.05,)))
+    record = to_record(certificate)
+    assert (record["n"], record["n_train"], record["n_prior"]) == (48, 96, 48)
+    order = certificate.inputs.record.order
+    kept = {certificate.inputs.train.rows[i].prompt for i in order[48:]}
+    assert {row.prompt for row in certificate.inputs.certified.rows} == kept
+    assert any("saw only the first m rows" in a for a in record["assumptions"])
+
+
+def test_a_prior_without_a_record_is_refused(lora_run, files, rows_dir, tmp_path):
+    stray = shutil.copytree(lora_run / "pacbayes_sft" / "prior", tmp_path / "stray")
+    with pytest.raises(InputError, match="not on record"):
+        load_inputs("strong", lora_run, *files, prior=stray)
+    with pytest.raises(InputError, match="nothing is left"):
+        load_inputs("strong", lora_run, *files, prior=stray, prior_train=files[0])
+    lines = Path(files[0]).read_text().splitlines()
+    (tmp_path / "seen.jsonl").write_text("\n".join(lines[:30]))
+    inputs = load_inputs(
+        "strong", lora_run, *files, prior=stray, prior_train=str(tmp_path / "seen.jsonl")
+    )
+    assert inputs.n == 66
+
+
+def test_a_checkpoint_prior_needs_the_recorded_rows(lora_run, files, tmp_path):
+    other = tmp_path / "other.jsonl"
+    write_problems(other, OpLaw.uniform(2, 4), size=20, seed=8)
+    prior = lora_run / "pacbayes_sft" / "prior"
+    with pytest.raises(InputError, match="not the file that"):
+        load_inputs("strong", lora_run, str(other), files[1], prior=prior)
+    assert load_inputs("strong", lora_run, str(other), files[1]).warnings
+
+
+@pytest.mark.parametrize("space", list(Space))
+def test_full_and_dense_posteriors_go_through(space, lora_run, full_run, files):
+    run = lora_run if space is Space.FACTORS else full_run
+    with_space = Options(space=Space.WEIGHTS, sigmas=(0.01,), loss="token_error")
+    certificate = bound("strong", run, *files, with_space)
+    assert certificate.inputs.pair.space is Space.WEIGHTS
+    assert certificate.kl.value == pytest.approx(
+        certificate.inputs.pair.squared_distance / (2 * 0.01**2)
+    )
+
+
+def test_a_full_checkpoint_has_no_factors(full_run, files):
+    with pytest.raises(InputError, match="no factors"):
+        load_inputs("strong", full_run, *files, space=Space.FACTORS)
+
+
+def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
+    certificate = bound("strong", lora_run, *files, Options(sigmas=(1e-7,)))
+    measured = certificate.measured
+    assert certificate.empirical_risk.value == pytest.approx(
+        measured.train_risk_finetuned.value, abs=0.011
+    )
+    assert measured.test_risk.value == pytest.approx(measured.test_risk_finetuned.value, abs=0.016)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"delta": 0.0},
+        {"delta": 1.0},
+        {"sigmas": ()},
+        {"sigmas": (0.1, -1.0)},
+        {"draws": 0},
+        {"batch_size": 0},
+    ],
+)
+def test_options_that_mean_nothing(bad):
+    with pytest.raises(InputError):
+        Options(**bad)

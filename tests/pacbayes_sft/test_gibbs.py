@@ -1,0 +1,142 @@
+"""Noise in one pass against brute-force draws, and determinism of the plain pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from estimators.posteriors import isotropic
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.finetune import Space, factor_pair, weight_pair
+from pacbayes_sft.checkpoints.lora import read_adapter
+from pacbayes_sft.data.encode import collate, encode
+from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.losses import Loss
+from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
+from pacbayes_sft.noise import posterior_noise
+from pacbayes_sft.risk import by_length, row_losses, unit_means
+
+BASE = resolve_base("strong")
+
+
+@pytest.fixture(scope="module")
+def rows(rows_dir):
+    table = read_table(rows_dir / "test.jsonl")
+    return Rows(encode(table, load_tokenizer(BASE), None), table.units)
+
+
+@pytest.fixture
+def factors(lora_run):
+    pair = factor_pair(read_adapter(lora_run), "base")
+    model = load_model(BASE, lora_run)
+    return model, find_slots(model, Space.FACTORS, list(pair.posterior)), pair
+
+
+def test_a_draw_per_example_is_the_model_with_those_weights(factors, rows):
+    """Replay the hooks' noise as plain weights, one example at a time: the logits agree."""
+    model, slots, pair = factors
+    posterior = isotropic.fit(pair.posterior, 0.05)
+    batch = collate(rows.encoded[:5], 0, "cpu")
+    del batch["labels"]
+    with posterior_noise(slots, posterior, torch.Generator().manual_seed(4)) as redraw:
+        redraw(5)
+        together = model(**batch).logits
+    generator = torch.Generator().manual_seed(4)
+    noise = {
+        name: torch.randn((5, *p.shape), generator=generator) * 0.05
+        for name, p in slots.parameters.items()
+    }
+    for i in range(5):
+        slots.put({name: pair.posterior[name] + noise[name][i] for name in noise})
+        alone = model(**{k: v[i : i + 1] for k, v in batch.items()}).logits[0]
+        real = batch["attention_mask"][i].bool()
+        torch.testing.assert_close(together[i][real], alone[real], rtol=1e-3, atol=1e-3)
+
+
+def test_no_noise_is_left_behind(factors, rows):
+    model, slots, pair = factors
+    slots.put(pair.posterior)
+    batch = collate(rows.encoded[:3], 0, "cpu")
+    del batch["labels"]
+    before = model(**batch).logits
+    with posterior_noise(slots, isotropic.fit(pair.posterior, 0.3), torch.Generator()) as redraw:
+        redraw(3)
+        assert not torch.equal(model(**batch).logits, before)
+    assert torch.equal(model(**batch).logits, before)
+
+
+def test_gauging_changes_no_prediction_of_the_mean(factors, rows, lora_run):
+    model, slots, _ = factors
+    batch = collate(rows.encoded[:4], 0, "cpu")
+    del batch["labels"]
+    before = model(**batch).logits
+    adapter = read_adapter(lora_run)
+    balanced = {}
+    from estimators import balanced_factors
+
+    for module, layer in adapter.layers.items():
+        balanced[f"{module}.lora_A"], balanced[f"{module}.lora_B"] = balanced_factors(
+            layer.a, layer.b
+        )
+    slots.put(balanced)
+    torch.testing.assert_close(model(**batch).logits, before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("space", list(Space))
+def test_both_spaces_agree_with_independent_whole_model_draws(space, factors, rows, lora_run):
+    if space is Space.FACTORS:
+        model, slots, pair = factors
+    else:
+        pair = weight_pair(open_checkpoint(resolve_path()), lora_run, "base")
+        model = load_model(BASE)
+        slots = find_slots(model, space, list(pair.posterior))
+    sigma = 0.08 if space is Space.FACTORS else 0.03
+    posterior = isotropic.fit(pair.posterior, sigma)
+    evaluator = Evaluator(model, Loss.TOKEN_ERROR, 0, 32, 0)
+    ours = evaluator.gibbs(slots, posterior, rows, "test", repeats=4)
+    assert ours.weights.sum() == pytest.approx(1)
+    assert ours.losses @ ours.weights == pytest.approx(ours.units.mean())
+    generator, brute = torch.Generator().manual_seed(9), []
+    for _ in range(12):
+        slots.put(posterior.sample(generator))
+        brute.append(
+            row_losses(
+                model, rows.encoded, Loss.TOKEN_ERROR, pad=0, blocks=by_length(rows.encoded, 32)
+            ).mean()
+        )
+    spread = np.std(brute) / np.sqrt(len(brute)) + np.std(ours.losses) / np.sqrt(ours.losses.size)
+    assert abs(np.mean(brute) - ours.units.mean()) < 4 * spread + 1e-3
+    entries = len(rows.units) * 4 if space is Space.FACTORS else 8 * 4
+    assert ours.losses.size == entries
+
+
+def resolve_path():
+    from pathlib import Path
+
+    return Path(BASE)
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_the_order_of_the_rows_changes_no_loss(loss, rows):
+    model = load_model(BASE)
+    shuffled = np.random.default_rng(0).permutation(len(rows.encoded))
+    first = row_losses(model, rows.encoded, loss, pad=0, blocks=by_length(rows.encoded, 16))
+    mixed = [rows.encoded[i] for i in shuffled]
+    second = row_losses(model, mixed, loss, pad=0, blocks=by_length(mixed, 16))
+    assert np.array_equal(first[shuffled], second)
+    assert first.min() >= 0 and first.max() <= 1
+
+
+def test_draws_for_different_purposes_differ_and_repeat(factors, rows):
+    model, slots, pair = factors
+    evaluator = Evaluator(model, Loss.TOKEN_ERROR, 0, 64, 0)
+    posterior = isotropic.fit(pair.posterior, 0.1)
+    one, same, other = (
+        evaluator.gibbs(slots, posterior, rows, purpose).losses for purpose in ("a", "a", "b")
+    )
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_units_average_their_rows():
+    losses = np.array([0.0, 1.0, 1.0, 0.0])
+    assert unit_means(losses, ["u", "v", "u", "u"]).tolist() == [pytest.approx(1 / 3), 1.0]

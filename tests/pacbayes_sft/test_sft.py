@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pacbayes_sft.checkpoints.files import ADAPTER
+from pacbayes_sft.checkpoints.record import read_record
+from pacbayes_sft.data.rows import Row, Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import resolve_base
+from pacbayes_sft.sft import PARTIAL, Settings, sft, training_order
+
+
+def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
+    record = read_record(lora_run)
+    table = read_table(rows_dir / "train.jsonl")
+    assert sorted(record.order) == list(range(96)) and record.prior_rows == 48
+    assert record.train_sha256 == table.sha256
+    assert record.row_sha256 == [table.rows[i].sha256() for i in record.order]
+    stages = [lora_run / "pacbayes_sft" / "initial", lora_run / "pacbayes_sft" / "prior", lora_run]
+    initial, prior, final = (load_file(s / ADAPTER) for s in stages)
+    assert initial.keys() == prior.keys() == final.keys()
+    moved = [
+        sum(float((b[k] - a[k]).abs().sum()) for k in a)
+        for a, b in ((initial, prior), (prior, final))
+    ]
+    assert min(moved) > 0
+    assert not (lora_run / PARTIAL).exists()
+
+
+def test_full_runs_keep_no_adapter(full_run):
+    assert (full_run / "model.safetensors").is_file() and not (full_run / ADAPTER).exists()
+    assert read_record(full_run).settings["objective"] == "dft"
+
+
+def test_units_are_never_cut(rows_dir):
+    rows = [Row("p", str(i), unit=f"u{i // 3}") for i in range(30)]
+    order, seen = training_order(Table("t", rows, ""), 0.5, seed=1)
+    assert seen == 15 and sorted(order) == list(range(30))
+    before = {rows[i].unit for i in order[:seen]}
+    assert not before & {rows[i].unit for i in order[seen:]}
+    assert training_order(Table("t", rows, ""), 0.5, seed=2)[0] != order
+
+
+def test_nothing_is_overwritten(rows_dir, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="not empty"):
+        sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_an_unfinished_run_is_not_continued_with_other_settings(rows_dir, tmp_path):
+    (tmp_path / PARTIAL).mkdir()
+    (tmp_path / PARTIAL / "asked.json").write_text(json.dumps({"settings": {}}))
+    with pytest.raises(InputError, match="other settings"):
+        sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatch):
+    """Stop the second of four steps' checkpoints dead, start again: as if nothing had happened."""
+    settings = Settings(steps=4, batch_size=16, lora_rank=2, device="cpu")
+    sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
+    from transformers import Trainer
+
+    class Killed(BaseException):
+        pass
+
+    honest = Trainer._save_checkpoint
+
+    def dies_after_saving(self, *args, **kwargs):
+        honest(self, *args, **kwargs)
+        if self.state.global_step == 2:
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", dies_after_saving)
+    with pytest.raises(Killed):
+        sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    monkeypatch.undo()
+    assert not (tmp_path / "cut" / ADAPTER).exists()
+    sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+
+
+@pytest.mark.parametrize("bad", [{"prior_fraction": 1.0}, {"batch_size": 0}, {"lora_rank": -1}])
+def test_settings_that_mean_nothing(bad):
+    with pytest.raises(InputError):
+        Settings(**bad)
+
+
+def test_the_base_is_identified(lora_run):
+    from pathlib import Path
+
+    from pacbayes_sft.checkpoints.files import sha256_of
+
+    weights = Path(resolve_base("strong")) / "model.safetensors"
+    assert read_record(lora_run).base_sha256 == sha256_of(weights)

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+from estimators import Guarantee
+from pacbayes_sft.data.rows import Row, Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift import needs_delta, shift_term
+
+
+@pytest.fixture
+def pair(rows_dir):
+    return read_table(rows_dir / "train.jsonl"), read_table(rows_dir / "test.jsonl")
+
+
+def test_known_laws_give_the_exact_distance(pair):
+    shift = shift_term(*pair, "auto", 0.01)
+    assert shift.tv.guarantee is Guarantee.EXACT
+    assert shift.tv.value == pytest.approx(1 / 3)  # U{2,3,4} against U{3,4,5}
+    assert not needs_delta(*pair, "auto")
+
+
+def test_without_the_record_the_column_gives_an_upper_limit(pair):
+    train, test = (replace(t, metadata=None) for t in pair)
+    shift = shift_term(train, test, "auto", 0.01)
+    assert shift.tv.guarantee is Guarantee.UPPER and shift.view == "difficulty"
+    assert shift.tv.lower <= 1 / 3 <= shift.tv.upper and needs_delta(train, test, "auto")
+    with pytest.raises(InputError, match="no matching record"):
+        shift_term(train, test, "known", 0.01)
+
+
+def test_without_a_column_only_the_trivial_limit_is_left():
+    bare = [Table(name, [Row("a", "b")], name) for name in ("x", "y")]
+    assert shift_term(*bare, "auto", 0.01).tv.upper == 1.0
+    assert not needs_delta(*bare, "auto")
+    with pytest.raises(InputError, match="column 'topic'"):
+        shift_term(*bare, "topic", 0.01)
+
+
+def test_rows_of_one_unit_count_once():
+    rows = [Row("a", "b", difficulty=1, unit=u) for u in "uuvw"]
+    shift = shift_term(Table("x", rows, "x"), Table("y", rows, "y"), "difficulty", 0.01)
+    assert shift.rows == (3, 3)
+
+
+def test_declared_sameness_is_an_assumption(pair):
+    shift = shift_term(*pair, "none", 0.01)
+    assert shift.tv.value == 0 and "one and the same law" in shift.tv.assumptions[0]
+
+
+def test_one_seed_and_law_twice_is_no_sample(pair):
+    with pytest.raises(InputError, match="one seed and one law"):
+        shift_term(pair[0], pair[0], "auto", 0.01)
