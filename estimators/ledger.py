@@ -46,6 +46,10 @@ class Ledger:
         self.events[event] = min(delta, self.left)
         return self.events[event]
 
+    def share(self, leaves: int) -> float:
+        """Return an equal share of what is left for so many leaves, rounded down."""
+        return self.left / leaves * (1 - 1e-12)
+
     def rows(self) -> list[dict[str, float | str]]:
         """Return the leaves as ``{"event", "delta"}`` records."""
         return [{"event": event, "delta": delta} for event, delta in self.events.items()]

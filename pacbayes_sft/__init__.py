@@ -1,16 +1,54 @@
 """A finished fine-tune in, a bound on its test risk out, and the truth beside it.
 
-The statistics live in the package `estimators`; its public names are re-exported here.
+The statistics live in the package `estimators`; its public names are re-exported here, loaded
+when first asked for.
 """
 
-try:
-    from estimators import *  # noqa: F403
-    from estimators import __all__ as _statistics
-except ImportError as error:
-    raise ImportError(
-        "the package `estimators` that was found is not the one shipped with pacbayes-sft (an "
-        "unrelated `estimators` exists on the package index): uninstall it and reinstall "
-        "pacbayes-sft"
-    ) from error
+from __future__ import annotations
 
-__all__ = list(_statistics)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from estimators import *  # noqa: F403
+
+_OWN = {
+    "Certificate": "pacbayes_sft.certify",
+    "InputError": "pacbayes_sft.errors",
+    "Options": "pacbayes_sft.certify",
+    "Settings": "pacbayes_sft.sft",
+    "bound": "pacbayes_sft.certify",
+    "kl_term": "pacbayes_sft.terms",
+    "read_table": "pacbayes_sft.data.rows",
+    "risk_term": "pacbayes_sft.terms",
+    "run_sft": "pacbayes_sft.sft",
+    "shift_term": "pacbayes_sft.shift",
+}
+
+
+def _statistics() -> Any:
+    import estimators
+
+    if not hasattr(estimators, "kl_bound"):
+        raise ImportError(
+            f"{estimators.__file__} is not the `estimators` shipped with pacbayes-sft (an "
+            "unrelated one exists on the package index): uninstall it and reinstall pacbayes-sft"
+        )
+    return estimators
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    from importlib import import_module
+
+    if name == "__all__":
+        return sorted([*_OWN, *_statistics().__all__])
+    if name in _OWN:
+        return getattr(import_module(_OWN[name]), name)
+    if not name.startswith("_") and name in _statistics().__all__:
+        return getattr(_statistics(), name)
+    raise AttributeError(f"module 'pacbayes_sft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return sorted([*_OWN, *_statistics().__all__])

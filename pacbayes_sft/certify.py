@@ -25,14 +25,14 @@ from estimators import (
     with_shift,
 )
 from estimators.posteriors import isotropic
-from pacbayes_sft.checkpoints.finetune import Pair, Space
+from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Draws, Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
-from pacbayes_sft.losses import Loss
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
 from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
 from pacbayes_sft.shift import Shift, needs_delta, shift_term
@@ -177,7 +177,7 @@ def bound(
     mc_delta = ledger.spend(
         "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
     )
-    leaf_delta = ledger.left / len(options.sigmas)
+    leaf_delta = ledger.share(len(options.sigmas))
     for sigma in options.sigmas:
         ledger.spend(f"PAC-Bayes with prior scale {sigma:g}", leaf_delta)
 

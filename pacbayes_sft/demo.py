@@ -10,7 +10,7 @@ from pacbayes_sft.certify import Certificate, Options, bound
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
-from pacbayes_sft.sft import PARTIAL, Settings, sft
+from pacbayes_sft.sft import PARTIAL, Settings, run_sft
 
 BASE = "strong"
 TRAIN_LAW = OpLaw.uniform(6, 10)
@@ -37,7 +37,7 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
         write_problems(file, laws[name], size=sizes[name], seed=3 * seed + stream)
     if finetuned.exists() and not (finetuned / PARTIAL).exists():
         shutil.rmtree(finetuned)  # an earlier demo's own output
-    sft(BASE, str(files["train"]), finetuned, SETTINGS)
+    run_sft(BASE, str(files["train"]), finetuned, SETTINGS)
     train, test = str(files["train"]), str(files["test"])
     heldout = str(files["heldout"])
     return Demo(

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from estimators import DiagonalGaussian
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import Encoded
-from pacbayes_sft.losses import Loss
 from pacbayes_sft.models import Slots
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import Losses, by_length, consecutive, row_losses, unit_means

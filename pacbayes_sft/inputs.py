@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
-from pacbayes_sft.checkpoints.finetune import Pair, Space, factor_pair, weight_pair
+from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
 from pacbayes_sft.checkpoints.lora import check_base, is_adapter, read_adapter
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, read_record
+from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base

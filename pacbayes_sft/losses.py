@@ -7,25 +7,13 @@ nothing is supervised. What is supervised is what TRL supervises, end of sequenc
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
 import torch
 
+from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.encode import IGNORED
 
 TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-class Loss(StrEnum):
-    """The losses a risk can be taken in.
-
-    Attributes:
-        EXACT_MATCH: 0 if every supervised token is the arg-max given the true ones before it.
-        TOKEN_ERROR: Share of supervised tokens that are not.
-    """
-
-    EXACT_MATCH = "exact_match"
-    TOKEN_ERROR = "token_error"
 
 
 def exact_match(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

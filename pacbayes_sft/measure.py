@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from estimators import DiagonalGaussian, Estimate, gibbs_risk
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs

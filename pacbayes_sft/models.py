@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pacbayes_sft.checkpoints.finetune import Space
 from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from estimators import DiagonalGaussian
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Space
 from pacbayes_sft.models import Slots
 
 Redraw = Callable[[int], None]

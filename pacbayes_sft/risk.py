@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from estimators import Estimate, clopper_pearson, kl_interval
+from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.encode import Encoded, collate
-from pacbayes_sft.losses import BY_NAME, Loss
+from pacbayes_sft.losses import BY_NAME
 from pacbayes_sft.progress import track
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import torch
 
 from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
+from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
@@ -29,7 +30,6 @@ from pacbayes_sft.models import (
     local_directory,
     resolve_base,
 )
-from pacbayes_sft.objective import Objective
 
 PARTIAL = ".partial"
 
@@ -76,7 +76,7 @@ class Settings:
             raise InputError("rank, steps must be >= 0, batch size >= 1 and epochs > 0")
 
 
-def sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
+def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
     """Fine-tune ``base`` on ``train`` and write the result with its run record to ``out``.
 
     An interrupted run called again with the same settings goes on from its last checkpoint.

@@ -8,11 +8,11 @@ from typing import Any
 
 from estimators import Estimate, kl_isotropic
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.finetune import Space, squared_distance
+from pacbayes_sft.checkpoints.finetune import squared_distance
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.losses import Loss
 from pacbayes_sft.models import (
     context_length,
     load_model,

@@ -29,19 +29,19 @@ def rows_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lora_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA fine-tune with a half-data checkpoint, through `pacbayes_sft.sft`."""
-    from pacbayes_sft.sft import Settings, sft
+    from pacbayes_sft.sft import Settings, run_sft
 
     out = tmp_path_factory.mktemp("lora") / "run"
     settings = Settings(steps=4, batch_size=16, lora_rank=4, prior_fraction=0.5, device="cpu")
-    sft(BASE, rows_dir / "train.jsonl", out, settings)
+    run_sft(BASE, rows_dir / "train.jsonl", out, settings)
     return out
 
 
 @pytest.fixture(scope="session")
 def full_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tune of all weights under DFT."""
-    from pacbayes_sft.objective import Objective
-    from pacbayes_sft.sft import Settings, sft
+    from pacbayes_sft.choices import Objective
+    from pacbayes_sft.sft import Settings, run_sft
 
     out = tmp_path_factory.mktemp("full") / "run"
     settings = Settings(
@@ -52,5 +52,5 @@ def full_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         objective=Objective.DFT,
         device="cpu",
     )
-    sft(BASE, rows_dir / "train.jsonl", out, settings)
+    run_sft(BASE, rows_dir / "train.jsonl", out, settings)
     return out

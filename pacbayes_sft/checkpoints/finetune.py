@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import torch
@@ -20,19 +19,8 @@ from estimators import balanced_factors, low_rank_squared_norm
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import Adapter, check_base, is_adapter, read_adapter
 from pacbayes_sft.checkpoints.record import RECORD_DIR
+from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
-
-
-class Space(StrEnum):
-    """Where the Gaussian noise lives.
-
-    Attributes:
-        FACTORS: On the LoRA factors A and B.
-        WEIGHTS: On the weight matrices that the fine-tune changed.
-    """
-
-    FACTORS = "factors"
-    WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)

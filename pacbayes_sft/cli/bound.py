@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from estimators import is_vacuous
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -28,7 +27,6 @@ from pacbayes_sft.cli.output import (
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.losses import Loss
 
 
 def bound(
@@ -109,6 +107,7 @@ def bound(
 
 def show(certificate: object, console: Console) -> None:
     """Print the terms, the bounds, the measured risks and the warnings."""
+    from estimators import is_vacuous
     from pacbayes_sft.bound_json import warnings_of
     from pacbayes_sft.certify import Certificate
 

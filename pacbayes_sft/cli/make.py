@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pacbayes_sft.choices import Objective
 from pacbayes_sft.cli.output import (
     Base,
     Device,
@@ -20,7 +21,6 @@ from pacbayes_sft.cli.output import (
     quiet_stdout,
 )
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.objective import Objective
 
 
 def igsm(
@@ -76,8 +76,7 @@ def sft(
 
     Example: `pacbayes-sft sft --base strong --train train.jsonl --out runs/ft --prior-fraction 0.5`
     """
-    from pacbayes_sft.sft import Settings
-    from pacbayes_sft.sft import sft as run
+    from pacbayes_sft.sft import Settings, run_sft
 
     settings = Settings(
         objective=objective,
@@ -95,7 +94,7 @@ def sft(
         max_length=max_length,
     )
     with quiet_stdout():
-        record = run(base, train, out, settings)
+        record = run_sft(base, train, out, settings)
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
     table.add_row("rows trained on", f"{len(record.order):,}")
     table.add_row("rows the prior checkpoint saw", f"{record.prior_rows:,}")

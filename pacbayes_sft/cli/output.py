@@ -7,16 +7,17 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from estimators import Estimate, Guarantee
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from estimators import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Out = Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")]
@@ -43,6 +44,8 @@ def resolve_device(name: str) -> str:
     Raises:
         InputError: If the device named cannot be used here.
     """
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -95,16 +98,16 @@ def claim(estimate: Estimate) -> str:
     """Say in words what an estimate promises."""
     at = f"at {estimate.confidence:.4g}"
     return {
-        Guarantee.EXACT: "exact",
-        Guarantee.UPPER: f"upper: ≤ {estimate.upper:.4g} {at}",
-        Guarantee.LOWER: f"lower: ≥ {estimate.lower:.4g} {at}",
-        Guarantee.ESTIMATE: "estimate",
-    }[estimate.guarantee]
+        "exact": "exact",
+        "upper": f"upper: ≤ {estimate.upper:.4g} {at}",
+        "lower": f"lower: ≥ {estimate.lower:.4g} {at}",
+        "estimate": "estimate",
+    }[estimate.guarantee.value]
 
 
 def interval(estimate: Estimate) -> str:
     """Return ``value [lower, upper]``, or the value alone when it is exact."""
-    if estimate.guarantee is Guarantee.EXACT:
+    if estimate.guarantee == "exact":
         return f"{estimate.value:.4g}"
     low = "-" if estimate.lower == -float("inf") else f"{estimate.lower:.3f}"
     return f"{estimate.value:.4f} [{low}, {estimate.upper:.3f}]"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -26,7 +26,6 @@ from pacbayes_sft.cli.output import (
     quiet_stdout,
     resolve_device,
 )
-from pacbayes_sft.losses import Loss
 
 
 def kl(

@@ -10,7 +10,7 @@ import pytest
 from estimators import Guarantee, kl_bound, mcallester
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import Options, bound
-from pacbayes_sft.checkpoints.finetune import Space
+from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
@@ -55,9 +55,9 @@ def test_every_number_follows_from_the_terms(certificate):
 def test_the_ledger_holds_every_charge(certificate):
     record = to_record(certificate)
     ledger = {row["event"]: row["delta"] for row in record["delta_ledger"]}
-    assert sum(ledger.values()) <= record["delta"] * (1 + 1e-12)
-    assert sum(event.startswith("PAC-Bayes") for event in ledger) == 3
-    assert record["bounds"]["kl"]["delta"] == min(ledger.values())
+    assert sum(ledger.values()) <= record["delta"]
+    leaves = [delta for event, delta in ledger.items() if event.startswith("PAC-Bayes")]
+    assert leaves == [record["bounds"]["kl"]["delta"]] * 3
     assert 1 - record["bound"]["confidence"] <= record["delta"] + 1e-12
     assert certificate.bound.guarantee is Guarantee.UPPER
 

@@ -6,12 +6,12 @@ import torch
 
 from estimators.posteriors import isotropic
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.finetune import Space, factor_pair, weight_pair
+from pacbayes_sft.checkpoints.finetune import factor_pair, weight_pair
 from pacbayes_sft.checkpoints.lora import read_adapter
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import collate, encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.gibbs import Evaluator, Rows
-from pacbayes_sft.losses import Loss
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, row_losses, unit_means

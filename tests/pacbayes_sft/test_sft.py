@@ -9,7 +9,7 @@ from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
-from pacbayes_sft.sft import PARTIAL, Settings, sft, training_order
+from pacbayes_sft.sft import PARTIAL, Settings, run_sft, training_order
 
 
 def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
@@ -46,7 +46,7 @@ def test_units_are_never_cut(rows_dir):
 def test_nothing_is_overwritten(rows_dir, tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="not empty"):
-        sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
@@ -54,13 +54,13 @@ def test_an_unfinished_run_is_not_continued_with_other_settings(rows_dir, tmp_pa
     (tmp_path / PARTIAL).mkdir()
     (tmp_path / PARTIAL / "asked.json").write_text(json.dumps({"settings": {}}))
     with pytest.raises(InputError, match="other settings"):
-        sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatch):
     """Stop the second of four steps' checkpoints dead, start again: as if nothing had happened."""
     settings = Settings(steps=4, batch_size=16, lora_rank=2, device="cpu")
-    sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
+    run_sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
     from transformers import Trainer
 
     class Killed(BaseException):
@@ -75,10 +75,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
 
     monkeypatch.setattr(Trainer, "_save_checkpoint", dies_after_saving)
     with pytest.raises(Killed):
-        sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     monkeypatch.undo()
     assert not (tmp_path / "cut" / ADAPTER).exists()
-    sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
 

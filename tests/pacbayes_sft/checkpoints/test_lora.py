@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from estimators import kl_isotropic
 from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
-from pacbayes_sft.checkpoints.finetune import Space, factor_pair, squared_distance, weight_pair
+from pacbayes_sft.checkpoints.finetune import factor_pair, squared_distance, weight_pair
 from pacbayes_sft.checkpoints.lora import CONFIG, read_adapter
+from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import BASES
 

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 
+from pacbayes_sft.cli import main
 
-def run(*words, cwd=None):
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*words):
+    """Run the command in this process, as `main` does."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["pacbayes-sft", *map(str, words)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stopped,
+    ):
+        main()
+        raise SystemExit(0)
+    return Done(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def in_a_shell(*words):
+    """Run it as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "pacbayes_sft", *map(str, words)],
         capture_output=True,
         text=True,
-        cwd=cwd,
         timeout=240,
         check=False,
     )
@@ -41,6 +68,32 @@ def test_help_names_every_command():
         assert command in done.stdout
         one = run(command, "--help")
         assert one.returncode == 0 and "Example: pacbayes-sft" in " ".join(one.stdout.split())
+
+
+def test_as_a_process_of_its_own(lora_run):
+    """Nothing but the answer on stdout, even where libraries print; the exit code on bad input."""
+    done = in_a_shell("kl", "--base", "strong", "--finetuned", lora_run, "--sigma", 0.1, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["parameters"] > 0
+    bad = in_a_shell("kl", "--base", "strong", "--finetuned", lora_run, "--sigma", -1)
+    assert bad.returncode == 2 and bad.stdout == "" and "Traceback" not in bad.stderr
+    assert len(bad.stderr.strip().splitlines()) == 1
+
+
+def test_the_kl_path_loads_neither_transformers_nor_peft(lora_run):
+    code = (
+        "import sys; from pathlib import Path; from pacbayes_sft.terms import kl_term;"
+        f"kl_term('strong', Path({str(lora_run)!r}), sigma=0.1);"
+        "assert not {'transformers', 'peft', 'trl', 'datasets'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded():
+    code = (
+        "import sys; import pacbayes_sft.cli;"
+        "assert not {'torch', 'transformers', 'scipy', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_kl(lora_run):

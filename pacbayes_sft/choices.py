@@ -1,0 +1,39 @@
+"""The words a user chooses from, apart from the code behind them so that ``--help`` is quick."""
+
+from enum import StrEnum
+
+
+class Objective(StrEnum):
+    """The training objective; neither is a risk.
+
+    Attributes:
+        NLL: Mean negative log-likelihood of the supervised tokens of a batch.
+        DFT: The same with each token weighted by its own probability (arXiv 2508.05629).
+    """
+
+    NLL = "nll"
+    DFT = "dft"
+
+
+class Loss(StrEnum):
+    """The losses a risk can be taken in, each in [0, 1] per example.
+
+    Attributes:
+        EXACT_MATCH: 0 if every supervised token is the arg-max given the true ones before it.
+        TOKEN_ERROR: Share of supervised tokens that are not.
+    """
+
+    EXACT_MATCH = "exact_match"
+    TOKEN_ERROR = "token_error"
+
+
+class Space(StrEnum):
+    """Where the Gaussian noise lives.
+
+    Attributes:
+        FACTORS: On the LoRA factors A and B.
+        WEIGHTS: On the weight matrices that the fine-tune changed.
+    """
+
+    FACTORS = "factors"
+    WEIGHTS = "weights"
