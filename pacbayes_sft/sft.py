@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -186,7 +187,8 @@ def _train(
             save_strategy="steps",
             save_steps=max(1, -(-steps // 4)),
             save_total_limit=1,
-            disable_tqdm=None,
+            disable_tqdm=not sys.stderr.isatty(),
+            dataloader_pin_memory=torch.cuda.is_available(),
         ),
     )
     if len(trainer.train_dataset) != len(order):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +71,8 @@ def check_dtype(name: str) -> str:
 @contextlib.contextmanager
 def quiet_stdout() -> Iterator[None]:
     """Send what libraries print on stdout to stderr, so that stdout holds our answer alone."""
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers' own, about its next version
         yield
 
 

@@ -71,21 +71,19 @@ def encode(
 def collate(
     rows: Sequence[Encoded], pad: int, device: torch.device | str
 ) -> dict[str, torch.Tensor]:
-    """Pad on the right: ``input_ids``, ``attention_mask`` and ``labels``, each (B, T)."""
+    """Pad on the right: ``input_ids`` and ``labels``, each (B, T).
+
+    There is no attention mask: under causal attention no real token sees padding on its right,
+    and without one the attention takes its fast path.
+    """
     longest = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
     labels = torch.full_like(ids, IGNORED)
     for i, row in enumerate(rows):
         tokens = torch.tensor(row.ids)
         ids[i, : len(row.ids)] = tokens
-        mask[i, : len(row.ids)] = 1
         labels[i, row.prompt_length : len(row.ids)] = tokens[row.prompt_length :]
-    return {
-        "input_ids": ids.to(device),
-        "attention_mask": mask.to(device),
-        "labels": labels.to(device),
-    }
+    return {"input_ids": ids.to(device), "labels": labels.to(device)}
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
@@ -37,11 +38,14 @@ def test_a_row_that_is_too_long_is_named_not_cut(rows_dir):
         encode(table, load_tokenizer(BASE), 20)
 
 
-def test_padding_is_on_the_right():
-    tokenizer = load_tokenizer(BASE)
+def test_padding_is_on_the_right_and_changes_no_logit_that_counts():
+    tokenizer, model = load_tokenizer(BASE), load_model(BASE)
     table = Table("t", [Row("a0b0 :", " 3"), Row("a0b0 = 4 :", " 3 + 4")], "")
-    batch = collate(encode(table, tokenizer, None), 0, "cpu")
-    assert batch["attention_mask"].tolist() == [
-        [1, 1, 1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 1, 1, 1, 1, 1, 1],
-    ]
+    encoded = encode(table, tokenizer, None)
+    batch = collate(encoded, tokenizer.pad_token_id, "cpu")
+    assert batch["input_ids"][0, 4:].tolist() == [2, 0, 0, 0, 0][: batch["input_ids"].shape[1] - 4]
+    mask = torch.tensor([[1] * len(r.ids) + [0] * (9 - len(r.ids)) for r in encoded])
+    plain = model(input_ids=batch["input_ids"]).logits
+    masked = model(input_ids=batch["input_ids"], attention_mask=mask).logits
+    for i, row in enumerate(encoded):
+        torch.testing.assert_close(plain[i, : len(row.ids)], masked[i, : len(row.ids)])
