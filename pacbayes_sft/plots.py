@@ -9,6 +9,7 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.certify import Certificate
 
 TERM_COLOURS = ("#30506d", "#c9782d", "#8a9a5b", "#b9b9b9")
+WIDEST = 2.0  # bars beyond are cut; their number is printed
 TERM_LABELS = (
     "empirical risk (Gibbs, with Monte Carlo limit)",
     "generalization  √(KL/2n)",
@@ -53,7 +54,13 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
         for place, name in enumerate(names):
             raw = c.bounds[name][0].upper
             text = f"{raw:.2f}" + ("  vacuous" if raw >= 1 else "")
-            axes.text(raw, place, f"  {text}", va="center", fontsize=10)
+            axes.text(
+                min(raw, WIDEST),
+                place,
+                f"  {'→ ' * (raw > WIDEST)}{text}",
+                va="center",
+                fontsize=10,
+            )
         axes.axvline(1, color="#a03030", linewidth=1.2)
         axes.text(1, -0.62, " 1: vacuous from here on", color="#a03030", fontsize=9, va="center")
         measured = [
@@ -65,8 +72,8 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
                 _point(axes, risk, place, label, marker, face)
         axes.set_yticks(range(len(rows) + 2), [*rows, "measured, Gibbs", "measured, finished"])
         axes.invert_yaxis()
-        widest = max(c.bounds[name][0].upper for name in names)
-        axes.set_xlim(0, max(1.15, widest * 1.16))
+        widest = max(min(c.bounds[name][0].upper, WIDEST) for name in names)
+        axes.set_xlim(0, max(1.15, widest))
         axes.set_xlabel(f"risk ({c.options.loss.value.replace('_', ' ')} loss, 0 to 1)")
         axes.set_title(
             f"Bound on the test risk, n = {c.inputs.n:,}, δ = {c.options.delta:g}, "
@@ -75,6 +82,7 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
             fontsize=12,
         )
         axes.grid(axis="y", visible=False)
+        axes.spines[["right", "top"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
         with replacing(file) as partial:
             figure.savefig(partial, dpi=130, format=file.suffix.lstrip(".") or "png")

@@ -1,0 +1,69 @@
+"""What is shipped: the wheel, the README's table, the notebook."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(tmp_path),
+            str(ROOT),
+        ],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {
+        str(p.relative_to(ROOT))
+        for package in ("estimators", "pacbayes_sft")
+        for p in (ROOT / package).rglob("*.py")
+    }
+    assert sources <= names
+    for file in (
+        "estimators/py.typed",
+        "pacbayes_sft/py.typed",
+        "pacbayes_sft/bases/strong/model.safetensors",
+        "pacbayes_sft/bases/strong/tokenizer.json",
+    ):
+        assert file in names
+    assert not any(name.startswith("tests/") for name in names)
+    (entry,) = (n for n in names if n.endswith("entry_points.txt"))
+    assert "pacbayes-sft = pacbayes_sft.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+
+
+def test_the_readme_table_is_made_from_the_committed_figures():
+    spec = importlib.util.spec_from_file_location("demo_bench", ROOT / "benchmarks" / "demo.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    assert bench.table(json.loads(bench.RESULT.read_text())) in bench.README.read_text()
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_notebooks_run_from_clean_state(notebook, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(notebook, as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells if cell.cell_type == "code")
+    NotebookClient(book, timeout=170, resources={"metadata": {"path": str(tmp_path)}}).execute()
