@@ -32,7 +32,12 @@ from estimators.gaussian import (
 )
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
-from estimators.total_variation import total_variation_attribute, total_variation_known
+from estimators.total_variation import (
+    TwoSampleTest,
+    classifier_two_sample,
+    total_variation_attribute,
+    total_variation_known,
+)
 
 __all__ = [
     "DiagonalGaussian",
@@ -40,8 +45,10 @@ __all__ = [
     "Guarantee",
     "Ledger",
     "Proposition41",
+    "TwoSampleTest",
     "balanced_factors",
     "binary_kl",
+    "classifier_two_sample",
     "clopper_pearson",
     "gibbs_risk",
     "is_vacuous",

@@ -171,9 +171,9 @@ def bound(
 
     # the data pair gives the shift term
     shift_delta = options.delta * SHIFT_SHARE
-    shift = shift_term(inputs.train, inputs.test, options.shift, shift_delta)
+    shift = shift_term(inputs.train, inputs.test, options.shift, shift_delta, seed=options.seed)
     if needs_delta(inputs.train, inputs.test, options.shift):
-        ledger.spend("shift: upper limit on the TV of the attribute", shift_delta)
+        ledger.spend(f"shift: limit from samples (--shift {options.shift})", shift_delta)
     mc_delta = ledger.spend(
         "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
     )

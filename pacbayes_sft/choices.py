@@ -37,3 +37,15 @@ class Space(StrEnum):
 
     FACTORS = "factors"
     WEIGHTS = "weights"
+
+
+class View(StrEnum):
+    """What of a row is looked at; TV of a view never exceeds that of the whole row.
+
+    Attributes:
+        FULL: Prompt and completion.
+        PROMPT: The prompt alone.
+    """
+
+    FULL = "full"
+    PROMPT = "prompt"

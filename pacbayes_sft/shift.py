@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estimators import Estimate, Guarantee, total_variation_attribute, total_variation_known
+from estimators import (
+    Estimate,
+    Guarantee,
+    classifier_two_sample,
+    total_variation_attribute,
+    total_variation_known,
+)
+from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
 AUTO = "auto"
 NONE = "none"
 KNOWN = "known"
+CLASSIFIER = "classifier"
+FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
 @dataclass(frozen=True)
@@ -23,12 +32,15 @@ class Shift:
         view: What of an example was looked at.
         rows: (train, test) units looked at; None where laws were compared.
         reason: Why this method, in a sentence.
+        detection_floor: For a two-sample test: (smallest TV that is not noise, smallest that is
+            found with 80 % power); None otherwise.
     """
 
     tv: Estimate
     view: str
     rows: tuple[int, int] | None
     reason: str
+    detection_floor: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -36,7 +48,8 @@ class Shift:
             "tv": self.tv.to_dict(),
             "view": self.view,
             "rows": self.rows,
-            "detection_floor": None,
+            "detection_floor": self.detection_floor[0] if self.detection_floor else None,
+            "detection_floor_80": self.detection_floor[1] if self.detection_floor else None,
             "reason": self.reason,
         }
 
@@ -50,20 +63,27 @@ def laws_are_known(train: Table, test: Table) -> bool:
 def needs_delta(train: Table, test: Table, method: str) -> bool:
     """Return whether the shift term will be an upper limit from samples, which spends δ."""
     if method == AUTO:
-        return not laws_are_known(train, test) and _common_attribute(train, test) is not None
+        return not laws_are_known(train, test) and (
+            _common_attribute(train, test) is not None or _enough(train, test)
+        )
     return method not in (NONE, KNOWN)
 
 
-def shift_term(train: Table, test: Table, method: str, delta: float) -> Shift:
+def shift_term(
+    train: Table, test: Table, method: str, delta: float, *, view: View = View.FULL, seed: int = 0
+) -> Shift:
     """Return the shift term.
 
     Args:
         train: Training rows.
         test: Test rows.
         method: ``known`` (both files record their law), ``none`` (train and test are declared to
-            have one law), the name of a column (attribute shift), or ``auto``: known laws, else
-            the column ``difficulty``, else the trivial TV <= 1.
-        delta: Probability with which an upper limit from samples may fail.
+            have one law), ``classifier`` (two-sample test on the text: a lower certificate), the
+            name of a column (attribute shift), or ``auto``: known laws, else the column
+            ``difficulty``, else the classifier, else (too few rows) the trivial TV <= 1.
+        delta: Probability with which a limit from samples may fail.
+        view: What the classifier looks at.
+        seed: Seed of the classifier's splits.
 
     Raises:
         InputError: If the method asked for is not possible with these files.
@@ -88,6 +108,8 @@ def shift_term(train: Table, test: Table, method: str, delta: float) -> Shift:
             "(FILE.meta.json, untouched since the file was written); use --shift auto"
         )
     attribute = _common_attribute(train, test) if method == AUTO else method
+    if method == CLASSIFIER or (attribute is None and _enough(train, test)):
+        return _classified(train, test, delta, view, seed)
     if attribute is None:
         trivial = Estimate(
             1.0, 0.0, 1.0, 1.0, Guarantee.UPPER, "trivial: TV <= 1", (), "probability"
@@ -106,6 +128,45 @@ def shift_term(train: Table, test: Table, method: str, delta: float) -> Shift:
         (len(on_train), len(on_test)),
         f"both files have the column {attribute!r}; assumption (i) is yours to defend",
     )
+
+
+def _classified(train: Table, test: Table, delta: float, view: View, seed: int) -> Shift:
+    """The two-sample test: groups are units, and rows of one text stand together."""
+    from pacbayes_sft.views import text_classifier, text_of
+
+    on_train, on_test = ([text_of(row, view) for row in table.rows] for table in (train, test))
+    try:
+        result = classifier_two_sample(
+            on_train,
+            on_test,
+            text_classifier(seed),
+            delta,
+            train_groups=_clusters(train, on_train),
+            test_groups=_clusters(test, on_test),
+            seed=seed,
+        )
+    except ValueError as error:
+        raise InputError(f"{train.source}, {test.source}: {error}") from None
+    return Shift(
+        result.tv,
+        f"text of the {view.value} row" if view is View.FULL else f"text of the {view.value}",
+        result.held_out,
+        "a classifier tells the two sides apart at least this well; that bounds TV from below, and "
+        "no distribution-free upper limit on the TV of text exists",
+        (result.detection_floor, result.detection_floor_80),
+    )
+
+
+def _clusters(table: Table, texts: list[str]) -> list[str]:
+    """The group of each row: its unit where one is named, else its text (exact duplicates)."""
+    return [
+        f"unit {row.unit}" if row.unit is not None else f"text {text}"
+        for row, text in zip(table.rows, texts, strict=True)
+    ]
+
+
+def _enough(train: Table, test: Table) -> bool:
+    return min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS
 
 
 def _common_attribute(train: Table, test: Table) -> str | None:

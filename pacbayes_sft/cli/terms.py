@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.choices import Loss, Space, View
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -17,6 +17,7 @@ from pacbayes_sft.cli.output import (
     Json,
     MaxLength,
     Out,
+    Seed,
     check_delta,
     check_dtype,
     claim,
@@ -26,6 +27,7 @@ from pacbayes_sft.cli.output import (
     quiet_stdout,
     resolve_device,
 )
+from pacbayes_sft.errors import InputError
 
 
 def kl(
@@ -60,21 +62,37 @@ def tv(
         str | None,
         typer.Option(help="Column through which alone train and test differ (assumption i)."),
     ] = None,
+    view: Annotated[
+        View | None, typer.Option(help="Run the two-sample test on this view of the text.")
+    ] = None,
     delta: Delta = 0.05,
+    seed: Seed = 0,
     json: Json = False,
     out: Out = None,
 ) -> None:
-    """The shift term TV(D_test, D_train): exact for known laws, else an upper limit by a column.
+    """The shift term TV(D_test, D_train).
+
+    Exact for recorded laws, an upper limit through a column, a lower certificate and an estimate
+    through a classifier on the text.
 
     Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --attribute difficulty`
     """
     from pacbayes_sft.data.rows import read_table
-    from pacbayes_sft.shift import AUTO, shift_term
+    from pacbayes_sft.shift import AUTO, CLASSIFIER, shift_term
 
     check_delta(delta)
-    shift = shift_term(read_table(train), read_table(test), attribute or AUTO, delta)
+    if attribute and view:
+        raise InputError("--attribute and --view are two methods; give one of them")
+    method = CLASSIFIER if view else attribute or AUTO
+    with quiet_stdout():
+        shift = shift_term(
+            read_table(train), read_table(test), method, delta, view=view or View.FULL, seed=seed
+        )
     table = new_table("Shift term", "quantity", "value", "what it promises")
     table.add_row(f"TV on {shift.view}", interval(shift.tv), claim(shift.tv))
+    if shift.detection_floor:
+        floor, power = shift.detection_floor
+        table.add_row("detection floor", f"{floor:.4f}", f"{power:.4f} is found with 80 % power")
     for sentence in shift.tv.assumptions:
         table.add_row("assumes", "", sentence)
     table.add_row("why this method", "", shift.reason)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from estimators import Guarantee
+from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift import needs_delta, shift_term
@@ -35,6 +36,18 @@ def test_without_a_column_only_the_trivial_limit_is_left():
     assert not needs_delta(*bare, "auto")
     with pytest.raises(InputError, match="column 'topic'"):
         shift_term(*bare, "topic", 0.01)
+
+
+def test_without_law_and_column_a_classifier_makes_it_an_estimate(pair):
+    train, test = (
+        replace(t, metadata=None, rows=[replace(r, difficulty=None) for r in t.rows]) for t in pair
+    )
+    shift = shift_term(train, test, "auto", 0.05)
+    assert shift.tv.guarantee is Guarantee.LOWER and shift.detection_floor is not None
+    assert shift.tv.lower <= 1 / 3 and needs_delta(train, test, "auto")
+    assert "no distribution-free upper limit" in shift.reason
+    on_prompt = shift_term(train, test, "classifier", 0.05, view=View.PROMPT)
+    assert on_prompt.view == "text of the prompt"
 
 
 def test_rows_of_one_unit_count_once():
