@@ -199,6 +199,10 @@ def bound(
     for name, theorem in THEOREMS.items():
         on_train = theorem(empirical_risk, kl, inputs.n, leaf_delta)
         bounds[name] = (with_shift(on_train, shift.tv), on_train)
+    bounds = {
+        name: (_at_ledger(test, ledger), _at_ledger(train, ledger))
+        for name, (test, train) in bounds.items()
+    }
 
     measured = with_gibbs(finished, evaluator, slots, posterior, inputs, rows, empirical_risk)
     return Certificate(
@@ -239,6 +243,15 @@ def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callab
         model, options.loss, tokenizer.pad_token_id, options.batch_size, options.seed
     )
     return evaluator, slots, rows
+
+
+def _at_ledger(theorem: Estimate, ledger: Ledger) -> Estimate:
+    """State a bound at the confidence of the whole ledger.
+
+    A theorem knows the δ of its own leaf alone; the scale was chosen after seeing the data, so
+    every scale's event must hold.
+    """
+    return replace(theorem, confidence=1 - ledger.spent)
 
 
 def _kl(pair: Pair, sigma: float) -> Estimate:
