@@ -21,10 +21,13 @@ class Loss(StrEnum):
     Attributes:
         EXACT_MATCH: 0 if every supervised token is the arg-max given the true ones before it.
         TOKEN_ERROR: Share of supervised tokens that are not.
+        SMOOTHED_NLL: Mean negative log-likelihood of the supervised tokens under predictions
+            mixed with 10 % of the uniform law, rescaled from its range to [0, 1].
     """
 
     EXACT_MATCH = "exact_match"
     TOKEN_ERROR = "token_error"
+    SMOOTHED_NLL = "smoothed_nll"
 
 
 class Space(StrEnum):

@@ -6,12 +6,15 @@ nothing is supervised. What is supervised is what TRL supervises, end of sequenc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.encode import IGNORED
+
+SMOOTHING = 0.1
 
 TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -44,9 +47,58 @@ def token_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (wrong & supervised).sum(dim=1).double() / supervised.sum(dim=1)
 
 
+def smoothed_bits_per_token(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean of -log2((1-α)p + α/V) over the supervised tokens, α = 0.1, in bits.
+
+    Prediction smoothing of Lotfi et al. 2024 with α fixed in advance: it bounds the loss, so that
+    a bound for [0, 1] applies after rescaling.
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T).
+
+    Returns:
+        Shape (B,), between `smoothed_range`'s ends.
+    """
+    targets = labels[:, 1:]
+    supervised = targets != IGNORED
+    bits = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
+    for i, keep in enumerate(supervised):  # row by row: (B, T, V) in float64 would be large
+        chosen = torch.log_softmax(logits[i, :-1][keep].double(), dim=-1)
+        p = chosen.gather(1, targets[i][keep, None]).exp()
+        smoothed = (1 - SMOOTHING) * p + SMOOTHING / logits.shape[-1]
+        bits[i] = -smoothed.log2().mean()
+    return bits
+
+
+def smoothed_range(vocabulary: int) -> tuple[float, float]:
+    """Return the least and the largest value of the smoothed loss, in bits."""
+    floor = SMOOTHING / vocabulary
+    return -math.log2(1 - SMOOTHING + floor), -math.log2(floor)
+
+
+def smoothed_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return `smoothed_bits_per_token` rescaled from its range to [0, 1].
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T).
+
+    Returns:
+        Shape (B,), in [0, 1].
+    """
+    low, high = smoothed_range(logits.shape[-1])
+    scaled = (smoothed_bits_per_token(logits, labels) - low) / (high - low)
+    return scaled.clamp(0, 1)  # rounding alone can leave the range
+
+
 def _wrong_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     targets = labels[:, 1:]
     return logits[:, :-1].argmax(dim=-1) != targets, targets != IGNORED
 
 
-BY_NAME: dict[Loss, TokenLoss] = {Loss.EXACT_MATCH: exact_match, Loss.TOKEN_ERROR: token_error}
+BY_NAME: dict[Loss, TokenLoss] = {
+    Loss.EXACT_MATCH: exact_match,
+    Loss.TOKEN_ERROR: token_error,
+    Loss.SMOOTHED_NLL: smoothed_nll,
+}

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from pacbayes_sft.losses import exact_match, token_error
+from pacbayes_sft.losses import (
+    exact_match,
+    smoothed_bits_per_token,
+    smoothed_nll,
+    smoothed_range,
+    token_error,
+)
 
 
 @pytest.fixture
@@ -31,3 +37,23 @@ def test_the_end_of_sequence_counts(batch):
     labels = torch.cat([labels, torch.tensor([[2], [2]])], dim=1)
     logits = torch.cat([logits, torch.zeros(2, 1, 3)], dim=1)
     assert exact_match(logits, labels).tolist() == [1.0, 1.0]  # position 3 guesses 0, not 2
+
+
+def test_smoothed_nll_against_its_formula_and_range():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 5, 7), torch.tensor([[-100, 1, 2, 3, -100]] * 3)
+    p = torch.softmax(logits.double(), dim=-1)
+    expected = [
+        -sum(torch.log2(0.9 * p[i, t - 1, labels[i, t]] + 0.1 / 7) for t in (1, 2, 3)) / 3
+        for i in range(3)
+    ]
+    torch.testing.assert_close(smoothed_bits_per_token(logits, labels), torch.stack(expected))
+    low, high = smoothed_range(7)
+    sure = torch.full((1, 5, 7), -1e9)
+    for place, token in ((0, 1), (1, 2), (2, 3)):
+        sure[0, place, token] = 1e9
+    wrong = sure.roll(1, dims=-1)
+    assert float(smoothed_bits_per_token(sure, labels[:1])) == pytest.approx(low)
+    assert float(smoothed_bits_per_token(wrong, labels[:1])) == pytest.approx(high)
+    assert float(smoothed_nll(sure, labels[:1])) == pytest.approx(0, abs=1e-12)
+    assert float(smoothed_nll(wrong, labels[:1])) == pytest.approx(1)
