@@ -43,6 +43,7 @@ def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
         "pacbayes_sft/py.typed",
         "pacbayes_sft/bases/strong/model.safetensors",
         "pacbayes_sft/bases/strong/tokenizer.json",
+        "pacbayes_sft/report/report.html.jinja",
     ):
         assert file in names
     assert not any(name.startswith("tests/") for name in names)

@@ -60,9 +60,7 @@ def bound(
     batch_size: BatchSize = 64,
     max_length: MaxLength = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Directory for bound.json and bound.png.")] = Path(
-        "runs/bound"
-    ),
+    out: Annotated[Path, typer.Option(help="Directory to write into.")] = Path("runs/bound"),
     json: Json = False,
 ) -> None:
     """All terms of the bound for a finished fine-tune, and the measured risk beside them.
@@ -76,6 +74,7 @@ def bound(
     from pacbayes_sft.certify import Options
     from pacbayes_sft.certify import bound as compute
     from pacbayes_sft.plots import plot_bound
+    from pacbayes_sft.report import reproduce, write_report
 
     check_delta(delta)
     if posterior != "isotropic":
@@ -98,11 +97,17 @@ def bound(
         certificate = compute(base, finetuned, train, test, options, train_heldout=train_heldout)
         write_bound_json(certificate, out / "bound.json")
         plot_bound(certificate, out / "bound.png")
+        write_report(
+            certificate,
+            out / "report.html",
+            picture=out / "bound.png",
+            command=reproduce(base, finetuned, train, test, options),
+        )
     if json:
         print(json_module.dumps(to_record(certificate), indent=1, allow_nan=False))
     else:
         show(certificate, Console())
-        Console().print(f"wrote {out / 'bound.json'} and {out / 'bound.png'}", highlight=False)
+        Console().print(f"wrote {out}/bound.json, bound.png and report.html", highlight=False)
 
 
 def show(certificate: object, console: Console) -> None:

@@ -25,6 +25,7 @@ def demo(
     from pacbayes_sft.cli.bound import show
     from pacbayes_sft.demo import run_demo
     from pacbayes_sft.plots import plot_bound
+    from pacbayes_sft.report import write_report
 
     console = Console()
     with quiet_stdout():
@@ -35,10 +36,18 @@ def demo(
         ):
             write_bound_json(certificate, out / f"{name}.json")
             plot_bound(certificate, out / f"{name}.png")
+            write_report(
+                certificate,
+                out / f"{name}_report.html",
+                picture=out / f"{name}.png",
+                command=f"pacbayes-sft demo --out {out} --seed {seed}",
+            )
     console.rule("prior: the base (the paper's reading)")
     show(result.base_prior, console)
     console.rule("prior: the checkpoint that saw the first half of the rows only")
     show(result.checkpoint_prior, console)
     console.print(
-        f"wrote {out}/bound.json, bound.png and bound_checkpoint_prior.json, .png", highlight=False
+        f"wrote bound.json, bound.png, bound_report.html and their likes for the checkpoint prior "
+        f"to {out}",
+        highlight=False,
     )
