@@ -174,10 +174,10 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         return {"source": t.source, "sha256": t.sha256, "rows": len(t.rows)} if t else None
 
     return {
-        "base": {"source": inputs.base, "sha256": inputs.base_files.sha256()},
+        "base": {"source": inputs.base, "sha256": inputs.base_sha256},
         "finetuned": {
             "source": str(inputs.finetuned),
-            "sha256": inputs.finetuned_files.sha256(),
+            "sha256": inputs.finetuned_sha256,
         },
         "train": table(inputs.train),
         "test": table(inputs.test),

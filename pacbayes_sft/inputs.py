@@ -31,9 +31,9 @@ class Inputs:
 
     Attributes:
         base: Path or hub id of the base.
-        base_files: Its tensors.
+        base_sha256: Hash of its weight files as they were read.
         finetuned: Directory of the fine-tune.
-        finetuned_files: Its tensors.
+        finetuned_sha256: Hash of its weight files as they were read.
         record: What the run kept of itself, if it was kept.
         pair: Means of posterior and prior.
         train: All training rows.
@@ -44,9 +44,9 @@ class Inputs:
     """
 
     base: str
-    base_files: TensorFiles
+    base_sha256: str
     finetuned: Path
-    finetuned_files: TensorFiles
+    finetuned_sha256: str
     record: RunRecord | None
     pair: Pair
     train: Table
@@ -82,7 +82,8 @@ def load_inputs(
     held = read_table(heldout) if heldout else None
     base_files = open_checkpoint(local_directory(base))
     record = read_record(finetuned)
-    if record and record.base_sha256 != base_files.sha256():
+    base_sha256 = base_files.sha256()
+    if record and record.base_sha256 != base_sha256:
         raise InputError(
             f"{finetuned}: its run record names another base ({record.base}, SHA-256 "
             f"{record.base_sha256[:12]}...); give that one as --base"
@@ -95,9 +96,9 @@ def load_inputs(
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(
         base,
-        base_files,
+        base_sha256,
         finetuned,
-        open_checkpoint(finetuned),
+        open_checkpoint(finetuned).sha256(),
         record,
         pair,
         tables[0],

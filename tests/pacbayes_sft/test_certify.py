@@ -207,3 +207,12 @@ def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
 def test_options_that_mean_nothing(bad):
     with pytest.raises(InputError):
         Options(**bad)
+
+
+def test_a_certificate_names_the_files_as_they_were_read(lora_run, files, tmp_path):
+    """The hashes are taken on reading: writing it later needs no file and cannot be fooled."""
+    copy = shutil.copytree(lora_run, tmp_path / "copy")
+    certificate = bound("strong", copy, *files, Options(sigmas=(0.05,)))
+    before = to_record(certificate)["provenance"]["finetuned"]["sha256"]
+    shutil.rmtree(copy)
+    assert to_record(certificate)["provenance"]["finetuned"]["sha256"] == before
