@@ -123,7 +123,7 @@ def proposition_4_1(
     return Proposition41(
         empirical_risk=risk,
         generalization=generalization,
-        extrapolation=shifted.upper - train.upper,
+        extrapolation=_as_estimate(shift, "").as_upper()[0],
         epsilon=epsilon,
         bound=shifted,
         train_bound=train,

@@ -33,7 +33,8 @@ class Estimate:
         value: The point value.
         lower: Lower limit (``-inf`` if none is claimed).
         upper: Upper limit (``inf`` if none is claimed).
-        confidence: Probability with which the claimed side holds, in [0, 1]; 1 when exact.
+        confidence: Probability with which the claimed side holds, in [0, 1]; 1 when exact, 0
+            where a point value claims nothing.
         guarantee: What is claimed, see `Guarantee`.
         method: How the number was made, in a few words.
         assumptions: Sentences that must be true for the promise to hold.

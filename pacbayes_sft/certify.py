@@ -13,6 +13,7 @@ from pathlib import Path
 from estimators import (
     DiagonalGaussian,
     Estimate,
+    Guarantee,
     Ledger,
     Proposition41,
     gibbs_risk,
@@ -249,9 +250,12 @@ def _at_ledger(theorem: Estimate, ledger: Ledger) -> Estimate:
     """State a bound at the confidence of the whole ledger.
 
     A theorem knows the δ of its own leaf alone; the scale was chosen after seeing the data, so
-    every scale's event must hold.
+    every scale's event must hold. What is only an estimate claims nothing: confidence 0.
     """
-    return replace(theorem, confidence=1 - ledger.spent)
+    if theorem.delta > ledger.spent * (1 + 1e-9):
+        raise AssertionError(f"{theorem.method} spent {theorem.delta}, the ledger {ledger.spent}")
+    claimed = theorem.guarantee is Guarantee.UPPER
+    return replace(theorem, confidence=1 - ledger.spent if claimed else 0.0)
 
 
 def _kl(pair: Pair, sigma: float) -> Estimate:

@@ -82,7 +82,7 @@ class Evaluator:
         generator = torch.Generator().manual_seed(_stream(self.seed, purpose))
         shared = slots.space is Space.WEIGHTS
         if shared:
-            blocks = consecutive(rows.encoded, min(self.batch_size, ROWS_PER_WEIGHT_DRAW))
+            blocks = consecutive(rows.units, min(self.batch_size, ROWS_PER_WEIGHT_DRAW))
         else:
             blocks = by_length(rows.encoded, self.batch_size)
         passes = []

@@ -9,11 +9,17 @@ from pathlib import Path
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
 from pacbayes_sft.checkpoints.lora import check_base, is_adapter, read_adapter
-from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, read_record
+from pacbayes_sft.checkpoints.record import (
+    RECORD_DIR,
+    RunRecord,
+    check_recorded_base,
+    read_record,
+)
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
+from pacbayes_sft.shift import refuse_shared_draws
 
 ORDER_ON_RECORD = (
     "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
@@ -83,15 +89,17 @@ def load_inputs(
     base_files = open_checkpoint(local_directory(base))
     record = read_record(finetuned)
     base_sha256 = base_files.sha256()
-    if record and record.base_sha256 != base_sha256:
-        raise InputError(
-            f"{finetuned}: its run record names another base ({record.base}, SHA-256 "
-            f"{record.base_sha256[:12]}...); give that one as --base"
-        )
+    check_recorded_base(finetuned, base_files)
     pair = _pair(base_files, finetuned, prior, space)
     certified, warnings, assumption = _certified_rows(
         tables[0], record, finetuned, prior, prior_train
     )
+    for other in filter(None, (tables[1], held)):
+        refuse_shared_draws(tables[0], other)
+    if held is not None:
+        refuse_shared_draws(tables[1], held)
+        warnings += _overlap(tables[0], held) + _overlap(tables[1], held)
+    warnings += _overlap(tables[0], tables[1])
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(
@@ -134,13 +142,13 @@ def _certified_rows(
     if not isinstance(prior, Path):
         warning = f"{train.source} is not the file that the run record names as training data"
         return train, [warning] if differs else [], None
-    if prior_train is not None:
-        seen = {row.sha256() for row in read_table(prior_train).rows}
-        seen_units = {u for u, r in zip(train.units, train.rows, strict=True) if r.sha256() in seen}
-        keep = [i for i, unit in enumerate(train.units) if unit not in seen_units]
-        return _subset(train, keep, f"no row of it is outside {prior_train}"), [], ORDER_DECLARED
     kept = finetuned / RECORD_DIR / "prior"
-    if record is None or not record.prior_rows or prior.resolve() != kept.resolve():
+    if prior.resolve() == finetuned.resolve():
+        raise InputError(f"{prior}: the fine-tune cannot be its own prior, it saw every row")
+    recorded = record is not None and record.prior_rows and prior.resolve() == kept.resolve()
+    if prior_train is not None and not recorded:
+        return _rows_outside(train, read_table(prior_train))
+    if record is None or not recorded:
         raise InputError(
             f"{prior}: which rows this prior saw is not on record, so no row of {train.source} "
             "may be counted; give --prior-train FILE with the rows it saw"
@@ -153,7 +161,36 @@ def _certified_rows(
     if not record.prior_fixed_in_advance:
         raise InputError(f"{finetuned}: the record says that m was not fixed in advance")
     keep = sorted(record.order[record.prior_rows :])
-    return _subset(train, keep, "the prior saw every row"), [], ORDER_ON_RECORD
+    seen = {train.rows[i].sha256() for i in record.order[: record.prior_rows]}
+    twins = sum(train.rows[i].sha256() in seen for i in keep)
+    warning = f"{twins} certified rows have the same text as a row that the prior saw"
+    certified = _subset(train, keep, "the prior saw every row")
+    return certified, [warning] if twins else [], ORDER_ON_RECORD
+
+
+def _rows_outside(train: Table, seen: Table) -> tuple[Table, list[str], str]:
+    """The rows that share neither text nor unit with what an unrecorded prior saw."""
+    texts = {row.sha256() for row in seen.rows}
+    names = {row.unit for row in seen.rows if row.unit is not None}
+    touched = {
+        unit
+        for unit, row in zip(train.units, train.rows, strict=True)
+        if row.sha256() in texts or row.unit in names
+    }
+    keep = [i for i, unit in enumerate(train.units) if unit not in touched]
+    warning = f"no row of {train.source} is in {seen.source}: make sure it lists what the prior saw"
+    certified = _subset(train, keep, f"no row of it is outside {seen.source}")
+    return certified, [] if touched else [warning], ORDER_DECLARED
+
+
+def _overlap(left: Table, right: Table) -> list[str]:
+    shared = {row.sha256() for row in left.rows} & {row.sha256() for row in right.rows}
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} rows stand in both {left.source} and {right.source}: what is measured on "
+        "them is optimistic, and the two are not independent samples"
+    ]
 
 
 def _subset(table: Table, keep: Sequence[int], why_empty: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from estimators import Estimate, clopper_pearson, kl_interval
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.encode import Encoded, collate
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.losses import BY_NAME
 from pacbayes_sft.progress import track
 
@@ -48,7 +50,7 @@ def row_losses(
     """
     device = next(model.parameters()).device
     score = BY_NAME[loss]
-    losses = np.empty(len(rows))
+    losses = np.full(len(rows), np.nan)
     for block in track(blocks, label):
         batch = list(block)
         inputs = collate([rows[i] for i in batch], pad, device)
@@ -57,6 +59,10 @@ def row_losses(
             redraw(len(batch))
         logits = model(**inputs, use_cache=False).logits
         losses[batch] = score(logits, labels).cpu().numpy()
+    if np.isnan(losses).any():
+        raise InputError(
+            "a loss is not a number: the model's logits overflow, or a row was left out"
+        )
     return losses
 
 
@@ -70,13 +76,21 @@ def by_length(rows: Sequence[Encoded], size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def consecutive(rows: Sequence[Encoded], size: int) -> list[list[int]]:
-    """Return row indices in batches as they come: a partition that no row's content shaped.
+def consecutive(units: Sequence[str], size: int) -> list[list[int]]:
+    """Return row indices in batches of whole units as they come: no row's content shaped them.
 
     Where one posterior draw serves a batch, batches must be independent of each other; sorted
-    ones are not.
+    ones, or ones that cut a unit, are not. A batch holds about ``size`` rows.
     """
-    return [list(range(i, min(i + size, len(rows)))) for i in range(0, len(rows), size)]
+    members: dict[str, list[int]] = {}
+    for i, unit in enumerate(units):
+        members.setdefault(unit, []).append(i)
+    whole = list(members.values())
+    together = max(1, size // max(map(len, whole)))
+    return [
+        [i for unit in whole[k : k + together] for i in unit]
+        for k in range(0, len(whole), together)
+    ]
 
 
 def unit_means(losses: Losses, units: Sequence[str]) -> Losses:
@@ -122,7 +136,8 @@ def slice_risks(
     """Return the risk on each slice of rows, smallest label first, each at its own 1 - delta."""
     members: dict[object, list[int]] = {}
     for i, label in enumerate(labels):
-        members.setdefault(label, []).append(i)
+        plain = label if isinstance(label, int | float | str) else json.dumps(label, sort_keys=True)
+        members.setdefault(plain, []).append(i)
     found = {}
     for label in sorted(members, key=_slice_order):
         here = members[label]

@@ -8,6 +8,7 @@ on the first m rows and keeps that checkpoint: a legal prior for a bound on the 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ from pacbayes_sft.models import (
 )
 
 PARTIAL = ".partial"
+NOTE = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,11 @@ class Settings:
         """Refuse settings that mean nothing."""
         if not 0 <= self.prior_fraction < 1:
             raise InputError(f"--prior-fraction must lie in [0, 1), got {self.prior_fraction}")
-        if self.lora_rank < 0 or self.batch_size < 1 or self.steps < 0 or self.epochs <= 0:
-            raise InputError("rank, steps must be >= 0, batch size >= 1 and epochs > 0")
+        if min(self.lora_rank, self.steps, self.seed) < 0 or self.batch_size < 1:
+            raise InputError("rank, steps and seed must be >= 0 and the batch size >= 1")
+        for name in ("epochs", "learning_rate", "lora_alpha"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
 
 
 def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
@@ -109,17 +114,16 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         settings=asdict(settings),
         versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
     )
-    _prepare(out, record)
+    _refuse_other_use(out, record)
     tokenizer = load_tokenizer(base)
     model: Any = load_model(base, dtype=settings.dtype)
     encode(table, tokenizer, settings.max_length or context_length(model))
     model.requires_grad_(True).train()
     kept = out / RECORD_DIR
     if settings.lora_rank:
-        from peft import get_peft_model
-
-        torch.manual_seed(settings.seed)
-        model = get_peft_model(model, _lora_config(settings))
+        model = _with_factors(model, settings)
+    _note_what_was_asked(out, record)
+    if settings.lora_rank:
         model.save_pretrained(out / PARTIAL / "initial")
         (kept / "initial").mkdir(parents=True, exist_ok=True)
         shutil.copy(out / PARTIAL / "initial" / ADAPTER, kept / "initial" / ADAPTER)
@@ -127,6 +131,9 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         model = _train(model, tokenizer, table, order[:prior_rows], out / PARTIAL / "1", settings)
         model.save_pretrained(kept / "prior")
     model = _train(model, tokenizer, table, order, out / PARTIAL / "2", settings)
+    folders = [f for f in ("initial", "prior") if (kept / f).is_dir()]
+    hashes = {folder: open_checkpoint(kept / folder).sha256() for folder in folders}
+    record = record.model_copy(update={"kept_sha256": hashes})
     write_record(record, out)
     model.save_pretrained(out)
     if not settings.lora_rank:
@@ -201,6 +208,19 @@ def _train(
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
+def _with_factors(model: Any, settings: Settings) -> Any:
+    from peft import get_peft_model
+
+    torch.manual_seed(settings.seed)
+    try:
+        return get_peft_model(model, _lora_config(settings))
+    except ValueError as error:
+        raise InputError(
+            f"--target-modules {settings.target_modules}: PEFT cannot put factors there "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
 def _lora_config(settings: Settings) -> Any:
     from peft import LoraConfig
 
@@ -214,17 +234,26 @@ def _lora_config(settings: Settings) -> Any:
     )
 
 
-def _prepare(out: Path, record: RunRecord) -> None:
-    """Refuse a directory that is in other use; note what a resumed run must match."""
+def _asked(record: RunRecord) -> Any:
     asked = {"settings": record.settings, "base": record.base_sha256, "train": record.train_sha256}
-    note = out / PARTIAL / "asked.json"
+    return json.loads(json.dumps(asked))
+
+
+def _refuse_other_use(out: Path, record: RunRecord) -> None:
+    """Refuse a directory that holds anything but this very run, unfinished."""
+    note = out / PARTIAL / NOTE
     if note.is_file():
-        if json.loads(note.read_text()) != json.loads(json.dumps(asked)):
+        if json.loads(note.read_text()) != _asked(record):
             raise InputError(
                 f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
                 "to finish it, or another --out"
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.is_file() or (out.exists() and any(out.iterdir())):
         raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
+
+
+def _note_what_was_asked(out: Path, record: RunRecord) -> None:
+    """Leave what a resumed run must match; the first thing written."""
+    note = out / PARTIAL / NOTE
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(asked))
+    note.write_text(json.dumps(_asked(record)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ AUTO = "auto"
 NONE = "none"
 KNOWN = "known"
 CLASSIFIER = "classifier"
+RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER)
 FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
@@ -88,15 +90,9 @@ def shift_term(
     Raises:
         InputError: If the method asked for is not possible with these files.
     """
-    _refuse_shared_draws(train, test)
+    refuse_shared_draws(train, test)
     if method == NONE:
-        same = Estimate.exactly(
-            0.0,
-            method="declared, not measured",
-            assumptions=("train and test rows come from one and the same law",),
-            unit="probability",
-        )
-        return Shift(same, "none", None, "you declared that nothing shifts")
+        return _declared(train, test)
     if method in (AUTO, KNOWN) and laws_are_known(train, test):
         assert train.metadata and test.metadata
         tv = total_variation_known(train.metadata.law, test.metadata.law)
@@ -130,6 +126,29 @@ def shift_term(
     )
 
 
+def _declared(train: Table, test: Table) -> Shift:
+    """No shift, because the user says so; refused where the record says otherwise."""
+    if laws_are_known(train, test):
+        assert train.metadata and test.metadata
+        recorded = total_variation_known(train.metadata.law, test.metadata.law).value
+        if recorded > 0:
+            raise InputError(
+                f"{train.source}, {test.source}: declared to have one law, but their recorded laws "
+                f"are {recorded:.3g} apart; use --shift known"
+            )
+    zero = Estimate(
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+        Guarantee.UPPER,
+        "declared, not measured",
+        ("train and test rows come from one and the same law",),
+        "probability",
+    )
+    return Shift(zero, "none", None, "you declared that nothing shifts")
+
+
 def _classified(train: Table, test: Table, delta: float, view: View, seed: int) -> Shift:
     """The two-sample test: groups are units, and rows of one text stand together."""
     from pacbayes_sft.views import text_classifier, text_of
@@ -141,8 +160,8 @@ def _classified(train: Table, test: Table, delta: float, view: View, seed: int) 
             on_test,
             text_classifier(seed),
             delta,
-            train_groups=_clusters(train, on_train),
-            test_groups=_clusters(test, on_test),
+            train_groups=_groups(train, "train"),
+            test_groups=_groups(test, "test"),
             seed=seed,
         )
     except ValueError as error:
@@ -157,11 +176,15 @@ def _classified(train: Table, test: Table, delta: float, view: View, seed: int) 
     )
 
 
-def _clusters(table: Table, texts: list[str]) -> list[str]:
-    """The group of each row: its unit where one is named, else its text (exact duplicates)."""
+def _groups(table: Table, side: str) -> list[str]:
+    """The group of each row: its unit where one is named, else itself.
+
+    Rows that merely read alike stay apart: independent draws may coincide, and dropping such
+    coincidences would change the law.
+    """
     return [
-        f"unit {row.unit}" if row.unit is not None else f"text {text}"
-        for row, text in zip(table.rows, texts, strict=True)
+        f"unit {row.unit}" if row.unit is not None else f"{side} row {i}"
+        for i, row in enumerate(table.rows)
     ]
 
 
@@ -177,11 +200,18 @@ def _one_per_unit(table: Table, column: str) -> list[Any]:
     """The attribute of each independent unit: a tuple of its rows' values."""
     values: dict[str, list[Any]] = {}
     for unit, row in zip(table.units, table.rows, strict=True):
-        values.setdefault(unit, []).append(row.value_of(column))
-    return [tuple(sorted(map(str, v))) for v in values.values()]
+        value = row.value_of(column)
+        plain = value if isinstance(value, int | float | str) else json.dumps(value, sort_keys=True)
+        values.setdefault(unit, []).append(plain)
+    return [tuple(sorted(v, key=str)) for v in values.values()]
 
 
-def _refuse_shared_draws(train: Table, test: Table) -> None:
+def refuse_shared_draws(train: Table, test: Table) -> None:
+    """Refuse two generated files that are prefixes of one another.
+
+    Raises:
+        InputError: If seed, law and generator are the same.
+    """
     a, b = train.metadata, test.metadata
     if a and b and (a.generator, a.seed, a.law) == (b.generator, b.seed, b.law):
         raise InputError(

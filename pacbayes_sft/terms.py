@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, kl_isotropic
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.finetune import squared_distance
+from pacbayes_sft.checkpoints.finetune import (
+    A_CENTRED_ON_ZERO,
+    initial_was_kept,
+    squared_distance,
+)
+from pacbayes_sft.checkpoints.record import check_recorded_base
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
@@ -77,10 +82,12 @@ def kl_term(
     if not 0 < sigma < float("inf"):
         raise InputError(f"--sigma must be positive and finite, got {sigma}")
     files = open_checkpoint(local_directory(resolve_base(base)))
+    check_recorded_base(Path(finetuned), files)
     distance, parameters = squared_distance(files, Path(finetuned), space)
-    return KlTerm(
-        kl_isotropic(distance, parameters, sigma, sigma), distance, parameters, space, sigma
-    )
+    kl = kl_isotropic(distance, parameters, sigma, sigma)
+    if space is Space.FACTORS and not initial_was_kept(Path(finetuned)):
+        kl = replace(kl, assumptions=(A_CENTRED_ON_ZERO,))
+    return KlTerm(kl, distance, parameters, space, sigma)
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,12 @@ def risk_term(
     Raises:
         InputError: If an input cannot be used.
     """
+    if batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {batch_size}")
     base = resolve_base(base)
     table = read_table(test)
+    if finetuned is not None:
+        check_recorded_base(Path(finetuned), open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base)

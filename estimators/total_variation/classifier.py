@@ -19,7 +19,7 @@ from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
 
 FROZEN = "classifier, features and threshold were frozen before the held-out rows were looked at"
-INDEPENDENT = "units are independent, and no duplicate stands on both sides of the split"
+INDEPENDENT = "the units on each side are independent draws from its law"
 
 
 @dataclass(frozen=True)

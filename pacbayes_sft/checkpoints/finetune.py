@@ -81,8 +81,14 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
     if isinstance(prior, Path):
         centre = _factors(read_adapter(prior))
         _check_same_shapes(posterior, centre, prior)
-        return Pair(Space.FACTORS, posterior, centre, "an earlier checkpoint", (RECIPE_FIXED,))
-    if (initial / ADAPTER).is_file():
+        return Pair(
+            Space.FACTORS,
+            posterior,
+            centre,
+            "an earlier checkpoint",
+            (BASE_INDEPENDENT, RECIPE_FIXED),
+        )
+    if initial_was_kept(adapter.directory):
         centre = dict(_initial_factors(initial))
         _check_same_shapes(posterior, centre, initial)
         return Pair(
@@ -111,6 +117,11 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
     )
 
 
+def initial_was_kept(finetuned: Path) -> bool:
+    """Return whether the adapter before the first step was kept."""
+    return (finetuned / RECORD_DIR / "initial" / ADAPTER).is_file()
+
+
 def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
     """Return the changed weight matrices of the fine-tune (LoRA or full) and of its prior.
 
@@ -122,7 +133,13 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
         centre = dict(_dense_weights(base, prior))
         if centre.keys() != posterior.keys():
             raise InputError(f"{prior}: changes other tensors than {finetuned}")
-        return Pair(Space.WEIGHTS, posterior, centre, "an earlier checkpoint", (RECIPE_FIXED,))
+        return Pair(
+            Space.WEIGHTS,
+            posterior,
+            centre,
+            "an earlier checkpoint",
+            (BASE_INDEPENDENT, RECIPE_FIXED),
+        )
     centre = {name: base.tensor(name).float() for name in posterior}
     return Pair(Space.WEIGHTS, posterior, centre, "the base", (BASE_INDEPENDENT, RECIPE_FIXED))
 

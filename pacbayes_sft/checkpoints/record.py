@@ -12,9 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pacbayes_sft.checkpoints.files import read_json
+from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint, read_json
 from pacbayes_sft.errors import InputError
 
 RECORD_DIR = "pacbayes_sft"
@@ -32,6 +32,7 @@ class RunRecord(BaseModel):
         order: Index in the file of the row trained on at each place.
         prior_rows: m: the prior checkpoint saw only the first m rows of ``order``; 0 without one.
         prior_fixed_in_advance: Whether m was set before training began.
+        kept_sha256: Hash of each set of weights the run kept, by its folder.
         settings: Every setting of the run.
         versions: Versions of the libraries used.
     """
@@ -47,8 +48,17 @@ class RunRecord(BaseModel):
     order: list[int]
     prior_rows: int = Field(ge=0)
     prior_fixed_in_advance: bool = True
+    kept_sha256: dict[str, str] = {}
     settings: dict[str, str | int | float | bool | None]
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunRecord:
+        if sorted(self.order) != list(range(len(self.order))):
+            raise ValueError("order names a row twice or not at all")
+        if self.prior_rows > len(self.order) or len(self.row_sha256) != len(self.order):
+            raise ValueError("prior_rows or row_sha256 do not fit order")
+        return self
 
 
 def read_record(directory: Path) -> RunRecord | None:
@@ -66,6 +76,29 @@ def read_record(directory: Path) -> RunRecord | None:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{file}: not a run record ({key}: {first['msg']})") from None
+
+
+def check_recorded_base(finetuned: Path, base: TensorFiles) -> None:
+    """Refuse a base that is not the one a fine-tune's record names, or kept weights that changed.
+
+    Raises:
+        InputError: Naming the base that it should be, or the folder that changed.
+    """
+    record = read_record(finetuned)
+    if record is None:
+        return
+    if record.base_sha256 != base.sha256():
+        raise InputError(
+            f"{finetuned}: its run record names another base ({record.base}, SHA-256 "
+            f"{record.base_sha256[:12]}...); give that one as --base"
+        )
+    for folder, digest in record.kept_sha256.items():
+        kept = finetuned / RECORD_DIR / folder
+        if kept.is_dir() and open_checkpoint(kept).sha256() != digest:
+            raise InputError(
+                f"{kept}: not the weights that the run record names; a prior that was changed "
+                "afterwards may have seen anything, so restore it"
+            )
 
 
 def write_record(record: RunRecord, directory: Path) -> None:

@@ -36,9 +36,6 @@ def main() -> None:
             f"[bold red]error:[/] {_escaped(str(error))}"
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; nothing half-written is left")
-        sys.exit(130)
 
 
 def _escaped(text: str) -> str:

@@ -53,14 +53,16 @@ def bound(
         str, typer.Option(help="auto, known, none, classifier, or a column (attribute shift).")
     ] = "auto",
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
-    draws: Annotated[int, typer.Option(help="Monte-Carlo draws a row.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 1,
     delta: Delta = 0.05,
     device: Device = "auto",
     dtype: Dtype = "float32",
     batch_size: BatchSize = 64,
     max_length: MaxLength = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Directory to write into.")] = Path("runs/bound"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory to write into.")] = Path(
+        "runs/bound"
+    ),
     json: Json = False,
 ) -> None:
     """All terms of the bound for a finished fine-tune, and the measured risk beside them.
@@ -101,7 +103,7 @@ def bound(
             certificate,
             out / "report.html",
             picture=out / "bound.png",
-            command=reproduce(base, finetuned, train, test, options),
+            command=reproduce(base, finetuned, train, test, options, train_heldout),
         )
     if json:
         print(json_module.dumps(to_record(certificate), indent=1, allow_nan=False))

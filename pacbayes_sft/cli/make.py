@@ -19,6 +19,7 @@ from pacbayes_sft.cli.output import (
     emit,
     new_table,
     quiet_stdout,
+    resolve_device,
 )
 from pacbayes_sft.errors import InputError
 
@@ -26,7 +27,9 @@ from pacbayes_sft.errors import InputError
 def igsm(
     ops: Annotated[str, typer.Option(help="Op law: LO:HI (uniform) or k=w,k=w,...")],
     size: Annotated[int, typer.Option(help="Number of problems.")],
-    out: Annotated[Path, typer.Option(help="File to write; its law goes beside it.")],
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, help="File to write; its law goes beside it.")
+    ],
     seed: Seed = 0,
     instance_only: Annotated[bool, typer.Option(help="No abstract parameters.")] = False,
     json: Json = False,
@@ -89,14 +92,16 @@ def sft(
         learning_rate=learning_rate,
         prior_fraction=prior_fraction,
         seed=seed,
-        device=device,
+        device=resolve_device(device),
         dtype=check_dtype(dtype),
         max_length=max_length,
     )
     with quiet_stdout():
         record = run_sft(base, train, out, settings)
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
-    table.add_row("rows trained on", f"{len(record.order):,}")
+    table.add_row("rows given, none dropped", f"{len(record.order):,}")
+    read = min(len(record.order), steps * batch_size) if steps else len(record.order)
+    table.add_row("rows read at least once", f"{read:,}")
     table.add_row("rows the prior checkpoint saw", f"{record.prior_rows:,}")
     table.add_row("run record", str(out / "pacbayes_sft" / "run.json"))
     emit(

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from estimators import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-Out = Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")]
+Out = Annotated[Path | None, typer.Option(dir_okay=False, help="Write the JSON to this file too.")]
 Delta = Annotated[float, typer.Option(help="Probability of failure of all claims together.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16, to run the model in.")]
-BatchSize = Annotated[int, typer.Option(help="Rows a forward pass.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 MaxLength = Annotated[
     int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
 ]
-Seed = Annotated[int, typer.Option(help="Root of all randomness.")]
+Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness.")]
 Base = Annotated[str, typer.Option(help="Base model: path, hub id, or the shipped `strong`.")]
 
 

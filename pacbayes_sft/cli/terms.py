@@ -78,11 +78,13 @@ def tv(
     Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --attribute difficulty`
     """
     from pacbayes_sft.data.rows import read_table
-    from pacbayes_sft.shift import AUTO, CLASSIFIER, shift_term
+    from pacbayes_sft.shift import AUTO, CLASSIFIER, RESERVED, shift_term
 
     check_delta(delta)
     if attribute and view:
         raise InputError("--attribute and --view are two methods; give one of them")
+    if attribute in RESERVED:
+        raise InputError(f"--attribute {attribute}: a word of --shift, not a column")
     method = CLASSIFIER if view else attribute or AUTO
     with quiet_stdout():
         shift = shift_term(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,8 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
         frame = pd.read_parquet(path)
     except Exception as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from None
-    return _numbered(frame.to_dict(orient="records"))
+    plain = frame.astype(object).where(frame.notna(), None)
+    return _numbered(plain.to_dict(orient="records"))
 
 
 def _read_hub(source: str) -> Table:
@@ -147,12 +149,18 @@ def _row(record: Any, where: str) -> Row:
         if not isinstance(text, str):
             found = "is missing" if text is None else f"is a {type(text).__name__}"
             raise InputError(f"{where}: the column {column!r} {found}; it must be a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: the column {column!r} is not encodable text") from None
         texts[column] = text
     if not texts["completion"].strip():
         raise InputError(f"{where}: the completion is empty, there is nothing to judge")
     difficulty = record.pop("difficulty", None)
     if difficulty is not None and (
-        isinstance(difficulty, bool) or not isinstance(difficulty, int | float)
+        isinstance(difficulty, bool)
+        or not isinstance(difficulty, int | float)
+        or not math.isfinite(difficulty)
     ):
         raise InputError(f"{where}: the difficulty {difficulty!r} is not a number")
     attributes = record.pop("attributes", None) or {}

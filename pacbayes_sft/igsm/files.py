@@ -23,7 +23,7 @@ def draw_row(law: OpLaw, seed: int, index: int, *, abstract: bool = True) -> dic
     """Draw row ``index`` of data set ``seed`` as a JSON-ready record."""
     stream = problem_stream(seed, index, law.namespace)
     problem = draw_problem(law.draw(stream), stream, abstract=abstract)
-    name = f"igsm-{seed}-{index}"
+    name = f"igsm-{seed}-{law.namespace[-1]:08x}-{index}"
     return {
         "prompt": symbolic.render_prompt(problem),
         "completion": symbolic.render_steps(problem.solution()),

@@ -85,7 +85,14 @@ def write_report(certificate: Certificate, file: Path, *, picture: Path, command
         partial.write_text(page, encoding="utf-8")
 
 
-def reproduce(base: str, finetuned: Path, train: str, test: str, options: Options) -> str:
+def reproduce(
+    base: str,
+    finetuned: Path,
+    train: str,
+    test: str,
+    options: Options,
+    train_heldout: str | None = None,
+) -> str:
     """Return the command line that makes this certificate again."""
     words = ["pacbayes-sft", "bound", "--base", base, "--finetuned", str(finetuned)]
     words += ["--train", train, "--test", test, "--prior", str(options.prior)]
@@ -96,6 +103,11 @@ def reproduce(base: str, finetuned: Path, train: str, test: str, options: Option
     words += ["--shift", options.shift, "--loss", options.loss.value]
     words += ["--delta", f"{options.delta:g}", "--draws", str(options.draws)]
     words += ["--batch-size", str(options.batch_size), "--seed", str(options.seed)]
+    words += ["--device", options.device, "--dtype", options.dtype]
+    if options.max_length:
+        words += ["--max-length", str(options.max_length)]
+    if train_heldout:
+        words += ["--train-heldout", train_heldout]
     return shlex.join(words)
 
 

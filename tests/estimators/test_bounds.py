@@ -165,3 +165,8 @@ def test_the_bound_holds_its_level(name):
 
 def test_the_simulation_would_notice_a_bound_that_charges_nothing():
     assert violations(lambda risk, kl, n: risk, 500) > 0.2 * 500
+
+
+def test_an_infinite_kl_leaves_the_other_terms_alone():
+    result = proposition_4_1(0.4, math.inf, 1000, 0.5, 0.05)
+    assert result.extrapolation == 0.5 and result.bound.upper == math.inf

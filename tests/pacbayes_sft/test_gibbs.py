@@ -14,7 +14,7 @@ from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
-from pacbayes_sft.risk import by_length, row_losses, unit_means
+from pacbayes_sft.risk import by_length, consecutive, row_losses, unit_means
 
 BASE = resolve_base("strong")
 
@@ -135,6 +135,14 @@ def test_draws_for_different_purposes_differ_and_repeat(factors, rows):
         evaluator.gibbs(slots, posterior, rows, purpose).losses for purpose in ("a", "a", "b")
     )
     assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+def test_a_shared_draw_never_cuts_a_unit():
+    units = ["u", "v", "u", "w", "v", "x", "y"]
+    blocks = consecutive(units, 4)
+    assert sorted(i for block in blocks for i in block) == list(range(7))
+    for unit in units:
+        assert len({k for k, b in enumerate(blocks) for i in b if units[i] == unit}) == 1
 
 
 def test_units_average_their_rows():

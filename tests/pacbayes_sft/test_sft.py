@@ -83,7 +83,26 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
 
 
-@pytest.mark.parametrize("bad", [{"prior_fraction": 1.0}, {"batch_size": 0}, {"lora_rank": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"max_length": 5}, {"target_modules": "nonsense"}], ids=lambda b: next(iter(b))
+)
+def test_bad_input_leaves_nothing_that_blocks_the_next_try(bad, rows_dir, tmp_path):
+    with pytest.raises(InputError):
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path / "out", Settings(steps=1, **bad))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"prior_fraction": 1.0},
+        {"batch_size": 0},
+        {"lora_rank": -1},
+        {"learning_rate": -1.0},
+        {"epochs": float("nan")},
+        {"seed": -1},
+    ],
+)
 def test_settings_that_mean_nothing(bad):
     with pytest.raises(InputError):
         Settings(**bad)

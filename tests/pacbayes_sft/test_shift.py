@@ -56,9 +56,28 @@ def test_rows_of_one_unit_count_once():
     assert shift.rows == (3, 3)
 
 
-def test_declared_sameness_is_an_assumption(pair):
-    shift = shift_term(*pair, "none", 0.01)
+def test_declared_sameness_is_an_assumption_and_may_not_contradict_the_record(pair):
+    with pytest.raises(InputError, match=r"recorded laws are 0\.333 apart"):
+        shift_term(*pair, "none", 0.01)
+    shift = shift_term(*(replace(t, metadata=None) for t in pair), "none", 0.01)
     assert shift.tv.value == 0 and "one and the same law" in shift.tv.assumptions[0]
+    assert shift.tv.guarantee is Guarantee.UPPER
+
+
+def test_equal_numbers_are_equal_however_written():
+    ints = Table("x", [Row("a", "b", difficulty=d) for d in (1, 2) * 20], "x")
+    floats = Table("y", [Row("a", "c", difficulty=d) for d in (1.0, 2.0) * 20], "y")
+    assert shift_term(ints, floats, "difficulty", 0.05).tv.value == 0
+
+
+def test_rows_that_read_alike_are_still_draws():
+    """An atom of 99 % and a true TV of 0.01: dropping repeats would certify far more."""
+    rows = {
+        side: [Row("p", f" {side} {i}" if i % 100 == 0 else " common") for i in range(2000)]
+        for side in ("alpha", "beta")
+    }
+    shift = shift_term(*(Table(s, r, s) for s, r in rows.items()), "classifier", 0.05)
+    assert shift.tv.lower <= 0.01 and sum(shift.rows) == 2000
 
 
 def test_one_seed_and_law_twice_is_no_sample(pair):

@@ -216,6 +216,28 @@ def test_bad_input_is_one_sentence(change, says, bound_words):
     assert not words["--out"].exists()
 
 
+def test_options_out_of_range_are_refused_before_any_work(rows_dir, bound_words, tmp_path):
+    risk = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl")
+    assert "batch-size" in complaint(*risk, "--batch-size", -3)
+    assert "directory" in complaint(*risk, "--out", tmp_path)
+    tv = ("tv", "--train", rows_dir / "train.jsonl", "--test", rows_dir / "test.jsonl")
+    assert "not a column" in complaint(*tv, "--attribute", "none")
+    words = [part for pair in bound_words.items() for part in pair]
+    assert "seed" in complaint("bound", *words, "--seed", -1)
+
+
+def test_another_base_of_the_same_shape_is_refused(lora_run, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from pacbayes_sft.models import resolve_base
+
+    model = AutoModelForCausalLM.from_pretrained(resolve_base("strong"))
+    model.model.norm.weight.data.mul_(1.5)
+    model.save_pretrained(tmp_path / "other")
+    words = ("kl", "--base", tmp_path / "other", "--finetuned", lora_run, "--sigma", 0.1)
+    assert "names another base" in complaint(*words)
+
+
 def test_bad_rows_name_file_and_line(bound_words, tmp_path):
     for content, says in (
         ("", "holds no rows"),
@@ -246,8 +268,9 @@ def test_a_truncated_or_foreign_checkpoint(bound_words, lora_run, tmp_path):
             num_attention_heads=2,
         )
     ).save_pretrained(tmp_path / "other")
-    assert "not for the base" in complaint(
-        "kl", "--base", tmp_path / "other", "--finetuned", lora_run, "--sigma", 0.1
-    )
+    unrecorded = shutil.copytree(lora_run, tmp_path / "unrecorded")
+    shutil.rmtree(unrecorded / "pacbayes_sft")
+    words = ("kl", "--base", tmp_path / "other", "--finetuned", unrecorded, "--sigma", 0.1)
+    assert "not for the base" in complaint(*words)
     words = bound_words | {"--base": tmp_path / "other"}
     assert "names another base" in complaint("bound", *(p for pair in words.items() for p in pair))

@@ -26,6 +26,10 @@ def test_columns_and_units(tmp_path):
 def test_parquet_is_read_alike(tmp_path):
     pd.DataFrame([GOOD, GOOD]).to_parquet(tmp_path / "r.parquet")
     assert [r.completion for r in read_table(tmp_path / "r.parquet").rows] == ["b", "b"]
+    gaps = [GOOD | {"unit": "u", "difficulty": 1.0}, GOOD, GOOD]
+    pd.DataFrame(gaps).to_parquet(tmp_path / "g.parquet")
+    table = read_table(tmp_path / "g.parquet")
+    assert table.units == ["u", "row 1", "row 2"] and not table.has("difficulty")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,8 @@ def test_parquet_is_read_alike(tmp_path):
         ([{"prompt": 3, "completion": "b"}], "line 1: the column 'prompt' is a int"),
         ([{"prompt": "a", "completion": " "}], "line 1: the completion is empty"),
         ([GOOD | {"difficulty": "hard"}], "line 1: the difficulty 'hard'"),
+        (['{"prompt": "a", "completion": "b", "difficulty": NaN}'], "line 1: the difficulty nan"),
+        (['{"prompt": "\\ud800", "completion": "b"}'], "line 1: .*not encodable"),
     ],
 )
 def test_bad_rows_name_their_line(lines, message, tmp_path):
