@@ -39,7 +39,7 @@ from pacbayes_sft.models import Slots, context_length, find_slots, load_model, l
 from pacbayes_sft.shift import Shift, needs_delta, shift_term
 
 SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-PILOT_UNITS = 96
+PILOT_UNITS = 64
 MONTE_CARLO_SHARE = 0.2
 SHIFT_SHARE = 0.2
 

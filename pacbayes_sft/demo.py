@@ -16,7 +16,7 @@ BASE = "strong"
 TRAIN_LAW = OpLaw.uniform(6, 10)
 TEST_LAW = OpLaw.uniform(7, 11)
 TRAIN_SIZE, TEST_SIZE = 1024, 512
-SETTINGS = Settings(steps=40, batch_size=32, learning_rate=2e-3, prior_fraction=0.5, device="cpu")
+SETTINGS = Settings(steps=30, batch_size=32, learning_rate=2e-3, prior_fraction=0.5, device="cpu")
 
 
 @dataclass(frozen=True)
