@@ -20,10 +20,16 @@ BASES = Path(__file__).parent / "bases"
 
 
 def resolve_base(name: str | Path) -> str:
-    """Return a path or hub id: the name of a shipped base (``strong``) becomes its directory."""
+    """Return a path or hub id.
+
+    The name of a shipped base (``strong``) becomes its directory, ``owner/name@revision`` that of
+    the snapshot, so that weights, tokenizer and hash are of one revision.
+    """
     shipped = BASES / str(name)
     if (shipped / "config.json").is_file():
         return str(shipped)
+    if "@" in str(name) and not Path(name).exists():
+        return str(local_directory(str(name)))
     return str(name)
 
 
@@ -42,7 +48,9 @@ def local_directory(base: str) -> Path:
     name, _, revision = base.partition("@")
     try:
         found = snapshot_download(
-            name, revision=revision or None, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
+            name,
+            revision=revision or None,
+            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
         )
     except Exception as error:
         raise InputError(

@@ -202,6 +202,8 @@ def bound_words(lora_run, rows_dir, tmp_path):
         ({"--delta": 1.5}, "--delta must lie strictly between 0 and 1"),
         ({"--finetuned": "nowhere"}, "no such"),
         ({"--base": "nowhere"}, "no such model directory"),
+        ({"--base": "owner/name"}, "the hub could not give it"),
+        ({"--base": "owner/name@v1"}, "the hub could not give it"),
         ({"--train": "nowhere.jsonl"}, "no such file"),
         ({"--shift": "colour"}, "column 'colour'"),
         ({"--prior": "nowhere"}, "no such"),
