@@ -80,21 +80,32 @@ def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Estim
     """
     if posterior.mean.keys() != prior.mean.keys():
         raise ValueError("posterior and prior name different tensors")
-    total = 0.0
     for name, mean in posterior.mean.items():
-        centre = prior.mean[name]
-        if mean.shape != centre.shape:
+        if mean.shape != prior.mean[name].shape:
             raise ValueError(
                 f"{name!r} has shape {tuple(mean.shape)} in the posterior, "
-                f"{tuple(centre.shape)} in the prior"
+                f"{tuple(prior.mean[name].shape)} in the prior"
             )
-        sq = torch.as_tensor(posterior.scale[name], dtype=torch.float64)
+    total = float(kl_nats(posterior.mean, posterior.scale, prior))
+    return Estimate.exactly(total, method="KL of diagonal Gaussians", unit="nats")
+
+
+def kl_nats(
+    mean: NamedTensors, scale: Mapping[str, float | torch.Tensor], prior: DiagonalGaussian
+) -> torch.Tensor:
+    """Return KL(N(mean, scale²)‖prior) in nats as a float64 scalar that can be differentiated.
+
+    The one implementation behind `kl_divergence` and the refinement; names and shapes unchecked.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for name, m in mean.items():
+        sq = torch.as_tensor(scale[name], dtype=torch.float64)
         sp = torch.as_tensor(prior.scale[name], dtype=torch.float64)
         ratio = (sq / sp) ** 2
-        shift = ((mean.double() - centre.double()) / sp) ** 2
+        shift = ((m.double() - prior.mean[name].double()) / sp) ** 2
         entry = shift + (ratio - 1 - torch.log(ratio))
-        total += 0.5 * float(entry.expand(mean.shape).sum())
-    return Estimate.exactly(total, method="KL of diagonal Gaussians", unit="nats")
+        total = total + 0.5 * entry.expand(m.shape).sum().to(total.device)
+    return total
 
 
 def kl_isotropic(

@@ -79,7 +79,7 @@ class Evaluator:
         In ``factors`` space every row has draws of its own and a unit's rows form one entry; in
         ``weights`` space the rows of a small batch share one, and a batch is one entry.
         """
-        generator = torch.Generator().manual_seed(_stream(self.seed, purpose))
+        generator = torch.Generator().manual_seed(stream_of(self.seed, purpose))
         shared = slots.space is Space.WEIGHTS
         if shared:
             blocks = consecutive(rows.units, min(self.batch_size, ROWS_PER_WEIGHT_DRAW))
@@ -116,7 +116,7 @@ def _row_shares(units: Sequence[str]) -> Losses:
     return 1 / (counts[index] * len(counts))
 
 
-def _stream(seed: int, purpose: str) -> int:
+def stream_of(seed: int, purpose: str) -> int:
     """A seed of its own for each purpose, so that no draw serves twice."""
     words = [ord(c) for c in purpose]
     return int(np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0] >> 1)

@@ -92,6 +92,43 @@ def smoothed_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return scaled.clamp(0, 1)  # rounding alone can leave the range
 
 
+def probability_of_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return 1 - p(completion | prompt): smooth, in [0, 1], what `exact_match` is refined through.
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T).
+
+    Returns:
+        Shape (B,).
+    """
+    log_p, supervised = _log_likelihoods(logits, labels)
+    return 1 - (log_p * supervised).sum(dim=1).exp()
+
+
+def token_probability_of_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean of 1 - p over the supervised tokens, what `token_error` is refined through.
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T).
+
+    Returns:
+        Shape (B,).
+    """
+    log_p, supervised = _log_likelihoods(logits, labels)
+    return ((1 - log_p.exp()) * supervised).sum(dim=1) / supervised.sum(dim=1)
+
+
+def _log_likelihoods(
+    logits: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    targets = labels[:, 1:]
+    supervised = targets != IGNORED
+    chosen = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+    return chosen.gather(2, targets.clamp(min=0)[..., None])[..., 0], supervised
+
+
 def _wrong_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     targets = labels[:, 1:]
     return logits[:, :-1].argmax(dim=-1) != targets, targets != IGNORED
@@ -100,5 +137,12 @@ def _wrong_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Ten
 BY_NAME: dict[Loss, TokenLoss] = {
     Loss.EXACT_MATCH: exact_match,
     Loss.TOKEN_ERROR: token_error,
+    Loss.SMOOTHED_NLL: smoothed_nll,
+}
+
+# What a posterior is refined through: differentiable, in [0, 1], small where the loss is small.
+SURROGATES: dict[Loss, TokenLoss] = {
+    Loss.EXACT_MATCH: probability_of_error,
+    Loss.TOKEN_ERROR: token_probability_of_error,
     Loss.SMOOTHED_NLL: smoothed_nll,
 }

@@ -7,7 +7,7 @@ draw costs as much memory as the weights, so one draw serves one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -30,12 +30,16 @@ def posterior_noise(
 
     Args:
         slots: Where the tensors live.
-        posterior: The Gaussian, isotropic within each tensor.
+        posterior: The Gaussian; one σ a tensor, or one an entry.
         generator: Source of all noise, on the CPU (so that devices agree on the draws).
     """
     slots.put(posterior.mean)
     if slots.space is Space.FACTORS:
-        with _per_example(slots, posterior, generator) as redraw:
+        with example_noise(slots) as noise:
+
+            def redraw(batch: int) -> None:
+                noise.update(draw_noise(slots, posterior.scale, batch, generator))
+
             yield redraw
     else:
 
@@ -49,17 +53,12 @@ def posterior_noise(
 
 
 @contextmanager
-def _per_example(
-    slots: Slots, posterior: DiagonalGaussian, generator: torch.Generator
-) -> Iterator[Redraw]:
-    noise: dict[str, torch.Tensor] = {}
+def example_noise(slots: Slots) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield a dict; what is put in it (B, *shape of the factor) is added, row by row, to the factor.
 
-    def redraw(batch: int) -> None:
-        for name, parameter in slots.parameters.items():
-            draw = torch.randn((batch, *parameter.shape), generator=generator)
-            noise[name] = (draw * torch.as_tensor(posterior.scale[name])).to(
-                parameter.device, parameter.dtype
-            )
+    Every forward pass inside sees it: row i of the batch is computed with the factor plus entry i.
+    """
+    noise: dict[str, torch.Tensor] = {}
 
     def hook(name: str) -> Callable[..., torch.Tensor]:
         def add(
@@ -71,7 +70,23 @@ def _per_example(
 
     handles = [module.register_forward_hook(hook(name)) for name, module in slots.modules.items()]
     try:
-        yield redraw
+        yield noise
     finally:
         for handle in handles:
             handle.remove()
+
+
+def draw_noise(
+    slots: Slots,
+    scale: Mapping[str, float | torch.Tensor],
+    batch: int,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Return σ·ε for each factor, (B, *shape), in the model's dtype; differentiable in σ."""
+    return {
+        name: (
+            torch.randn((batch, *parameter.shape), generator=generator)
+            * torch.as_tensor(scale[name], dtype=torch.float32)
+        ).to(parameter.device, parameter.dtype)
+        for name, parameter in slots.parameters.items()
+    }

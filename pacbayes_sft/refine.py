@@ -1,0 +1,73 @@
+"""The risk that a posterior is refined through: fresh noise, a fresh batch, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch.func import functional_call
+
+from estimators.posteriors import refined
+from pacbayes_sft.choices import Space
+from pacbayes_sft.data.encode import collate
+from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
+from pacbayes_sft.losses import SURROGATES
+from pacbayes_sft.models import Slots
+from pacbayes_sft.noise import draw_noise, example_noise
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def surrogate_risk(
+    evaluator: Evaluator, slots: Slots, rows: Rows, batch_size: int
+) -> refined.Surrogate:
+    """Return the stochastic surrogate of E_Q R̂_S for `refined.fit`.
+
+    Rows come in a new random order each epoch; batch and noise depend on the step alone. In
+    ``factors`` space every row has noise of its own, in ``weights`` space a batch shares a draw.
+
+    Args:
+        evaluator: The model and the loss of the bound.
+        slots: Where the tensors live.
+        rows: The certified rows.
+        batch_size: Rows a step.
+    """
+    full_name = {id(p): name for name, p in evaluator.model.named_parameters()}
+    names = {name: full_name[id(p)] for name, p in slots.parameters.items()}
+    device = next(evaluator.model.parameters()).device
+    score = SURROGATES[evaluator.loss]
+    size = min(batch_size, len(rows.encoded))
+    steps_an_epoch = len(rows.encoded) // size
+    root = stream_of(evaluator.seed, "refinement")
+
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        epoch, place = divmod(step, steps_an_epoch)
+        order = np.random.default_rng([root, epoch]).permutation(len(rows.encoded))
+        chosen = order[place * size : (place + 1) * size]
+        return collate([rows.encoded[i] for i in chosen], evaluator.pad, device)
+
+    def weights(tensors: Tensors) -> dict[str, torch.Tensor]:
+        return {
+            names[name]: t.to(slots.parameters[name].device, slots.parameters[name].dtype)
+            for name, t in tensors.items()
+        }
+
+    def surrogate(mean: Tensors, scale: Tensors, step: int) -> torch.Tensor:
+        batch = batch_of(step)
+        labels = batch.pop("labels")
+        generator = torch.Generator().manual_seed(stream_of(root, f"step {step}"))
+        inputs = {**batch, "use_cache": False}
+        if slots.space is Space.FACTORS:
+            with example_noise(slots) as noise:
+                noise.update(draw_noise(slots, scale, len(labels), generator))
+                logits = functional_call(evaluator.model, weights(mean), (), inputs).logits
+        else:
+            drawn = {
+                name: m + scale[name].to(m.dtype) * torch.randn(m.shape, generator=generator)
+                for name, m in mean.items()
+            }
+            logits = functional_call(evaluator.model, weights(drawn), (), inputs).logits
+        return score(logits, labels).mean()
+
+    return surrogate
