@@ -67,6 +67,31 @@ class DiagonalGaussian:
         }
 
 
+def typical_scale(gaussian: DiagonalGaussian) -> float:
+    """Return the geometric mean of the tensors' (geometric mean) standard deviations.
+
+    A description, not a parameter of any formula: the natural unit of a step in these weights.
+
+    >>> round(typical_scale(DiagonalGaussian({"w": torch.zeros(2)}, {"w": 0.5})), 3)
+    0.5
+    """
+    logs = [torch.as_tensor(s, dtype=torch.float64).log().mean() for s in gaussian.scale.values()]
+    return float(torch.stack(logs).mean().exp())
+
+
+def noise_norm(gaussian: DiagonalGaussian) -> float:
+    """Return √E‖θ - mean‖² = √Σσ², the typical length of a draw's noise.
+
+    >>> noise_norm(DiagonalGaussian({"w": torch.zeros(4)}, {"w": 0.5}))
+    1.0
+    """
+    total = 0.0
+    for name, mean in gaussian.mean.items():
+        variance = torch.as_tensor(gaussian.scale[name], dtype=torch.float64).square()
+        total += float(variance.expand(mean.shape).sum())
+    return math.sqrt(total)
+
+
 def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Estimate:
     """Return KL(posterior‖prior) = ½Σ[(σ_q²+(μ_q-μ_p)²)/σ_p² - 1 - ln(σ_q²/σ_p²)], exact, in nats.
 

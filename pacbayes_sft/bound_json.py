@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from estimators import Estimate, Guarantee, is_vacuous
+from estimators import Estimate, Guarantee, is_vacuous, squared_distance
+from estimators.gaussian import noise_norm, typical_scale
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
@@ -32,13 +33,14 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "target": "test_distribution",
         "space": inputs.pair.space.value,
         "posterior": {
-            "family": "isotropic",
-            "sigma": c.sigma,
+            "family": c.fitted.family.value,
+            "reason": c.fitted.reason,
+            "sigma": typical_scale(c.fitted.posterior),
             "parameters": inputs.pair.parameters,
         },
         "prior": {
             "centre": inputs.pair.prior_source,
-            "sigma": c.sigma,
+            "sigma": c.fitted.sigma,
             "sigma_grid": list(c.options.sigmas),
         },
         "squared_distance": inputs.pair.squared_distance,
@@ -80,21 +82,29 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
             },
             "compression": {"value": None, "null_reason": NOT_COMPUTED},
         },
-        "drift": {
-            "distance": 0.0,
-            "distance_note": "the posterior's mean computes the finished model's function (the "
-            "same BA, in the balanced gauge where the initial adapter was lost)",
-            "noise_norm": c.sigma * math.sqrt(inputs.pair.parameters),
-            "distance_finished_to_prior": math.sqrt(inputs.pair.squared_distance),
-            "risk_gibbs_minus_finished": (
-                measured.test_risk.value - measured.test_risk_finetuned.value
-                if measured.test_risk
-                else None
-            ),
-        },
+        "drift": _drift(c),
         "assumptions": list(c.bound.assumptions),
         "warnings": warnings_of(certificate),
         "provenance": _provenance(certificate),
+    }
+
+
+def _drift(certificate: Certificate) -> dict[str, Any]:
+    """How far the posterior is from the model that people deploy."""
+    c, measured = certificate, certificate.measured
+    pair, q = c.inputs.pair, c.fitted.posterior
+    return {
+        "distance": math.sqrt(squared_distance(q.mean, pair.posterior)),
+        "distance_finished_to_prior": math.sqrt(pair.squared_distance),
+        "distance_note": "of the posterior's mean from the finished weights (in the balanced gauge "
+        "where the initial adapter was lost), and of those from the prior's mean",
+        "noise_norm": noise_norm(q),
+        "risk_gibbs_minus_finished": (
+            measured.test_risk.value - measured.test_risk_finetuned.value
+            if measured.test_risk
+            else None
+        ),
+        "agreement": measured.agreement.to_dict() if measured.agreement else None,
     }
 
 

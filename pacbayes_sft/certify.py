@@ -7,39 +7,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from estimators import (
-    DiagonalGaussian,
     Estimate,
     Guarantee,
     Ledger,
     Proposition41,
     gibbs_risk,
     kl_bound,
-    kl_isotropic,
+    kl_divergence,
     lambda_bound,
     mcallester,
     proposition_4_1,
     quadratic,
     with_shift,
 )
-from estimators.posteriors import isotropic
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.choices import Loss, Posterior, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.gibbs import Draws, Evaluator, Rows
+from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
 from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
+from pacbayes_sft.posteriors import Fitted, Refinement, Workbench, fit_posterior
 from pacbayes_sft.shift import Shift, needs_delta, shift_term
 
 SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-PILOT_UNITS = 64
 MONTE_CARLO_SHARE = 0.2
 SHIFT_SHARE = 0.2
 
@@ -59,12 +57,14 @@ class Options:
     Attributes:
         prior: ``base``, ``initial`` or the directory of an earlier checkpoint of the run.
         prior_train: Rows that the earlier checkpoint saw, where no run record says so.
+        posterior: Family of the posterior.
+        refinement: How a refined posterior is fitted.
         space: Where the noise lives; None: ``factors`` for an adapter, else ``weights``.
         shift: See `pacbayes_sft.shift.shift_term`.
         loss: A loss in [0, 1].
         delta: Total probability of failure.
-        sigmas: Scales of prior and posterior, fixed before the rows were seen; the choice among
-            them is paid for.
+        sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
+            paid for.
         draws: Monte-Carlo draws a row.
         batch_size: Rows a forward pass.
         max_length: Longest row; None refuses only what the model cannot read.
@@ -75,6 +75,8 @@ class Options:
 
     prior: str | Path = "base"
     prior_train: str | None = None
+    posterior: Posterior = Posterior.AUTO
+    refinement: Refinement = field(default_factory=Refinement)
     space: Space | None = None
     shift: str = "auto"
     loss: Loss = Loss.EXACT_MATCH
@@ -96,6 +98,7 @@ class Options:
         if self.draws < 1 or self.batch_size < 1:
             raise InputError("draws and batch size must be at least 1")
         object.__setattr__(self, "loss", Loss(self.loss))
+        object.__setattr__(self, "posterior", Posterior(self.posterior))
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Certificate:
     Attributes:
         inputs: Checkpoints, rows and hashes behind it.
         options: How it was computed.
-        sigma: The scale chosen, of prior and posterior alike.
+        fitted: Posterior and prior, and why these.
         empirical_risk: Gibbs risk on the certified units, with its Monte-Carlo limit.
         kl: KL(Q‖P).
         shift: The shift term.
@@ -118,7 +121,7 @@ class Certificate:
 
     inputs: Inputs
     options: Options
-    sigma: float
+    fitted: Fitted
     empirical_risk: Estimate
     kl: Estimate
     shift: Shift
@@ -186,12 +189,12 @@ def bound(
     evaluator, slots, rows = _prepare(inputs, options)
     certified = rows(inputs.certified)
     finished = measure_finished(evaluator, inputs, rows)
-    sigma = _choose_sigma(evaluator, slots, inputs.pair, certified, inputs.n, options, leaf_delta)
-    kl = _kl(inputs.pair, sigma)
+    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaf_delta)
+    fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
+    kl = _kl(fitted, inputs.pair)
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
-    posterior = isotropic.fit(inputs.pair.posterior, sigma)
-    draws = evaluator.gibbs(slots, posterior, certified, "empirical risk", options.draws)
+    draws = evaluator.gibbs(slots, fitted.posterior, certified, "empirical risk", options.draws)
     empirical_risk = gibbs_risk(draws.losses, mc_delta, draws.weights)
 
     # risk, KL, n, shift and δ give the bounds
@@ -205,11 +208,13 @@ def bound(
         for name, (test, train) in bounds.items()
     }
 
-    measured = with_gibbs(finished, evaluator, slots, posterior, inputs, rows, empirical_risk)
+    measured = with_gibbs(
+        finished, evaluator, slots, fitted.posterior, inputs, rows, empirical_risk
+    )
     return Certificate(
         inputs,
         options,
-        sigma,
+        fitted,
         empirical_risk,
         kl,
         shift,
@@ -258,35 +263,7 @@ def _at_ledger(theorem: Estimate, ledger: Ledger) -> Estimate:
     return replace(theorem, confidence=1 - ledger.spent if claimed else 0.0)
 
 
-def _kl(pair: Pair, sigma: float) -> Estimate:
-    """KL of the isotropic pair; it stands on the assumptions of its prior."""
-    kl = kl_isotropic(pair.squared_distance, pair.parameters, sigma, sigma)
+def _kl(fitted: Fitted, pair: Pair) -> Estimate:
+    """KL(Q‖P); it stands on the assumptions of its prior."""
+    kl = kl_divergence(fitted.posterior, fitted.prior)
     return replace(kl, assumptions=(*kl.assumptions, *pair.assumptions))
-
-
-def _choose_sigma(
-    evaluator: Evaluator,
-    slots: Slots,
-    pair: Pair,
-    rows: Rows,
-    n: int,
-    options: Options,
-    leaf_delta: float,
-) -> float:
-    """Return the scale with the least McAllester value, its risk taken on a few units.
-
-    The choice is paid for (one leaf a scale), and the pilot's draws are used for nothing else.
-    """
-    if len(options.sigmas) == 1:
-        return options.sigmas[0]
-    few = set(list(dict.fromkeys(rows.units))[:PILOT_UNITS])
-    kept = [i for i, unit in enumerate(rows.units) if unit in few]
-    pilot = Rows([rows.encoded[i] for i in kept], [rows.units[i] for i in kept])
-
-    def value(sigma: float) -> float:
-        posterior: DiagonalGaussian = isotropic.fit(pair.posterior, sigma)
-        draws: Draws = evaluator.gibbs(slots, posterior, pilot, f"pilot at scale {sigma:g}")
-        risk = float(draws.losses @ draws.weights)
-        return mcallester(min(1.0, risk), _kl(pair, sigma), n, leaf_delta).upper
-
-    return min(options.sigmas, key=value)

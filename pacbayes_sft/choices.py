@@ -30,6 +30,20 @@ class Loss(StrEnum):
     SMOOTHED_NLL = "smoothed_nll"
 
 
+class Posterior(StrEnum):
+    """The families a posterior is fitted in; all are Gaussians.
+
+    Attributes:
+        AUTO: Whichever of the others promises the least bound on a pilot; the report says why.
+        ISOTROPIC: One σ for every weight, around the finished weights.
+        REFINED: From the finished weights, mean and one σ a tensor moved to minimise the bound.
+    """
+
+    AUTO = "auto"
+    ISOTROPIC = "isotropic"
+    REFINED = "refined"
+
+
 class Space(StrEnum):
     """Where the Gaussian noise lives.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from estimators import DiagonalGaussian, Estimate, gibbs_risk
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.gibbs import Draws, Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.models import Slots
-from pacbayes_sft.risk import risk_estimate
+from pacbayes_sft.risk import Losses, risk_estimate
 
 INTERVAL_DELTA = 0.05
 TEST = "the test distribution"
@@ -30,6 +32,7 @@ class Measured:
         test_risk: Gibbs risk on the test rows, what the bound speaks of.
         train_distribution_risk: Gibbs risk on held-out rows of the train distribution.
         empirical_risk: Gibbs risk on the certified rows.
+        agreement: Share of test units on which one draw has the finished model's loss.
     """
 
     test_risk_finetuned: Estimate
@@ -37,6 +40,8 @@ class Measured:
     test_risk: Estimate | None = None
     train_distribution_risk: Estimate | None = None
     empirical_risk: Estimate | None = None
+    agreement: Estimate | None = None
+    test_losses_finetuned: Losses | None = field(default=None, repr=False, compare=False)
 
     @property
     def generalization_gap(self) -> float | None:
@@ -66,6 +71,7 @@ def measure_finished(
             method=f"mean loss of {len(on_train)} training units",
             unit="probability",
         ),
+        test_losses_finetuned=on_test,
     )
 
 
@@ -80,21 +86,36 @@ def with_gibbs(
 ) -> Measured:
     """Add the risks of the Gibbs predictor, the one that the bounds speak of."""
 
-    def gibbs(table: Table, population: str, purpose: str) -> Estimate:
-        draws = evaluator.gibbs(slots, posterior, rows(table), purpose)
+    def gibbs(table: Table, purpose: str) -> Draws:
+        return evaluator.gibbs(slots, posterior, rows(table), purpose)
+
+    def estimate(draws: Draws, population: str) -> Estimate:
         if slots.space is Space.FACTORS:
             return risk_estimate(draws.units, INTERVAL_DELTA, population=population)
         shared = gibbs_risk(draws.losses, INTERVAL_DELTA, draws.weights)
         sampled = f"the rows are independent draws from {population}, and no fitting saw them"
         return replace(shared, assumptions=(*shared.assumptions, sampled))
 
+    on_test = gibbs(inputs.test, "Gibbs predictor, test rows")
+    on_train = None
+    if inputs.heldout is not None:
+        draws = gibbs(inputs.heldout, "Gibbs predictor, held-out train rows")
+        on_train = estimate(draws, TRAIN)
     return replace(
         finished,
-        test_risk=gibbs(inputs.test, TEST, "Gibbs predictor, test rows"),
-        train_distribution_risk=(
-            gibbs(inputs.heldout, TRAIN, "Gibbs predictor, held-out train rows")
-            if inputs.heldout is not None
-            else None
-        ),
+        test_risk=estimate(on_test, TEST),
+        train_distribution_risk=on_train,
         empirical_risk=empirical_risk,
+        agreement=_agreement(finished, on_test),
+    )
+
+
+def _agreement(finished: Measured, drawn: Draws) -> Estimate | None:
+    if finished.test_losses_finetuned is None:
+        return None
+    same = np.isclose(finished.test_losses_finetuned, drawn.units, atol=1e-6)
+    return Estimate.exactly(
+        float(same.mean()),
+        method=f"share of {same.size} test units with equal loss, one draw each",
+        unit="probability",
     )

@@ -54,9 +54,9 @@ def posterior_noise(
 
 @contextmanager
 def example_noise(slots: Slots) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield a dict; what is put in it (B, *shape of the factor) is added, row by row, to the factor.
+    """Yield a dict: what is put in it is added, row by row, to the factor of that name.
 
-    Every forward pass inside sees it: row i of the batch is computed with the factor plus entry i.
+    An entry has shape (B, *shape of the factor); every forward pass inside sees it.
     """
     noise: dict[str, torch.Tensor] = {}
 

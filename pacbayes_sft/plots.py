@@ -77,7 +77,7 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
         axes.set_xlabel(f"risk ({c.options.loss.value.replace('_', ' ')} loss, 0 to 1)")
         axes.set_title(
             f"Bound on the test risk, n = {c.inputs.n:,}, δ = {c.options.delta:g}, "
-            f"KL = {c.kl.value:,.4g} nats, σ = {c.sigma:g}",
+            f"KL = {c.kl.value:,.4g} nats, {c.fitted.family} posterior",
             loc="left",
             fontsize=12,
         )

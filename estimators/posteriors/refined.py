@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from estimators.concentration import check_delta
-from estimators.gaussian import DiagonalGaussian, kl_nats
+from estimators.gaussian import DiagonalGaussian, kl_nats, typical_scale
 
 Tensors = Mapping[str, torch.Tensor]
 Surrogate = Callable[[Tensors, Tensors, int], torch.Tensor]
@@ -98,7 +98,7 @@ def fit(
     """
     check_delta(delta)
     schedule = schedule or Schedule()
-    unit = _typical_scale(prior)
+    unit = typical_scale(prior)
     mean = {name: t.detach().clone().requires_grad_() for name, t in start.mean.items()}
     log_scale = {
         name: torch.as_tensor(s, dtype=torch.float64).log().mean().requires_grad_()
@@ -140,12 +140,6 @@ def fit(
         {name: t.detach() for name, t in mean.items()},
         {name: float(s.detach().exp()) for name, s in log_scale.items()},
     )
-
-
-def _typical_scale(prior: DiagonalGaussian) -> float:
-    """Geometric mean of the prior's scales: the natural unit of a step."""
-    logs = [torch.as_tensor(s, dtype=torch.float64).log().mean() for s in prior.scale.values()]
-    return float(torch.stack(logs).mean().exp())
 
 
 def _decay(step: int, share: float) -> float:
@@ -207,6 +201,7 @@ def _save(
     optimizer: torch.optim.Optimizer,
     step: int,
 ) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".tmp")
     state = {"key": key, "step": step, "optimizer": optimizer.state_dict()}
     torch.save({**state, "mean": dict(mean), "log_scale": dict(log_scale)}, partial)

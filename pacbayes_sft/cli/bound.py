@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.choices import Loss, Posterior, Space
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -43,9 +43,20 @@ def bound(
     prior_train: Annotated[
         str | None, typer.Option(help="Rows that checkpoint saw, if no run record says so.")
     ] = None,
-    posterior: Annotated[str, typer.Option(help="Family of the posterior: isotropic.")] = (
-        "isotropic"
-    ),
+    posterior: Annotated[Posterior, typer.Option(help="Family of Q.")] = Posterior.AUTO,
+    prior_scales: Annotated[
+        str | None,
+        typer.Option(help="Scales of the prior, fixed before the rows were seen: 0.02,0.05,..."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of a refinement.")] = 400,
+    refine_batch: Annotated[int, typer.Option(min=1, help="Rows a refinement step.")] = 32,
+    time_budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which a refinement stops.")
+    ] = None,
+    radius: Annotated[
+        float | None,
+        typer.Option(min=0, help="How far a refinement may move the mean; 0 holds it fixed."),
+    ] = None,
     space: Annotated[
         Space | None, typer.Option(help="Where the noise lives (default: factors for an adapter).")
     ] = None,
@@ -72,18 +83,25 @@ def bound(
     """
     import json as json_module
 
+    from estimators.posteriors.refined import Schedule
     from pacbayes_sft.bound_json import to_record, write_bound_json
     from pacbayes_sft.certify import Options
     from pacbayes_sft.certify import bound as compute
     from pacbayes_sft.plots import plot_bound
+    from pacbayes_sft.posteriors import Refinement
     from pacbayes_sft.report import reproduce, write_report
 
     check_delta(delta)
-    if posterior != "isotropic":
-        raise InputError(f"--posterior {posterior}: this version has isotropic alone")
     options = Options(
         prior=prior if prior in ("base", "initial") else Path(prior),
         prior_train=prior_train,
+        posterior=posterior,
+        refinement=Refinement(
+            Schedule(steps=steps, radius=radius, time_budget=time_budget),
+            refine_batch,
+            out / ".refinement.partial",
+        ),
+        sigmas=parse_scales(prior_scales),
         space=space,
         shift=shift,
         loss=loss,
@@ -112,6 +130,22 @@ def bound(
         Console().print(f"wrote {out}/bound.json, bound.png and report.html", highlight=False)
 
 
+def parse_scales(text: str | None) -> tuple[float, ...]:
+    """Return the prior scales named on the command line, or the default grid.
+
+    Raises:
+        InputError: If they are no numbers.
+    """
+    from pacbayes_sft.certify import SIGMAS
+
+    if text is None:
+        return SIGMAS
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"--prior-scales {text}: give numbers, as in 0.02,0.05") from None
+
+
 def show(certificate: object, console: Console) -> None:
     """Print the terms, the bounds, the measured risks and the warnings."""
     from estimators import is_vacuous
@@ -135,8 +169,9 @@ def show(certificate: object, console: Console) -> None:
     terms.add_row(
         "generalization √(KL/2n)",
         f"{c.terms.generalization:.4f}",
-        f"KL = {c.kl.value:,.5g} nats, {claim(c.kl)} (σ = {c.sigma:g}, "
-        f"{c.inputs.pair.parameters:,} entries in {c.inputs.pair.space.value} space)",
+        f"KL = {c.kl.value:,.5g} nats, {claim(c.kl)} ({c.fitted.family} posterior, prior scale "
+        f"{c.fitted.sigma:g}, {c.inputs.pair.parameters:,} entries in "
+        f"{c.inputs.pair.space.value} space)",
     )
     terms.add_row(
         "extrapolation",

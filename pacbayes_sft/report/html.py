@@ -11,7 +11,7 @@ from estimators import Guarantee, is_vacuous
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate, Options
-from pacbayes_sft.choices import Loss
+from pacbayes_sft.choices import Loss, Posterior
 
 MEANING = {
     Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
@@ -98,6 +98,14 @@ def reproduce(
     words += ["--train", train, "--test", test, "--prior", str(options.prior)]
     if options.prior_train:
         words += ["--prior-train", options.prior_train]
+    schedule = options.refinement.schedule
+    words += ["--posterior", options.posterior.value]
+    words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.sigmas)]
+    if options.posterior is not Posterior.ISOTROPIC:
+        words += ["--steps", str(schedule.steps)]
+        words += ["--refine-batch", str(options.refinement.batch_size)]
+        for flag, value in (("time-budget", schedule.time_budget), ("radius", schedule.radius)):
+            words += [f"--{flag}", f"{value:g}"] if value is not None else []
     if options.space:
         words += ["--space", options.space.value]
     words += ["--shift", options.shift, "--loss", options.loss.value]

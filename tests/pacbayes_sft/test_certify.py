@@ -3,11 +3,13 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from estimators import Guarantee, kl_bound, mcallester
+from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import Options, _at_ledger, bound
 from pacbayes_sft.checkpoints.files import open_checkpoint
@@ -20,6 +22,9 @@ from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.plots import plot_bound
+from pacbayes_sft.posteriors import Refinement
+
+PLAIN = Options(posterior="isotropic", sigmas=(0.05,))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,7 @@ def certificate(lora_run, files, rows_dir):
         "strong",
         lora_run,
         *files,
-        Options(sigmas=(0.01, 0.05, 0.2)),
+        replace(PLAIN, sigmas=(0.01, 0.05, 0.2)),
         train_heldout=str(rows_dir / "heldout.jsonl"),
     )
 
@@ -154,7 +159,7 @@ def test_the_same_seed_gives_the_same_certificate(certificate, lora_run, files, 
 
 def test_a_checkpoint_prior_counts_only_the_rows_it_never_saw(lora_run, files):
     prior = lora_run / "pacbayes_sft" / "prior"
-    certificate = bound("strong", lora_run, *files, Options(prior=prior, sigmas=(0.05,)))
+    certificate = bound("strong", lora_run, *files, replace(PLAIN, prior=prior))
     record = to_record(certificate)
     assert (record["n"], record["n_train"], record["n_prior"]) == (48, 96, 48)
     order = certificate.inputs.record.order
@@ -189,7 +194,9 @@ def test_a_checkpoint_prior_needs_the_recorded_rows(lora_run, files, tmp_path):
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_dense_posteriors_go_through(kind, lora_run, full_run, files):
     run = lora_run if kind == "lora" else full_run
-    options = Options(space=Space.WEIGHTS, sigmas=(0.01,), loss="token_error")
+    options = Options(
+        posterior="isotropic", space=Space.WEIGHTS, sigmas=(0.01,), loss="token_error"
+    )
     certificate = bound("strong", run, *files, options)
     distance, _ = squared_distance(open_checkpoint(Path(resolve_base("strong"))), run, "weights")
     assert certificate.kl.value == pytest.approx(distance / (2 * 0.01**2), rel=1e-4)
@@ -202,7 +209,7 @@ def test_a_full_checkpoint_has_no_factors(full_run, files):
 
 
 def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
-    certificate = bound("strong", lora_run, *files, Options(sigmas=(1e-7,)))
+    certificate = bound("strong", lora_run, *files, replace(PLAIN, sigmas=(1e-7,)))
     measured = certificate.measured
     assert certificate.empirical_risk.value == pytest.approx(
         measured.train_risk_finetuned.value, abs=0.011
@@ -229,7 +236,7 @@ def test_options_that_mean_nothing(bad):
 def test_a_certificate_names_the_files_as_they_were_read(lora_run, files, tmp_path):
     """The hashes are taken on reading: writing it later needs no file and cannot be fooled."""
     copy = shutil.copytree(lora_run, tmp_path / "copy")
-    certificate = bound("strong", copy, *files, Options(sigmas=(0.05,)))
+    certificate = bound("strong", copy, *files, PLAIN)
     before = to_record(certificate)["provenance"]["finetuned"]["sha256"]
     shutil.rmtree(copy)
     assert to_record(certificate)["provenance"]["finetuned"]["sha256"] == before
@@ -292,7 +299,77 @@ def test_without_attribute_or_law_the_bound_is_an_estimate(lora_run, files, tmp_
             del row["difficulty"]
         bare.append(tmp_path / f"{name}.jsonl")
         bare[-1].write_text("\n".join(map(json.dumps, rows)))
-    record = to_record(bound("strong", lora_run, *map(str, bare), Options(sigmas=(0.05,))))
+    record = to_record(bound("strong", lora_run, *map(str, bare), PLAIN))
     assert record["bound"]["guarantee"] == "estimate" and record["bound"]["confidence"] == 0
     assert any("only estimated" in w for w in record["warnings"])
     assert not any("the shift term is 1" in w for w in record["warnings"])
+
+
+@pytest.fixture(scope="module")
+def refined(lora_run, files):
+    refinement = Refinement(Schedule(steps=12), batch_size=16)
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.02, 0.05))
+    return bound("strong", lora_run, *files, options)
+
+
+def test_refining_lowers_the_bound_and_its_drift_is_said(refined, lora_run, files):
+    sigma = refined.fitted.sigma
+    plain = bound("strong", lora_run, *files, replace(PLAIN, sigmas=(sigma,)))
+    assert refined.kl.value < plain.kl.value
+    assert refined.terms.bound.upper < plain.terms.bound.upper
+    drift = to_record(refined)["drift"]
+    assert drift["distance"] > 0 and drift["distance_finished_to_prior"] > 0
+    assert 0 <= drift["agreement"]["value"] <= 1
+    measured = refined.measured
+    assert drift["risk_gibbs_minus_finished"] == pytest.approx(
+        measured.test_risk.value - measured.test_risk_finetuned.value
+    )
+    assert to_record(plain)["drift"]["distance"] == 0
+
+
+def test_every_scale_a_refinement_could_have_had_is_paid_for(refined):
+    ledger = to_record(refined)["delta_ledger"]
+    assert sum("prior scale" in row["event"] for row in ledger) == 2
+
+
+def test_a_refinement_repeats_and_goes_on_where_it_stopped(lora_run, files, tmp_path, monkeypatch):
+    """Killed after a save, it ends in the same weights, bit for bit."""
+    monkeypatch.setattr("estimators.posteriors.refined.SAVE_EVERY", 2)
+    state = tmp_path / "state"
+    refinement = Refinement(Schedule(steps=6), 16, state)
+    options = replace(PLAIN, posterior="refined", refinement=refinement)
+    whole = bound("strong", lora_run, *files, options)
+    assert not state.exists()
+
+    def killing(steps, _):
+        for step in steps:
+            if step == 5:
+                raise KeyboardInterrupt
+            yield step
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pacbayes_sft.posteriors.track", killing)
+        with pytest.raises(KeyboardInterrupt):
+            bound("strong", lora_run, *files, options)
+    assert state.exists()
+    again = bound("strong", lora_run, *files, options)
+    for name, tensor in whole.fitted.posterior.mean.items():
+        assert tensor.equal(again.fitted.posterior.mean[name])
+    assert whole.fitted.posterior.scale == again.fitted.posterior.scale
+    assert to_record(whole) == to_record(again)
+
+
+def test_a_radius_of_zero_keeps_the_finished_weights(lora_run, files):
+    refinement = Refinement(Schedule(steps=5, radius=0.0), batch_size=16)
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.05,))
+    record = to_record(bound("strong", lora_run, *files, options))
+    assert record["drift"]["distance"] == 0 and record["posterior"]["family"] == "refined"
+
+
+def test_full_weights_are_refined_too(full_run, files):
+    refinement = Refinement(Schedule(steps=3), batch_size=8)
+    options = Options(
+        posterior="refined", refinement=refinement, sigmas=(0.01,), loss="token_error"
+    )
+    certificate = bound("strong", full_run, *files, options)
+    assert certificate.kl.value < certificate.inputs.pair.squared_distance / (2 * 0.01**2)

@@ -11,7 +11,7 @@ from pacbayes_sft.report import certificate_sentence, render_report, reproduce, 
 @pytest.fixture(scope="module")
 def certificate(lora_run, rows_dir):
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
-    return bound("strong", lora_run, *files, Options(sigmas=(0.05,)))
+    return bound("strong", lora_run, *files, Options(posterior="isotropic", sigmas=(0.05,)))
 
 
 def with_bound(certificate, value, guarantee=Guarantee.UPPER):

@@ -160,8 +160,15 @@ def test_bound_writes_its_files_and_prints_json_alone(lora_run, rows_dir, tmp_pa
         tmp_path,
         "--device",
         "cpu",
+        "--steps",
+        6,
+        "--prior-scales",
+        "0.02,0.1",
     )
     assert json.loads((tmp_path / "bound.json").read_text()) == result
+    assert result["posterior"]["family"] in ("isotropic", "refined")
+    assert "chosen by the kl bound on a pilot" in result["posterior"]["reason"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bound.json", "bound.png", "report.html"]
     assert (tmp_path / "bound.png").is_file()
 
 
@@ -178,6 +185,8 @@ def test_bound_prints_a_table(lora_run, rows_dir, tmp_path):
         rows_dir / "test.jsonl",
         "--out",
         tmp_path,
+        "--posterior",
+        "isotropic",
     )
     assert done.returncode == 0
     for words in ("Proposition 4.1", "proposition_4_1", "not covered", "assumes:"):
@@ -210,6 +219,8 @@ def bound_words(lora_run, rows_dir, tmp_path):
         ({"--device": "abacus"}, "--device abacus"),
         ({"--dtype": "int3"}, "--dtype int3"),
         ({"--posterior": "cubist"}, "isotropic"),
+        ({"--prior-scales": "big"}, "--prior-scales big: give numbers"),
+        ({"--prior-scales": "0.1,-1"}, "prior scales must be positive"),
     ],
 )
 def test_bad_input_is_one_sentence(change, says, bound_words):

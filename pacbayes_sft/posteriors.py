@@ -1,0 +1,184 @@
+"""Which posterior, and at which prior scale: candidates, short pilots, and the reason in words.
+
+Everything here may look at the sample: Q may depend on it freely, and each prior scale that can
+be chosen owns a leaf of the ledger. The draws made here are used for nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
+from estimators.posteriors import isotropic, refined
+from pacbayes_sft.checkpoints.finetune import Pair
+from pacbayes_sft.choices import Posterior
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.models import Slots
+from pacbayes_sft.progress import track
+from pacbayes_sft.refine import surrogate_risk
+
+PILOT_UNITS = 64
+DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
+BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refinement begins
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a posterior is refined.
+
+    Attributes:
+        schedule: Steps, rates, radius and time budget.
+        batch_size: Rows a step.
+        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
+    """
+
+    schedule: refined.Schedule = field(default_factory=refined.Schedule)
+    batch_size: int = 32
+    state_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A frozen posterior and the prior it is held against.
+
+    Attributes:
+        family: How it was fitted.
+        posterior: Q.
+        prior: P.
+        sigma: The prior's scale.
+        reason: Why this family and this scale, in words.
+    """
+
+    family: Posterior
+    posterior: DiagonalGaussian
+    prior: DiagonalGaussian
+    sigma: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a posterior is fitted with.
+
+    Attributes:
+        evaluator: The model and the loss.
+        slots: Where the tensors live in it.
+        pair: Finished weights and the prior's centre.
+        rows: The certified rows.
+        n: Independent units among them.
+        delta: The δ of one PAC-Bayes leaf.
+    """
+
+    evaluator: Evaluator
+    slots: Slots
+    pair: Pair
+    rows: Rows
+    n: int
+    delta: float
+
+    def gibbs_risk(self, posterior: DiagonalGaussian, units: int, purpose: str) -> float:
+        """Return the Gibbs risk on the first few units: a point value, for choices only."""
+        few = set(list(dict.fromkeys(self.rows.units))[:units])
+        kept = [i for i, unit in enumerate(self.rows.units) if unit in few]
+        pilot = Rows([self.rows.encoded[i] for i in kept], [self.rows.units[i] for i in kept])
+        draws = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
+        return min(1.0, float(draws.losses @ draws.weights))
+
+    def value(self, fitted: Fitted, units: int) -> float:
+        """Return the kl bound that a pilot promises for a fitted posterior."""
+        risk = self.gibbs_risk(fitted.posterior, units, f"pilot of the {fitted.family} posterior")
+        kl = kl_divergence(fitted.posterior, fitted.prior)
+        return kl_bound(risk, kl, self.n, self.delta).upper
+
+
+def fit_posterior(
+    family: Posterior, bench: Workbench, sigmas: tuple[float, ...], refinement: Refinement
+) -> Fitted:
+    """Fit the posterior asked for; with ``auto`` the one whose pilot promises the least bound.
+
+    Args:
+        family: Which.
+        bench: Model, rows and weights.
+        sigmas: The prior's scales to choose from, each paid for by the caller.
+        refinement: How to refine.
+
+    Raises:
+        InputError: If the refinement cannot be done or resumed.
+    """
+    at_scale = _pilot_risks(bench, sigmas)
+    if family is Posterior.ISOTROPIC:
+        return _isotropic(bench, at_scale)
+    if family is Posterior.REFINED:
+        return _refined(bench, at_scale, refinement)
+    plain, fine = _isotropic(bench, at_scale), _refined(bench, at_scale, refinement)
+    values = {f.family: bench.value(f, DUEL_UNITS) for f in (plain, fine)}
+    best = min((fine, plain), key=lambda f: values[f.family])
+    found = ", ".join(f"{family} {value:.3f}" for family, value in values.items())
+    return Fitted(
+        best.family,
+        best.posterior,
+        best.prior,
+        best.sigma,
+        f"{best.reason}; chosen by the kl bound on a pilot ({found})",
+    )
+
+
+def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, float]:
+    """Return the risk of N(finished weights, σ²I) on a few units for every scale."""
+    if len(sigmas) == 1:
+        return dict.fromkeys(sigmas, 0.0)  # no choice to make
+    return {
+        sigma: bench.gibbs_risk(
+            isotropic.fit(bench.pair.posterior, sigma), PILOT_UNITS, f"pilot at scale {sigma:g}"
+        )
+        for sigma in sigmas
+    }
+
+
+def _at(bench: Workbench, sigma: float) -> tuple[DiagonalGaussian, DiagonalGaussian]:
+    return isotropic.fit(bench.pair.posterior, sigma), isotropic.fit(bench.pair.prior, sigma)
+
+
+def _isotropic(bench: Workbench, risks: dict[float, float]) -> Fitted:
+    def value(sigma: float) -> float:
+        posterior, prior = _at(bench, sigma)
+        kl = kl_divergence(posterior, prior)
+        # McAllester's tells scales apart even where every kl bound is 1
+        return mcallester(risks[sigma], kl, bench.n, bench.delta).upper
+
+    sigma = min(risks, key=value)
+    return Fitted(
+        Posterior.ISOTROPIC,
+        *_at(bench, sigma),
+        sigma,
+        f"the best of {len(risks)} scales on a pilot",
+    )
+
+
+def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
+    bearable = min(risks.values()) + BEARABLE
+    sigma = max(s for s, risk in risks.items() if risk <= bearable)
+    start, prior = _at(bench, sigma)
+    try:
+        posterior = refined.fit(
+            start,
+            prior,
+            surrogate_risk(bench.evaluator, bench.slots, bench.rows, refinement.batch_size),
+            n=bench.n,
+            delta=bench.delta,
+            schedule=refinement.schedule,
+            state_file=refinement.state_file,
+            progress=lambda steps: track(steps, "refining the posterior"),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return Fitted(
+        Posterior.REFINED,
+        posterior,
+        prior,
+        sigma,
+        f"refined from the finished weights at prior scale {sigma:g}, the largest whose noise "
+        f"adds at most {BEARABLE:g} to the risk on a pilot",
+    )
