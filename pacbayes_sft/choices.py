@@ -66,3 +66,15 @@ class View(StrEnum):
 
     FULL = "full"
     PROMPT = "prompt"
+
+
+class Rendering(StrEnum):
+    """How the text of an iGSM problem is written.
+
+    Attributes:
+        SYMBOLIC: One token a parameter, for the small shipped base.
+        ENGLISH: Sentences in the manner of Ye et al. 2024, for models that read English.
+    """
+
+    SYMBOLIC = "symbolic"
+    ENGLISH = "english"

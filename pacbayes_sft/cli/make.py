@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.choices import Objective
+from pacbayes_sft.choices import Objective, Rendering
 from pacbayes_sft.cli.output import (
     Base,
     Device,
@@ -31,6 +31,9 @@ def igsm(
         Path, typer.Option(dir_okay=False, help="File to write; its law goes beside it.")
     ],
     seed: Seed = 0,
+    rendering: Annotated[Rendering, typer.Option(help="How the text is written.")] = (
+        Rendering.SYMBOLIC
+    ),
     instance_only: Annotated[bool, typer.Option(help="No abstract parameters.")] = False,
     json: Json = False,
 ) -> None:
@@ -43,7 +46,9 @@ def igsm(
 
     try:
         law = OpLaw.parse(ops)
-        metadata = write_problems(out, law, size=size, seed=seed, abstract=not instance_only)
+        metadata = write_problems(
+            out, law, size=size, seed=seed, abstract=not instance_only, rendering=rendering
+        )
     except ValueError as error:
         raise InputError(str(error)) from None
     table = new_table(f"Wrote {out}", "quantity", "value")

@@ -8,25 +8,39 @@ from typing import Any
 
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.choices import Rendering
 from pacbayes_sft.data.metadata import Metadata, sidecar
-from pacbayes_sft.igsm import symbolic
+from pacbayes_sft.igsm import english, symbolic
 from pacbayes_sft.igsm.generate import VERSION, OpLaw, draw_problem, problem_stream
 
+_RENDERERS = {Rendering.SYMBOLIC: symbolic, Rendering.ENGLISH: english}
 
-def generator_name(*, abstract: bool) -> str:
+
+def generator_name(*, abstract: bool, rendering: Rendering = Rendering.SYMBOLIC) -> str:
     """Name everything about the law of a problem but the law of its operation count."""
     kind = "instance+abstract" if abstract else "instance"
-    return f"igsm {VERSION}, symbolic, mod 23, {kind}"
+    return f"igsm {VERSION}, {rendering}, mod 23, {kind}"
 
 
-def draw_row(law: OpLaw, seed: int, index: int, *, abstract: bool = True) -> dict[str, Any]:
-    """Draw row ``index`` of data set ``seed`` as a JSON-ready record."""
+def draw_row(
+    law: OpLaw,
+    seed: int,
+    index: int,
+    *,
+    abstract: bool = True,
+    rendering: Rendering = Rendering.SYMBOLIC,
+) -> dict[str, Any]:
+    """Draw row ``index`` of data set ``seed`` as a JSON-ready record.
+
+    The problem, its unit and its answer are the same in every rendering.
+    """
     stream = problem_stream(seed, index, law.namespace)
     problem = draw_problem(law.draw(stream), stream, abstract=abstract)
+    renderer = _RENDERERS[rendering]
     name = f"igsm-{seed}-{law.namespace[-1]:08x}-{index}"
     return {
-        "prompt": symbolic.render_prompt(problem),
-        "completion": symbolic.render_steps(problem.solution()),
+        "prompt": renderer.render_prompt(problem),
+        "completion": renderer.render_steps(problem.solution()),
         "difficulty": problem.operations,
         "unit": name,
         "answer": str(problem.answer),
@@ -35,7 +49,13 @@ def draw_row(law: OpLaw, seed: int, index: int, *, abstract: bool = True) -> dic
 
 
 def write_problems(
-    out: Path, law: OpLaw, *, size: int, seed: int, abstract: bool = True
+    out: Path,
+    law: OpLaw,
+    *,
+    size: int,
+    seed: int,
+    abstract: bool = True,
+    rendering: Rendering = Rendering.SYMBOLIC,
 ) -> Metadata:
     """Write ``size`` independent problems to ``out`` and the law they follow beside it.
 
@@ -48,9 +68,10 @@ def write_problems(
         raise ValueError(f"size must be >= 1 and seed >= 0, got {size} and {seed}")
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
         for index in range(size):
-            lines.write(json.dumps(draw_row(law, seed, index, abstract=abstract)) + "\n")
+            row = draw_row(law, seed, index, abstract=abstract, rendering=rendering)
+            lines.write(json.dumps(row) + "\n")
     metadata = Metadata(
-        generator=generator_name(abstract=abstract),
+        generator=generator_name(abstract=abstract, rendering=rendering),
         attribute="difficulty",
         law={str(op): weight for op, weight in law.weights.items()},
         seed=seed,

@@ -22,16 +22,12 @@ from pacbayes_sft.igsm.expressions import (
     Operand,
     Parameter,
 )
-from pacbayes_sft.igsm.generate import ITEMS_PER_LAYER, LAYERS
+from pacbayes_sft.igsm.grammar import ParseError, all_parameters, parse_expression
 from pacbayes_sft.igsm.problem import Problem, Step
 
 LETTERS = "abcdefgh"
 PUNCTUATION = ("=", ";", "?", ":")
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
-
-
-class ParseError(ValueError):
-    """The text is not in the grammar of the symbolic rendering."""
 
 
 def render_prompt(problem: Problem) -> str:
@@ -82,16 +78,16 @@ def parse_step(line: str) -> Step:
     name, *chain = (part.split() for part in line.split("="))
     if len(name) != 1 or not chain:
         raise ParseError(f"not a line 'parameter = expression': {line.strip()!r}")
-    return Step(_parse_parameter(name[0]), tuple(map(_parse_expression, chain)))
+    return Step(
+        _parse_parameter(name[0]),
+        tuple(parse_expression(words, _parse_parameter) for words in chain),
+    )
 
 
 def vocabulary() -> list[str]:
     """Return every word of the rendering, special tokens first, in a fixed order."""
-    items = [Item(layer, i) for layer in range(LAYERS) for i in range(ITEMS_PER_LAYER)]
-    instances = [Instance(u, v) for u in items for v in items if v.layer == u.layer + 1]
-    abstracts = [Abstract(u, layer) for u in items for layer in range(u.layer + 1, LAYERS)]
     numbers = map(str, range(MODULUS))
-    names = [*map(_word, instances), *map(_word, abstracts)]
+    names = map(_word, all_parameters())
     return [PAD, BOS, EOS, UNKNOWN, *PUNCTUATION, *OPERATORS, *numbers, *names]
 
 
@@ -106,18 +102,6 @@ def _word(operand: Operand) -> str:
 
 def _words(expression: Expression) -> str:
     return " ".join(x if isinstance(x, str) else _word(x) for x in expression)
-
-
-def _parse_expression(words: list[str]) -> Expression:
-    if len(words) % 2 == 0 or any(word not in OPERATORS for word in words[1::2]):
-        raise ParseError(f"not an expression: {' '.join(words)!r}")
-    return tuple(word if i % 2 else _parse_operand(word) for i, word in enumerate(words))
-
-
-def _parse_operand(word: str) -> Operand:
-    if re.fullmatch(r"0|[1-9][0-9]?", word) and int(word) < MODULUS:
-        return int(word)
-    return _parse_parameter(word)
 
 
 def _parse_parameter(word: str) -> Parameter:

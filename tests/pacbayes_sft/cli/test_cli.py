@@ -123,6 +123,23 @@ def test_tv_and_igsm(tmp_path):
         "difficulty",
     )
     assert by_column["tv"]["guarantee"] == "upper" and by_column["tv"]["upper"] >= 0.5
+    english = tmp_path / "english.jsonl"
+    answer(
+        "igsm",
+        "--ops",
+        "5:12",
+        "--size",
+        30,
+        "--seed",
+        2,
+        "--rendering",
+        "english",
+        "--out",
+        english,
+    )
+    assert json.loads(english.read_text().splitlines()[0])["prompt"].startswith("The number of")
+    across = answer("tv", "--train", tmp_path / "a.jsonl", "--test", english)
+    assert across["tv"]["guarantee"] != "exact"
 
 
 def test_risk_with_slices(rows_dir, tmp_path):

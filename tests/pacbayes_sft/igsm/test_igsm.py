@@ -1,22 +1,22 @@
 import json
+import re
 import time
 
 import numpy as np
 import pytest
 
-from pacbayes_sft.igsm import OpLaw, draw_problem, problem_stream, verify
+from pacbayes_sft.choices import Rendering
+from pacbayes_sft.igsm import OpLaw, draw_problem, english, problem_stream, symbolic, verify
 from pacbayes_sft.igsm.expressions import Abstract
 from pacbayes_sft.igsm.files import write_problems
-from pacbayes_sft.igsm.symbolic import (
-    ParseError,
-    parse_problem,
-    parse_steps,
-    render_prompt,
-    render_steps,
-    vocabulary,
-)
+from pacbayes_sft.igsm.grammar import ParseError, all_parameters
+from pacbayes_sft.igsm.problem import Problem, Step
+from pacbayes_sft.igsm.symbolic import parse_problem, parse_steps, render_prompt, render_steps
 
-WORDS = vocabulary()[4:]
+WORD = re.compile(r"[\w']+|[^\w\s]")
+both_renderings = pytest.mark.parametrize(
+    "rendering", [symbolic, english], ids=["symbolic", "english"]
+)
 
 
 def problems(count, highest=20, **options):
@@ -25,43 +25,58 @@ def problems(count, highest=20, **options):
         yield index, draw_problem(1 + index % highest, stream, **options), stream
 
 
-def accepted(problem, text):
+def accepted(problem, text, rendering=symbolic):
     try:
-        return bool(verify(problem, parse_steps(text)))
+        return bool(verify(problem, rendering.parse_steps(text)))
     except ParseError:
         return False
 
 
-def test_ten_thousand_problems():
+def words_of(rendering):
+    """Every word and mark that a text of the rendering may hold, each once."""
+    texts = [
+        rendering.render_prompt(problem) + rendering.render_steps(problem.solution())
+        for _, problem, _ in problems(20)
+    ]
+    names = rendering.render_steps([Step(p, ((0,), (0,))) for p in all_parameters()])
+    return list(dict.fromkeys([*WORD.findall(" ".join([*texts, names])), *map(str, range(23))]))
+
+
+@pytest.mark.parametrize(
+    "rendering, count", [(symbolic, 10_000), (english, 1_000)], ids=["symbolic", "english"]
+)
+def test_thousands_of_problems(rendering, count):
     """Canonical solutions verify, the op count is the asked one, a mutation each is rejected."""
     generator, started, spent = np.random.default_rng(0), 0.0, 0.0
-    for index in range(10_000):
+    vocabulary = words_of(rendering)
+    for index in range(count):
         started = time.perf_counter()
         operations = 1 + index % 20
         problem = draw_problem(operations, problem_stream(5, index, (98,)))
         spent += time.perf_counter() - started
-        text = render_steps(problem.solution())
+        text = rendering.render_steps(problem.solution())
         assert problem.operations == operations
-        verdict = verify(problem, parse_steps(text))
+        verdict = verify(problem, rendering.parse_steps(text))
         assert verdict and not verdict.unneeded
-        words = text.split()
-        place = int(generator.integers(len(words)))
-        if index % 2:
-            words[place] = str(generator.choice([w for w in WORDS if w != words[place]]))
-        else:
-            del words[place]
-        assert not accepted(problem, " ".join(words)), (text, words)
-    assert spent / 10_000 < 0.010
+        words = list(WORD.finditer(text))
+        word = words[int(generator.integers(len(words)))]
+        others = [w for w in vocabulary if w != word[0]]
+        other = str(generator.choice(others)) if index % 2 else ""
+        mutated = text[: word.start()] + other + text[word.end() :]
+        assert not accepted(problem, mutated, rendering), (text, mutated)
+    assert spent / count < 0.010
 
 
-def test_every_single_word_mutation_of_a_few_problems_is_rejected():
+@both_renderings
+def test_every_single_word_mutation_of_a_few_problems_is_rejected(rendering):
+    vocabulary = ["", *words_of(rendering)]
     for _, problem, _ in problems(6, highest=6):
-        words = render_steps(problem.solution()).split()
-        for place, word in enumerate(words):
-            for other in WORDS:
-                if other != word:
-                    mutated = [*words[:place], other, *words[place + 1 :]]
-                    assert not accepted(problem, " ".join(mutated))
+        text = rendering.render_steps(problem.solution())
+        for word in WORD.finditer(text):
+            for other in vocabulary:
+                if other != word[0]:
+                    mutated = text[: word.start()] + other + text[word.end() :]
+                    assert not accepted(problem, mutated, rendering), mutated
 
 
 def test_dropped_doubled_and_forward_lines_are_rejected():
@@ -111,11 +126,44 @@ def test_distractors_and_order():
     assert np.mean(extra) > 1
 
 
-def test_text_round_trip():
+@both_renderings
+def test_text_round_trip(rendering):
     for _, problem, _ in problems(200):
-        again = parse_problem(render_prompt(problem))
+        again = rendering.parse_problem(rendering.render_prompt(problem))
         assert again == problem and list(again.definitions) == list(problem.definitions)
-        assert parse_steps(render_steps(problem.solution())) == problem.solution()
+        text = rendering.render_steps(problem.solution())
+        steps = rendering.parse_steps(text)
+        assert steps == problem.solution() and rendering.render_steps(steps) == text
+
+
+@both_renderings
+def test_every_parameter_round_trips_under_a_name_of_its_own(rendering):
+    for parameter in all_parameters():
+        problem = Problem({}, parameter)
+        assert rendering.parse_problem(rendering.render_prompt(problem)) == problem
+        stated, computed = ((parameter, "*", 2, "-", parameter), (3,)), ((0,), (22,))
+        steps = [Step(parameter, stated), Step(parameter, computed)]
+        assert rendering.parse_steps(rendering.render_steps(steps)) == steps
+
+
+def test_the_renderings_describe_the_same_problems(tmp_path):
+    law, tables, generators = OpLaw.uniform(1, 12), [], set()
+    for rendering, module in ((Rendering.SYMBOLIC, symbolic), (Rendering.ENGLISH, english)):
+        out = tmp_path / f"{rendering}.jsonl"
+        generators.add(write_problems(out, law, size=40, seed=3, rendering=rendering).generator)
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        tables.append(
+            [
+                (
+                    module.parse_problem(row.pop("prompt")),
+                    module.parse_steps(row.pop("completion")),
+                    row,
+                )
+                for row in rows
+            ]
+        )
+    assert tables[0] == tables[1]
+    assert len(generators) == 2
 
 
 @pytest.mark.parametrize(
@@ -133,6 +181,14 @@ def test_text_round_trip():
 def test_broken_prompts_are_refused(text):
     with pytest.raises(ParseError):
         parse_problem(text)
+
+
+@both_renderings
+def test_broken_completions_are_refused(rendering):
+    text = rendering.render_steps(next(problems(1))[1].solution())
+    for broken in ("", text + " =", text.replace("=", "==", 1), "x " + text):
+        with pytest.raises(ParseError):
+            rendering.parse_steps(broken)
 
 
 def test_streams_are_reproducible_and_distinct(tmp_path):
