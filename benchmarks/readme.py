@@ -1,0 +1,73 @@
+"""Put a table made from committed figures between its marks in the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parent.parent / "README.md"
+
+Record = dict[str, Any]
+NAMES = {"base": "the base (the paper's reading)", "checkpoint": "half-data checkpoint"}
+COLUMNS = (
+    "| prior | posterior | n | KL (nats) | R̂ (limit) | √(KL/2n) | TV | ε | Prop. 4.1 | "
+    "PAC-Bayes-kl (train → test) | Gibbs test risk | finished test risk | held-out limit |"
+)
+
+
+def cell(prior: str, record: Record) -> Record:
+    """Return the figures of one ``bound.json`` that a table shows."""
+    return {
+        "prior": prior,
+        "posterior": record["posterior"]["family"],
+        "reason": record["posterior"]["reason"],
+        "n": record["n"],
+        "sigma": record["prior"]["sigma"],
+        "kl_nats": record["kl"]["value"],
+        "terms": record["terms"],
+        "bounds": {k: [b["train_raw"], b["raw"]] for k, b in record["bounds"].items()},
+        "guarantee": record["bound"]["guarantee"],
+        "gibbs_test_risk": record["measured"]["test_risk"]["value"],
+        "finished_test_risk": record["measured"]["test_risk_finetuned"]["value"],
+        "held_out_upper": record["measured"]["test_risk_finetuned"]["upper"],
+        "held_out_rows": record["baselines"]["held_out"]["rows"],
+        "delta": record["delta"],
+    }
+
+
+def said(value: float) -> str:
+    """Print a bound; at 1 and above it is vacuous."""
+    return f"{value:.3f}" + (" *vacuous*" if value >= 1 else "")
+
+
+def bound_table(cells: list[Record]) -> str:
+    """Return the table of the terms and bounds of several certificates."""
+    lines = [COLUMNS, "|" + "---|" * (COLUMNS.count("|") - 1)]
+    for c in cells:
+        t, b = c["terms"], c["bounds"]
+        lines.append(
+            f"| {NAMES[c['prior']]} | {c['posterior']} | {c['n']:,} | {c['kl_nats']:,.0f} "
+            f"| {t['empirical_risk']:.3f} | {t['generalization']:.3f} | {t['extrapolation']:.3f} "
+            f"| {t['epsilon']:.3f} | {said(b['proposition_4_1'][1])} "
+            f"| {said(b['kl'][0])} → {said(b['kl'][1])} | {c['gibbs_test_risk']:.3f} "
+            f"| {c['finished_test_risk']:.3f} | {c['held_out_upper']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_between(name: str, table: str) -> None:
+    """Replace what stands between the marks of ``name``.
+
+    Raises:
+        ValueError: If the README lacks the marks.
+    """
+    begin, end = (
+        f"<!-- {name} table: made by benchmarks/{name}.py -->",
+        f"<!-- end of {name} table -->",
+    )
+    text = README.read_text(encoding="utf-8")
+    if begin not in text or end not in text:
+        raise ValueError(f"{README.name} has no marks for {name}")
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    README.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
