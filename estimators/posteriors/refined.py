@@ -50,7 +50,7 @@ class Schedule:
     """
 
     steps: int = 400
-    mean_rate: float = 0.02
+    mean_rate: float = 0.05
     scale_rate: float = 0.02
     radius: float | None = None
     time_budget: float | None = None

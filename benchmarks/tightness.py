@@ -1,0 +1,178 @@
+"""Every posterior under every prior on the same fine-tunes: ``python benchmarks/tightness.py``.
+
+Two fine-tunes of the strong base (LoRA r = 8, ops 6-10, test of the same law, exact match) on 8,192
+and 1,024 rows, each with its half-data checkpoint. Beside the bounds stands what a user would pick
+instead: a held-out binomial limit. About two hours on one core; finished cells in
+``runs/tightness`` are not done again. Writes ``benchmarks/results/tightness.json`` (one record per
+posterior, prior and bound), the README's table and ``docs/tightness.png``; ``--table`` only
+redraws.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from readme import Record, said, write_between
+
+ROOT = Path(__file__).parent.parent
+RESULT = Path(__file__).parent / "results" / "tightness.json"
+PICTURE = ROOT / "docs" / "tightness.png"
+WORK = ROOT / "runs" / "tightness"
+
+SIZES = {8192: {"seed": 101, "epochs": 3}, 1024: {"seed": 303, "epochs": 3}}
+CELLS = [
+    (8192, "base", "isotropic"),
+    (8192, "base", "refined"),
+    (8192, "checkpoint", "refined"),
+    (8192, "base_initial_lost", "refined"),
+    (1024, "checkpoint", "refined"),
+    (1024, "base", "refined"),
+    (8192, "checkpoint", "isotropic"),
+    (8192, "base_initial_lost", "isotropic"),
+    (1024, "checkpoint", "isotropic"),
+    (1024, "base", "isotropic"),
+]
+STEPS, DRAWS = 400, 2
+PRIOR_NAMES = {
+    "base": "base, initial adapter kept",
+    "base_initial_lost": "base, initial adapter lost",
+    "checkpoint": "half-data checkpoint",
+}
+
+
+def prepare(n: int) -> Path:
+    """Make the data and the fine-tune of size n, and a copy that lost its initial adapter."""
+    from pacbayes_sft.checkpoints.record import RECORD_DIR
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+    from pacbayes_sft.sft import PARTIAL, Settings, run_sft
+
+    folder, law = WORK / f"n{n}", OpLaw.uniform(6, 10)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_problems(folder / "train.jsonl", law, size=n, seed=SIZES[n]["seed"])
+    write_problems(folder / "test.jsonl", law, size=4096, seed=202)
+    run, lost = folder / "finetune", folder / "finetune_lost"
+    if not (run / "adapter_model.safetensors").exists() or (run / PARTIAL).exists():
+        settings = Settings(epochs=SIZES[n]["epochs"], prior_fraction=0.5, device="cpu")
+        run_sft("strong", folder / "train.jsonl", run, settings)
+    if not lost.exists():
+        shutil.copytree(run, lost, ignore=shutil.ignore_patterns(RECORD_DIR))
+    return folder
+
+
+def measure_cell(n: int, prior: str, posterior: str) -> Record:
+    """Return the ``bound.json`` of one cell, computed if it was not."""
+    from estimators.posteriors.refined import Schedule
+    from pacbayes_sft import Options, bound
+    from pacbayes_sft.bound_json import to_record, write_bound_json
+    from pacbayes_sft.posteriors import Refinement
+
+    folder = prepare(n)
+    file = folder / f"{posterior}-{prior}.json"
+    if not file.exists():
+        run = folder / ("finetune_lost" if prior == "base_initial_lost" else "finetune")
+        options = Options(
+            prior=run / "pacbayes_sft" / "prior" if prior == "checkpoint" else "base",
+            posterior=posterior,
+            refinement=Refinement(Schedule(steps=STEPS), 32, file.with_suffix(".partial")),
+            draws=DRAWS,
+            batch_size=32,
+        )
+        certificate = bound(
+            "strong", run, str(folder / "train.jsonl"), str(folder / "test.jsonl"), options
+        )
+        write_bound_json(certificate, file)
+        print(posterior, prior, n, to_record(certificate)["bounds"]["kl"]["raw"], flush=True)
+    record: Record = json.loads(file.read_text(encoding="utf-8"))
+    return record
+
+
+def records_of(n: int, prior: str, posterior: str, found: Record) -> list[Record]:
+    """Return one record per bound of a cell."""
+    measured = found["measured"]
+    return [
+        {
+            "posterior": posterior,
+            "prior": prior,
+            "bound": name,
+            "n": found["n"],
+            "n_train": n,
+            "sigma_prior": found["prior"]["sigma"],
+            "kl_nats": found["kl"]["value"],
+            "empirical_risk": found["empirical_risk"]["value"],
+            "empirical_risk_limit": found["empirical_risk"]["upper"],
+            "value": entry["raw"],
+            "gibbs_test_risk": measured["test_risk"]["value"],
+            "finished_test_risk": measured["test_risk_finetuned"]["value"],
+            "held_out_upper": measured["test_risk_finetuned"]["upper"],
+            "drift": found["drift"]["distance"],
+            "distance_finished_to_prior": found["drift"]["distance_finished_to_prior"],
+            "agreement": found["drift"]["agreement"]["value"],
+            "delta": found["delta"],
+        }
+        for name, entry in found["bounds"].items()
+    ]
+
+
+def table(result: list[Record]) -> str:
+    """Return the README's table: one line a cell, at its kl bound."""
+    lines = [
+        "| n | prior | posterior | KL (nats) | R̂ (limit) | PAC-Bayes-kl | Gibbs test risk "
+        "| finished test risk | bound ÷ finished | same loss as finished |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in (r for r in result if r["bound"] == "kl"):
+        lines.append(
+            f"| {r['n']:,} | {PRIOR_NAMES[r['prior']]} | {r['posterior']} | {r['kl_nats']:,.0f} "
+            f"| {r['empirical_risk_limit']:.3f} | {said(r['value'])} | {r['gibbs_test_risk']:.3f} "
+            f"| {r['finished_test_risk']:.3f} | {r['value'] / r['finished_test_risk']:.2f} "
+            f"| {100 * r['agreement']:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def draw(result: list[Record]) -> None:
+    """Draw bound against measured risk, cell by cell."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    cells = [r for r in result if r["bound"] == "kl"]
+    sns.set_theme(context="notebook", style="whitegrid")
+    figure, axes = plt.subplots(figsize=(9.5, 0.5 * len(cells) + 1.4), layout="constrained")
+    for place, r in enumerate(cells):
+        colour = "#30506d" if r["posterior"] == "refined" else "#b9b9b9"
+        axes.barh(place, min(r["value"], 1.0), color=colour)
+        text = f" {r['value']:.3f}" + (" vacuous" if r["value"] >= 1 else "")
+        axes.text(min(r["value"], 1.0), place, text, va="center", fontsize=10)
+        axes.plot(r["gibbs_test_risk"], place, "o", color="#c9782d")
+        axes.plot(r["finished_test_risk"], place, "D", color="black", markerfacecolor="white")
+    axes.plot([], [], "o", color="#c9782d", label="Gibbs test risk, measured (covered)")
+    axes.plot([], [], "D", color="black", markerfacecolor="white", label="finished (not covered)")
+    names = [f"{r['posterior']}, {PRIOR_NAMES[r['prior']]}, n = {r['n']:,}" for r in cells]
+    axes.set_yticks(range(len(cells)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15)
+    axes.set_xlabel("PAC-Bayes-kl bound on the Gibbs risk (exact match, 0 to 1)")
+    axes.legend(loc="lower right", fontsize=9)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def measure() -> list[Any]:
+    """Go through all cells; write what is there after each."""
+    result: list[Record] = []
+    for n, prior, posterior in CELLS:
+        result += records_of(n, prior, posterior, measure_cell(n, prior, posterior))
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+if __name__ == "__main__":
+    if "--table" not in sys.argv:
+        measure()
+    committed = json.loads(RESULT.read_text(encoding="utf-8"))
+    write_between("tightness", table(committed))
+    draw(committed)
