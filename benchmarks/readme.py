@@ -29,8 +29,10 @@ def cell(prior: str, record: Record) -> Record:
         "guarantee": record["bound"]["guarantee"],
         "gibbs_test_risk": record["measured"]["test_risk"]["value"],
         "finished_test_risk": record["measured"]["test_risk_finetuned"]["value"],
-        "held_out_upper": record["measured"]["test_risk_finetuned"]["upper"],
-        "held_out_rows": record["baselines"]["held_out"]["rows"],
+        "held_out_upper": record["baselines"]["held_out"]["value"],
+        "baselines": {
+            name: b["value"] for name, b in record["baselines"].items() if name != "best"
+        },
         "delta": record["delta"],
     }
 

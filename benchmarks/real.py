@@ -28,7 +28,7 @@ TERMS = {"train": (2, 4), "heldout": (2, 4), "test": (2, 5)}
 ROWS = {"train": 2048, "heldout": 512, "test": 512}
 SEEDS = {"train": 1_000_000, "heldout": 2_000_000, "test": 3_000_000}  # item i has seed s + i
 SFT = "--prior-fraction 0.5 --epochs 2 --batch-size 16 --learning-rate 5e-4 --lora-rank 8"
-BOUND = "--batch-size 32 --draws 2 --steps 150 --refine-batch 16"
+BOUND = "--batch-size 32 --steps 150 --refine-batch 16"
 
 
 def fetch_base(out: Path) -> None:

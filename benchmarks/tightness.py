@@ -25,18 +25,18 @@ WORK = ROOT / "runs" / "tightness"
 
 SIZES = {8192: {"seed": 101, "epochs": 3}, 1024: {"seed": 303, "epochs": 3}}
 CELLS = [
-    (8192, "base", "isotropic"),
     (8192, "base", "refined"),
     (8192, "checkpoint", "refined"),
-    (8192, "base_initial_lost", "refined"),
     (1024, "checkpoint", "refined"),
     (1024, "base", "refined"),
+    (8192, "base_initial_lost", "refined"),
+    (8192, "base", "isotropic"),
+    (1024, "base", "isotropic"),
+    (1024, "checkpoint", "isotropic"),
     (8192, "checkpoint", "isotropic"),
     (8192, "base_initial_lost", "isotropic"),
-    (1024, "checkpoint", "isotropic"),
-    (1024, "base", "isotropic"),
 ]
-STEPS, DRAWS = 400, 2
+STEPS, TEST_ROWS = 400, 2048
 PRIOR_NAMES = {
     "base": "base, initial adapter kept",
     "base_initial_lost": "base, initial adapter lost",
@@ -54,7 +54,7 @@ def prepare(n: int) -> Path:
     folder, law = WORK / f"n{n}", OpLaw.uniform(6, 10)
     folder.mkdir(parents=True, exist_ok=True)
     write_problems(folder / "train.jsonl", law, size=n, seed=SIZES[n]["seed"])
-    write_problems(folder / "test.jsonl", law, size=4096, seed=202)
+    write_problems(folder / "test.jsonl", law, size=TEST_ROWS, seed=202)
     run, lost = folder / "finetune", folder / "finetune_lost"
     if not (run / "adapter_model.safetensors").exists() or (run / PARTIAL).exists():
         settings = Settings(epochs=SIZES[n]["epochs"], prior_fraction=0.5, device="cpu")
@@ -79,8 +79,6 @@ def measure_cell(n: int, prior: str, posterior: str) -> Record:
             prior=run / "pacbayes_sft" / "prior" if prior == "checkpoint" else "base",
             posterior=posterior,
             refinement=Refinement(Schedule(steps=STEPS), 32, file.with_suffix(".partial")),
-            draws=DRAWS,
-            batch_size=32,
         )
         certificate = bound(
             "strong", run, str(folder / "train.jsonl"), str(folder / "test.jsonl"), options

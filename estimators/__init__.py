@@ -13,6 +13,7 @@ from estimators.bounds import (
     quadratic,
     with_shift,
 )
+from estimators.compression import compression_bound, quantise
 from estimators.concentration import (
     binary_kl,
     clopper_pearson,
@@ -30,6 +31,7 @@ from estimators.gaussian import (
     low_rank_squared_norm,
     squared_distance,
 )
+from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
 from estimators.total_variation import (
@@ -50,7 +52,9 @@ __all__ = [
     "binary_kl",
     "classifier_two_sample",
     "clopper_pearson",
+    "compression_bound",
     "gibbs_risk",
+    "held_out_bound",
     "is_vacuous",
     "kl_bound",
     "kl_divergence",
@@ -64,6 +68,7 @@ __all__ = [
     "mcallester",
     "proposition_4_1",
     "quadratic",
+    "quantise",
     "squared_distance",
     "total_variation_attribute",
     "total_variation_known",

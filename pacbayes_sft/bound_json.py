@@ -11,11 +11,11 @@ from typing import Any
 from estimators import Estimate, Guarantee, is_vacuous, squared_distance
 from estimators.gaussian import noise_norm, typical_scale
 from pacbayes_sft.atomic import replacing
+from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
 
 VERSION = 1
-NOT_COMPUTED = "not computed by this version"
 
 
 def to_record(certificate: Certificate) -> dict[str, Any]:
@@ -72,20 +72,32 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
             "generalization_gap": _gap(measured.generalization_gap),
             "extrapolation_gap": _gap(measured.extrapolation_gap),
         },
-        "baselines": {
-            "held_out": {
-                "predictor": "finished",
-                "rows": len(inputs.test.rows),
-                "risk": measured.test_risk_finetuned.to_dict(),
-                "note": "needs as many labelled test rows, which the bound does not; its 95 % "
-                "stand outside the ledger",
-            },
-            "compression": {"value": None, "null_reason": NOT_COMPUTED},
-        },
+        "baselines": _baselines(c),
         "drift": _drift(c),
         "assumptions": list(c.bound.assumptions),
         "warnings": warnings_of(certificate),
         "provenance": _provenance(certificate),
+    }
+
+
+def _baselines(certificate: Certificate) -> dict[str, Any]:
+    """Each baseline, and the best of all limits at the confidence that the choice leaves."""
+    c = certificate
+    claims = {name: b.on_test for name, b in c.baselines.items()}
+    name, best = best_of({"bound": c.bound, **claims})
+    return {
+        **{
+            name: {
+                "predictor": b.predictor,
+                "value": b.on_test.upper,
+                "train_value": b.on_train.upper if b.on_train else None,
+                "vacuous": is_vacuous(b.on_test),
+                "estimate": b.on_test.to_dict(),
+                "note": b.note,
+            }
+            for name, b in c.baselines.items()
+        },
+        "best": {"name": name, "value": best.upper, "confidence": best.confidence},
     }
 
 

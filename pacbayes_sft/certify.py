@@ -24,6 +24,7 @@ from estimators import (
     quadratic,
     with_shift,
 )
+from pacbayes_sft.baselines import Baseline, baselines
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Loss, Posterior, Space
@@ -116,6 +117,7 @@ class Certificate:
         bounds: By theorem: the bound on the test and on the train distribution.
         leaf_delta: The δ that each theorem received: its leaf's, not the total.
         measured: The truth, as far as the rows show it.
+        baselines: What could be quoted instead, each a claim of its own at 1 - δ.
         ledger: Which event may fail, with which probability.
     """
 
@@ -129,6 +131,7 @@ class Certificate:
     bounds: dict[str, tuple[Estimate, Estimate]]
     leaf_delta: float
     measured: Measured
+    baselines: dict[str, Baseline]
     ledger: Ledger
 
     @property
@@ -208,6 +211,16 @@ def bound(
         for name, (test, train) in bounds.items()
     }
 
+    # what it says, and what could be said instead
+    others = baselines(
+        evaluator,
+        slots,
+        inputs,
+        certified,
+        shift.tv,
+        finished.test_losses_finetuned,
+        options.delta,
+    )
     measured = with_gibbs(
         finished, evaluator, slots, fitted.posterior, inputs, rows, empirical_risk
     )
@@ -222,6 +235,7 @@ def bound(
         bounds,
         leaf_delta,
         measured,
+        others,
         ledger,
     )
 

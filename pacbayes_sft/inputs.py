@@ -41,6 +41,7 @@ class Inputs:
         finetuned: Directory of the fine-tune.
         finetuned_sha256: Hash of its weight files as they were read.
         record: What the run kept of itself, if it was kept.
+        prior: ``base``, ``initial``, or the directory of the checkpoint that the prior is.
         pair: Means of posterior and prior.
         train: All training rows.
         certified: The rows behind the empirical risk: all, or those the prior never saw.
@@ -54,6 +55,7 @@ class Inputs:
     finetuned: Path
     finetuned_sha256: str
     record: RunRecord | None
+    prior: str | Path
     pair: Pair
     train: Table
     certified: Table
@@ -108,6 +110,7 @@ def load_inputs(
         finetuned,
         open_checkpoint(finetuned).sha256(),
         record,
+        prior,
         pair,
         tables[0],
         certified,

@@ -29,6 +29,7 @@ class Measured:
             covers it: those speak of the Gibbs predictor.
         train_risk_finetuned: Risk of the finished model on the rows behind the bound (they are
             training rows: an optimistic number by construction).
+        test_losses_finetuned: Shape (test units,): the losses behind the first.
         test_risk: Gibbs risk on the test rows, what the bound speaks of.
         train_distribution_risk: Gibbs risk on held-out rows of the train distribution.
         empirical_risk: Gibbs risk on the certified rows.
@@ -37,11 +38,11 @@ class Measured:
 
     test_risk_finetuned: Estimate
     train_risk_finetuned: Estimate
+    test_losses_finetuned: Losses = field(repr=False, compare=False)
     test_risk: Estimate | None = None
     train_distribution_risk: Estimate | None = None
     empirical_risk: Estimate | None = None
     agreement: Estimate | None = None
-    test_losses_finetuned: Losses | None = field(default=None, repr=False, compare=False)
 
     @property
     def generalization_gap(self) -> float | None:
@@ -110,9 +111,7 @@ def with_gibbs(
     )
 
 
-def _agreement(finished: Measured, drawn: Draws) -> Estimate | None:
-    if finished.test_losses_finetuned is None:
-        return None
+def _agreement(finished: Measured, drawn: Draws) -> Estimate:
     same = np.isclose(finished.test_losses_finetuned, drawn.units, atol=1e-6)
     return Estimate.exactly(
         float(same.mean()),

@@ -209,6 +209,20 @@ def show(certificate: object, console: Console) -> None:
         "training rows", interval(c.measured.train_risk_finetuned), "finished model (not covered)"
     )
     console.print(measured)
+    others = new_table(
+        f"What could be quoted instead, each at {1 - c.options.delta:g}",
+        "limit",
+        "test distr.",
+        "predictor and cost",
+    )
+    for name, baseline in c.baselines.items():
+        vacuous = " vacuous" if is_vacuous(baseline.on_test) else ""
+        others.add_row(
+            name.replace("_", " "),
+            f"{baseline.on_test.upper:.4f}{vacuous}",
+            f"{baseline.predictor}; {baseline.note}",
+        )
+    console.print(others)
     for warning in warnings_of(c):
         console.print(f"• {warning}", highlight=False)
     for sentence in c.bound.assumptions:

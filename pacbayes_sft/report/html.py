@@ -74,6 +74,7 @@ def render_report(certificate: Certificate, picture: Path | None, command: str) 
         terms=_terms(record),
         bounds=[(name, entry) for name, entry in record["bounds"].items()],
         measured=_measured(record),
+        baselines=[(k, b) for k, b in record["baselines"].items() if k != "best"],
     )
     return page
 

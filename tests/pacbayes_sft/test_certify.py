@@ -373,3 +373,26 @@ def test_full_weights_are_refined_too(full_run, files):
     )
     certificate = bound("strong", full_run, *files, options)
     assert certificate.kl.value < certificate.inputs.pair.squared_distance / (2 * 0.01**2)
+
+
+def test_what_could_be_quoted_instead_is_shown_and_its_choice_is_paid(lora_run, files):
+    certificate = bound("strong", lora_run, *files, PLAIN)
+    assert certificate.baselines.keys() == {"held_out", "compression"}
+    record = to_record(certificate)["baselines"]
+    assert record["held_out"]["predictor"] == "finished"
+    assert record["held_out"]["value"] < 1 and record["held_out"]["train_value"] is None
+    claims = [record[name]["value"] for name in ("held_out", "compression")]
+    assert record["best"]["value"] == min([certificate.bound.upper, *claims])
+    assert record["best"]["confidence"] == pytest.approx(1 - 3 * 0.05)
+
+
+def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(lora_run, files):
+    prior = lora_run / "pacbayes_sft" / "prior"
+    certificate = bound("strong", lora_run, *files, replace(PLAIN, prior=prior))
+    checkpoint = certificate.baselines["half_data_checkpoint"]
+    assert "48 unseen units" in checkpoint.on_train.method
+    assert checkpoint.on_test.upper == pytest.approx(checkpoint.on_train.upper + 1 / 3)
+    alone = bound("strong", prior, *files, PLAIN)
+    kept = {row.sha256() for row in certificate.inputs.certified.rows}
+    assert len(kept) == 48 and alone.inputs.n == 96
+    assert "nats" in certificate.baselines["compression"].on_train.method

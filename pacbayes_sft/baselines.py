@@ -1,0 +1,138 @@
+"""What a user could quote instead of the PAC-Bayes bound, computed beside it.
+
+* ``held_out``: a binomial limit on the finished model from the test rows.
+* ``half_data_checkpoint``: the same for the checkpoint prior itself, on the rows it never saw.
+* ``compression``: the fine-tune quantised and written down in few nats, after SubLoRA (Lotfi et
+  al. 2024), with a universal prior.
+
+Each is a claim of its own at 1 - δ, outside the ledger of the bound. Whoever quotes the best of
+them pays for the choice: `best_of` says at which confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from estimators import Estimate, compression_bound, held_out_bound, quantise, with_shift
+from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.inputs import Inputs
+from pacbayes_sft.models import Slots
+from pacbayes_sft.risk import Losses
+
+LEVELS = (3, 5, 9, 17)
+PILOT_UNITS = 64
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One limit on the risk under the test distribution, and of which predictor.
+
+    Attributes:
+        predictor: ``finished``, ``checkpoint`` (the prior's centre) or ``quantised``.
+        on_test: The limit on the risk under the test distribution.
+        on_train: The same without the shift term; None where only test rows were used.
+        note: What it needs or what it cost.
+    """
+
+    predictor: str
+    on_test: Estimate
+    on_train: Estimate | None
+    note: str
+
+
+def baselines(
+    evaluator: Evaluator,
+    slots: Slots,
+    inputs: Inputs,
+    certified: Rows,
+    shift: Estimate,
+    test_losses: Losses,
+    delta: float,
+) -> dict[str, Baseline]:
+    """Return every baseline that the inputs allow, each at confidence 1 - delta.
+
+    Args:
+        evaluator: The model and the loss; its weights are the finished ones before and after.
+        slots: Where the tensors live in it.
+        inputs: Checkpoints and rows.
+        certified: The certified rows, encoded.
+        shift: The shift term.
+        test_losses: Shape (test units,): losses of the finished model.
+        delta: Probability of failure of each.
+    """
+    found = {
+        "held_out": Baseline(
+            "finished",
+            held_out_bound(test_losses, delta),
+            None,
+            f"needs {len(test_losses):,} labelled test units, which the bound does not",
+        )
+    }
+    if isinstance(inputs.prior, Path):
+        slots.put(inputs.pair.prior)
+        losses = evaluator.finished(certified, "half-data checkpoint, unseen rows")
+        limit = held_out_bound(losses, delta)
+        found["half_data_checkpoint"] = Baseline(
+            "checkpoint",
+            with_shift(limit, shift),
+            limit,
+            "the prior's own centre: it saw none of these rows, but half of the data taught it "
+            "nothing",
+        )
+    found["compression"] = _compression(evaluator, slots, inputs, certified, shift, delta)
+    slots.put(inputs.pair.posterior)
+    return found
+
+
+def best_of(claims: Mapping[str, Estimate]) -> tuple[str, Estimate]:
+    """Return the least of several limits, at the confidence that all of them hold together.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not claims:
+        raise ValueError("nothing to choose from")
+    name = min(claims, key=lambda k: claims[k].upper)
+    spent = sum(claim.delta for claim in claims.values())
+    method = f"best of {len(claims)} limits: {claims[name].method}"
+    return name, replace(claims[name], confidence=max(0.0, 1 - spent), method=method)
+
+
+def _compression(
+    evaluator: Evaluator,
+    slots: Slots,
+    inputs: Inputs,
+    certified: Rows,
+    shift: Estimate,
+    delta: float,
+) -> Baseline:
+    """Quantise with the coarsest levels that a pilot bears, and bound what comes out."""
+    pair = inputs.pair
+    change = {name: t - pair.prior[name] for name, t in pair.posterior.items()}
+    few = set(list(dict.fromkeys(certified.units))[:PILOT_UNITS])
+    kept = [i for i, unit in enumerate(certified.units) if unit in few]
+    pilot = Rows([certified.encoded[i] for i in kept], [certified.units[i] for i in kept])
+
+    def put(levels: int) -> float:
+        symbols, nats = quantise(change, levels)
+        slots.put({name: pair.prior[name] + q for name, q in symbols.items()})
+        return nats + math.log(len(LEVELS))  # which of the levels: chosen after seeing the rows
+
+    def promise(levels: int) -> float:
+        nats = put(levels)
+        risk = float(evaluator.finished(pilot, f"quantised to {levels} levels, pilot").mean())
+        return risk + math.sqrt(nats / (2 * inputs.n))
+
+    levels = min(LEVELS, key=promise)
+    nats = put(levels)
+    risk = float(evaluator.finished(certified, "quantised fine-tune, training rows").mean())
+    limit = compression_bound(risk, nats, inputs.n, delta)
+    return Baseline(
+        "quantised",
+        with_shift(limit, shift),
+        limit,
+        f"{levels} levels, {nats / math.log(2) / 8 / 1024:,.0f} KiB, empirical risk {risk:.3f}",
+    )
