@@ -30,7 +30,7 @@ MaxLength = Annotated[
     int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness.")]
-Base = Annotated[str, typer.Option(help="Base model: path, hub id, or the shipped `strong`.")]
+Base = Annotated[str, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")]
 
 
 def check_delta(delta: float) -> None:

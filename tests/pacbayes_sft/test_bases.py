@@ -1,4 +1,4 @@
-"""The shipped base is what its card says."""
+"""The shipped bases are what their cards say."""
 
 import json
 from pathlib import Path
@@ -11,33 +11,53 @@ from pacbayes_sft.bases import pretrain
 from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.models import resolve_base
 
-STRONG = Path(resolve_base("strong"))
-FACTS = json.loads((STRONG / "pretraining.json").read_text())
+DIRECTORY = {name: Path(resolve_base(name)) for name in ("strong", "weak")}
+FACTS = {name: json.loads((d / "pretraining.json").read_text()) for name, d in DIRECTORY.items()}
 
 
-def test_it_loads_with_plain_transformers():
-    model = AutoModelForCausalLM.from_pretrained(STRONG)
-    tokenizer = AutoTokenizer.from_pretrained(STRONG)
+@pytest.mark.parametrize("name", DIRECTORY)
+def test_it_loads_with_plain_transformers(name):
+    model = AutoModelForCausalLM.from_pretrained(DIRECTORY[name])
+    tokenizer = AutoTokenizer.from_pretrained(DIRECTORY[name])
     assert type(model).__name__ == "LlamaForCausalLM"
     ids = tokenizer("a0b1 = 7 ; ? a0b1 :")["input_ids"]
     assert tokenizer.unk_token_id not in ids and ids[0] == tokenizer.bos_token_id
-    assert sum(f.stat().st_size for f in STRONG.iterdir()) <= 4_000_000
+    assert sum(f.stat().st_size for f in DIRECTORY[name].iterdir()) <= 4_000_000
 
 
-def test_the_card_names_the_file_that_is_there():
-    assert sha256_of(STRONG / "model.safetensors") == FACTS["model_safetensors_sha256"]
-    assert FACTS["model_safetensors_sha256"] in (STRONG / "README.md").read_text()
+@pytest.mark.parametrize("name", DIRECTORY)
+def test_the_card_names_the_file_that_is_there(name):
+    stated = FACTS[name]["model_safetensors_sha256"]
+    assert sha256_of(DIRECTORY[name] / "model.safetensors") == stated
+    assert stated in (DIRECTORY[name] / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("op", "least"), [(4, 0.85), (8, 0.60)])
-def test_accuracy_as_the_card_says(op, least):
+def test_the_weak_base_never_saw_what_the_strong_one_did():
+    assert [list(FACTS[name]["op_law"]) for name in ("weak", "strong")] == [
+        [str(op) for op in range(2, highest + 1)] for highest in (6, 8)
+    ]
+    weak, strong = (FACTS[name]["whole_solution_accuracy"] for name in ("weak", "strong"))
+    assert all(weak[op] <= strong[op] for op in weak)
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "least", "most"),
+    [
+        ("strong", 4, 0.85, 1.0),
+        ("strong", 8, 0.60, 1.0),
+        ("weak", 4, 0.7, 1.0),
+        ("weak", 8, 0, 0.1),
+    ],
+)
+def test_accuracy_as_the_card_says(name, op, least, most):
     """On 256 of the problems behind the card; 0.12 is four standard errors of so few."""
-    stated = FACTS["whole_solution_accuracy"][str(op)]
-    model = AutoModelForCausalLM.from_pretrained(STRONG).eval()
+    facts = FACTS[name]
+    stated = facts["whole_solution_accuracy"][str(op)]
+    model = AutoModelForCausalLM.from_pretrained(DIRECTORY[name]).eval()
     measured = pretrain.whole_solution_accuracy(
-        model, op, 256, FACTS["seed"], abstract=FACTS["abstract_parameters"]
+        model, op, 256, facts["seed"], abstract=facts["abstract_parameters"]
     )
-    assert stated >= least
+    assert least <= stated <= most
     assert measured == pytest.approx(stated, abs=0.12)
 
 
