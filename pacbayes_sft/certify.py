@@ -257,11 +257,10 @@ def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callab
     limit = options.max_length or context_length(model)
 
     def rows(table: Table) -> Rows:
-        return Rows(encode(table, tokenizer, limit), table.units)
+        encoded = encode(table, tokenizer, limit, need_answers=options.loss is Loss.ANSWER)
+        return Rows(encoded, table.units)
 
-    evaluator = Evaluator(
-        model, options.loss, tokenizer.pad_token_id, options.batch_size, options.seed
-    )
+    evaluator = Evaluator(model, options.loss, tokenizer, options.batch_size, options.seed)
     return evaluator, slots, rows
 
 

@@ -23,11 +23,14 @@ class Loss(StrEnum):
         TOKEN_ERROR: Share of supervised tokens that are not.
         SMOOTHED_NLL: Mean negative log-likelihood of the supervised tokens under predictions
             mixed with 10 % of the uniform law, rescaled from its range to [0, 1].
+        ANSWER: 0 if the greedily generated solution ends in the row's answer or one equivalent to
+            it; a solution longer than 1.5 × the true one + 16 tokens counts as wrong.
     """
 
     EXACT_MATCH = "exact_match"
     TOKEN_ERROR = "token_error"
     SMOOTHED_NLL = "smoothed_nll"
+    ANSWER = "answer"
 
 
 class Posterior(StrEnum):

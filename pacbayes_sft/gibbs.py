@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +12,13 @@ import torch
 from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import Encoded
+from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import Slots
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import Losses, by_length, consecutive, row_losses, unit_means
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROWS_PER_WEIGHT_DRAW = 8
 
@@ -48,14 +53,14 @@ class Evaluator:
     Attributes:
         model: A loaded model.
         loss: Which loss.
-        pad: Id of the padding token.
+        tokenizer: The base's tokenizer.
         batch_size: Rows a forward pass.
         seed: Root of all noise; each purpose has a stream of its own.
     """
 
     model: torch.nn.Module
     loss: Loss
-    pad: int
+    tokenizer: PreTrainedTokenizerBase
     batch_size: int
     seed: int
 
@@ -64,8 +69,7 @@ class Evaluator:
         losses = row_losses(
             self.model,
             rows.encoded,
-            self.loss,
-            pad=self.pad,
+            scorer(self.loss, self.tokenizer),
             blocks=by_length(rows.encoded, self.batch_size),
             label=label,
         )
@@ -92,8 +96,7 @@ class Evaluator:
                     row_losses(
                         self.model,
                         rows.encoded,
-                        self.loss,
-                        pad=self.pad,
+                        scorer(self.loss, self.tokenizer),
                         blocks=blocks,
                         redraw=redraw,
                         label=purpose,

@@ -7,16 +7,22 @@ nothing is supervised. What is supervised is what TRL supervises, end of sequenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from pacbayes_sft.choices import Loss
-from pacbayes_sft.data.encode import IGNORED
+from pacbayes_sft.data.encode import IGNORED, Encoded, collate
+from pacbayes_sft.generation import answer_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SMOOTHING = 0.1
 
 TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Score = Callable[[torch.nn.Module, Sequence[Encoded]], torch.Tensor]
 
 
 def exact_match(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -138,11 +144,26 @@ BY_NAME: dict[Loss, TokenLoss] = {
     Loss.EXACT_MATCH: exact_match,
     Loss.TOKEN_ERROR: token_error,
     Loss.SMOOTHED_NLL: smoothed_nll,
-}
+}  # `answer` needs more than logits: see generation.py
+
+
+def scorer(loss: Loss, tokenizer: PreTrainedTokenizerBase) -> Score:
+    """Return the function that judges a batch: ``score(model, rows)``, shape (B,), in [0, 1]."""
+    if loss is Loss.ANSWER:
+        return lambda model, rows: answer_loss(model, rows, tokenizer)
+
+    def score(model: torch.nn.Module, rows: Sequence[Encoded]) -> torch.Tensor:
+        inputs = collate(rows, tokenizer.pad_token_id, next(model.parameters()).device)
+        labels = inputs.pop("labels")
+        return BY_NAME[loss](model(**inputs, use_cache=False).logits, labels)
+
+    return score
+
 
 # What a posterior is refined through: differentiable, in [0, 1], small where the loss is small.
 SURROGATES: dict[Loss, TokenLoss] = {
     Loss.EXACT_MATCH: probability_of_error,
     Loss.TOKEN_ERROR: token_probability_of_error,
     Loss.SMOOTHED_NLL: smoothed_nll,
+    Loss.ANSWER: probability_of_error,
 }

@@ -45,7 +45,7 @@ def surrogate_risk(
         epoch, place = divmod(step, steps_an_epoch)
         order = np.random.default_rng([root, epoch]).permutation(len(rows.encoded))
         chosen = order[place * size : (place + 1) * size]
-        return collate([rows.encoded[i] for i in chosen], evaluator.pad, device)
+        return collate([rows.encoded[i] for i in chosen], evaluator.tokenizer.pad_token_id, device)
 
     def weights(tensors: Tensors) -> dict[str, torch.Tensor]:
         return {

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from estimators import Estimate, clopper_pearson, kl_interval
-from pacbayes_sft.choices import Loss
-from pacbayes_sft.data.encode import Encoded, collate
+from pacbayes_sft.data.encode import Encoded
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.losses import BY_NAME
+from pacbayes_sft.losses import Score
 from pacbayes_sft.progress import track
 
 if TYPE_CHECKING:
@@ -27,9 +26,8 @@ Losses = NDArray[np.float64]
 def row_losses(
     model: torch.nn.Module,
     rows: Sequence[Encoded],
-    loss: Loss,
+    score: Score,
     *,
-    pad: int,
     blocks: Sequence[Sequence[int]],
     redraw: Redraw | None = None,
     label: str = "risk",
@@ -39,8 +37,7 @@ def row_losses(
     Args:
         model: A causal language model, in evaluation mode.
         rows: Encoded rows.
-        loss: Which loss.
-        pad: Id of the padding token.
+        score: The loss of a batch: see `losses.scorer`.
         blocks: Indices of the rows of each forward pass: `by_length` or `consecutive`.
         redraw: Called with the batch size before each pass, to draw new noise.
         label: What the progress bar says.
@@ -48,17 +45,12 @@ def row_losses(
     Returns:
         Shape (len(rows),), in [0, 1].
     """
-    device = next(model.parameters()).device
-    score = BY_NAME[loss]
     losses = np.full(len(rows), np.nan)
     for block in track(blocks, label):
         batch = list(block)
-        inputs = collate([rows[i] for i in batch], pad, device)
-        labels = inputs.pop("labels")
         if redraw is not None:
             redraw(len(batch))
-        logits = model(**inputs, use_cache=False).logits
-        losses[batch] = score(logits, labels).cpu().numpy()
+        losses[batch] = score(model, [rows[i] for i in batch]).cpu().numpy()
     if np.isnan(losses).any():
         raise InputError(
             "a loss is not a number: the model's logits overflow, or a row was left out"

@@ -18,6 +18,7 @@ from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
     context_length,
     load_model,
@@ -140,10 +141,10 @@ def risk_term(
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base)
     model = load_model(base, finetuned, device=device, dtype=dtype)
-    rows = encode(table, tokenizer, max_length or context_length(model))
-    losses = row_losses(
-        model, rows, loss, pad=tokenizer.pad_token_id, blocks=by_length(rows, batch_size)
-    )
+    limit = max_length or context_length(model)
+    rows = encode(table, tokenizer, limit, need_answers=loss is Loss.ANSWER)
+    score = scorer(loss, tokenizer)
+    losses = row_losses(model, rows, score, blocks=by_length(rows, batch_size))
     population = f"the law of {table.source}"
     whole = risk_estimate(unit_means(losses, table.units), delta, population=population)
     if slice_by is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pacbayes_sft.answers import extract_answer
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
@@ -24,14 +25,20 @@ class Encoded:
     Attributes:
         ids: Token ids of prompt and completion, end of sequence included.
         prompt_length: How many of them are context only; the rest is supervised.
+        answer: The final answer: the row's own, or what its completion ends in.
     """
 
     ids: tuple[int, ...]
     prompt_length: int
+    answer: str | None = None
 
 
 def encode(
-    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+    table: Table,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None,
+    *,
+    need_answers: bool = False,
 ) -> list[Encoded]:
     """Tokenise every row as TRL does: prompt and completion jointly, end of sequence appended.
 
@@ -39,10 +46,11 @@ def encode(
         table: The rows.
         tokenizer: The base model's tokenizer.
         max_length: Longest row the model can read; None for no limit.
+        need_answers: Refuse rows whose true final answer is not known.
 
     Raises:
-        InputError: If a row is longer than that, or supervises nothing. No row is ever dropped
-            or cut: that would change n and the risk silently.
+        InputError: If a row is longer than that, lacks its answer, or supervises nothing. No row
+            is ever dropped or cut: that would change n and the risk silently.
     """
     eos = tokenizer.eos_token
     if eos is None:
@@ -64,7 +72,13 @@ def encode(
                 f"{table.source}, row {number}: after tokenisation no completion token has a "
                 "context to be predicted from"
             )
-        encoded.append(Encoded(tuple(full), shared))
+        answer = row.answer if row.answer is not None else extract_answer(row.completion)
+        if answer is None and need_answers:
+            raise InputError(
+                f"{table.source}, row {number}: no column 'answer', and no final answer can be "
+                "read off the completion; give 'answer', or use --loss exact_match"
+            )
+        encoded.append(Encoded(tuple(full), shared, answer))
     return encoded
 
 

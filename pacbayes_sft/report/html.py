@@ -17,6 +17,7 @@ MEANING = {
     Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
     Loss.TOKEN_ERROR: "the share of its completion tokens that are not the arg-max",
     Loss.SMOOTHED_NLL: "its smoothed log-loss rescaled to [0, 1]",
+    Loss.ANSWER: "1 unless the greedily written solution ends in the right answer",
 }
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 

@@ -12,6 +12,7 @@ from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import collate, encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, consecutive, row_losses, unit_means
@@ -92,7 +93,7 @@ def test_both_spaces_agree_with_independent_whole_model_draws(space, factors, ro
         slots = find_slots(model, space, list(pair.posterior))
     sigma = 0.08 if space is Space.FACTORS else 0.03
     posterior = isotropic.fit(pair.posterior, sigma)
-    evaluator = Evaluator(model, Loss.TOKEN_ERROR, 0, 32, 0)
+    evaluator = Evaluator(model, Loss.TOKEN_ERROR, load_tokenizer(BASE), 32, 0)
     ours = evaluator.gibbs(slots, posterior, rows, "test", repeats=4)
     assert ours.weights.sum() == pytest.approx(1)
     assert ours.losses @ ours.weights == pytest.approx(ours.units.mean())
@@ -101,7 +102,10 @@ def test_both_spaces_agree_with_independent_whole_model_draws(space, factors, ro
         slots.put(posterior.sample(generator))
         brute.append(
             row_losses(
-                model, rows.encoded, Loss.TOKEN_ERROR, pad=0, blocks=by_length(rows.encoded, 32)
+                model,
+                rows.encoded,
+                scorer(Loss.TOKEN_ERROR, load_tokenizer(BASE)),
+                blocks=by_length(rows.encoded, 32),
             ).mean()
         )
     spread = np.std(brute) / np.sqrt(len(brute)) + np.std(ours.losses) / np.sqrt(ours.losses.size)
@@ -120,16 +124,17 @@ def resolve_path():
 def test_the_order_of_the_rows_changes_no_loss(loss, rows):
     model = load_model(BASE)
     shuffled = np.random.default_rng(0).permutation(len(rows.encoded))
-    first = row_losses(model, rows.encoded, loss, pad=0, blocks=by_length(rows.encoded, 16))
+    score = scorer(loss, load_tokenizer(BASE))
+    first = row_losses(model, rows.encoded, score, blocks=by_length(rows.encoded, 16))
     mixed = [rows.encoded[i] for i in shuffled]
-    second = row_losses(model, mixed, loss, pad=0, blocks=by_length(mixed, 16))
+    second = row_losses(model, mixed, score, blocks=by_length(mixed, 16))
     assert np.array_equal(first[shuffled], second)
     assert first.min() >= 0 and first.max() <= 1
 
 
 def test_draws_for_different_purposes_differ_and_repeat(factors, rows):
     model, slots, pair = factors
-    evaluator = Evaluator(model, Loss.TOKEN_ERROR, 0, 64, 0)
+    evaluator = Evaluator(model, Loss.TOKEN_ERROR, load_tokenizer(BASE), 64, 0)
     posterior = isotropic.fit(pair.posterior, 0.1)
     one, same, other = (
         evaluator.gibbs(slots, posterior, rows, purpose).losses for purpose in ("a", "a", "b")

@@ -1,0 +1,81 @@
+"""Losses of what the model writes by itself: greedy solutions, judged by their final answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pacbayes_sft.answers import extract_answer, same_answer
+from pacbayes_sft.data.encode import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SLACK = 16
+
+
+def token_limit(row: Encoded) -> int:
+    """Return how many tokens a row's solution may take: half as many again as the true one, + 16.
+
+    A rule per row, so that the loss of a row does not depend on which others share its batch.
+    """
+    true = len(row.ids) - row.prompt_length
+    return true + true // 2 + SLACK
+
+
+def generate(
+    model: torch.nn.Module, rows: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase
+) -> list[str | None]:
+    """Return the greedy continuation of every prompt; None where it did not end within its limit.
+
+    Args:
+        model: A causal language model that can ``generate`` (through PEFT or plain).
+        rows: Encoded rows; their prompts are what is continued.
+        tokenizer: The base's tokenizer.
+    """
+    generator: Any = model
+    device = next(model.parameters()).device
+    longest = max(row.prompt_length for row in rows)
+    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):  # padding on the left: the last column is where writing begins
+        ids[i, longest - row.prompt_length :] = torch.tensor(row.ids[: row.prompt_length])
+        mask[i, longest - row.prompt_length :] = 1
+    limits = [token_limit(row) for row in rows]
+    written = generator.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        max_new_tokens=max(limits),
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        use_cache=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )[:, longest:].cpu()
+    texts: list[str | None] = []
+    for tokens, limit in zip(written.tolist(), limits, strict=True):
+        ended = tokenizer.eos_token_id in tokens[:limit]
+        kept = tokens[: tokens.index(tokenizer.eos_token_id)] if ended else []
+        texts.append(str(tokenizer.decode(kept, skip_special_tokens=True)) if ended else None)
+    return texts
+
+
+def answer_loss(
+    model: torch.nn.Module, rows: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase
+) -> torch.Tensor:
+    """Return 0. where the greedy solution ends in an answer equivalent to the true one, else 1.
+
+    Returns:
+        Shape (B,), in {0, 1}.
+    """
+    losses = torch.ones(len(rows), dtype=torch.float64)
+    for i, (text, row) in enumerate(zip(generate(model, rows, tokenizer), rows, strict=True)):
+        found = extract_answer(text) if text is not None else None
+        if found is not None and row.answer is not None:
+            losses[i] = float(not same_answer(found, row.answer))
+    return losses
