@@ -165,9 +165,7 @@ def _train(
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
-    rows = Dataset.from_list(
-        [{"prompt": table.rows[i].prompt, "completion": table.rows[i].completion} for i in order]
-    )
+    rows = Dataset.from_list([table.rows[i].for_trl() for i in order])
     steps = settings.steps or max(1, round(settings.epochs * len(order) / settings.batch_size))
     trainer: Any = SFTTrainer(
         model=model,

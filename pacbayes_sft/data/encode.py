@@ -1,4 +1,4 @@
-"""Rows to token ids, exactly as TRL's `SFTTrainer` does it for prompt and completion strings."""
+"""Rows to token ids, exactly as TRL's `SFTTrainer` does it for prompts and completions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pacbayes_sft.answers import extract_answer
+from pacbayes_sft.data.messages import template_ids
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
@@ -42,6 +43,8 @@ def encode(
 ) -> list[Encoded]:
     """Tokenise every row as TRL does: prompt and completion jointly, end of sequence appended.
 
+    Conversations go through the chat template instead, which ends them in its own way.
+
     Args:
         table: The rows.
         tokenizer: The base model's tokenizer.
@@ -57,9 +60,13 @@ def encode(
         raise InputError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token")
     encoded = []
     for number, row in enumerate(table.rows, start=1):
-        completion = row.completion if row.completion.endswith(eos) else row.completion + eos
-        prompt = tokenizer(row.prompt)["input_ids"]
-        full = tokenizer(row.prompt + completion)["input_ids"]
+        if row.messages is not None:
+            prompt = template_ids(row.messages[:-1], tokenizer, ask=True)
+            full = template_ids(row.messages, tokenizer, ask=False)
+        else:
+            completion = row.completion if row.completion.endswith(eos) else row.completion + eos
+            prompt = tokenizer(row.prompt)["input_ids"]
+            full = tokenizer(row.prompt + completion)["input_ids"]
         shared = _common_prefix(prompt, full)
         if max_length is not None and len(full) > max_length:
             raise InputError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.data.messages import Message, as_text, conversation
 from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.errors import InputError
 
@@ -27,6 +28,8 @@ class Row:
         answer: The final answer, if known.
         id: A name, if given.
         attributes: Further columns.
+        messages: The conversation behind prompt and completion, if the row is one; it ends in its
+            only assistant turn.
     """
 
     prompt: str
@@ -36,6 +39,13 @@ class Row:
     answer: str | None = None
     id: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] | None = None
+
+    def for_trl(self) -> dict[str, Any]:
+        """Return prompt and completion as TRL wants them: strings, or lists of messages."""
+        if self.messages is None:
+            return {"prompt": self.prompt, "completion": self.completion}
+        return {"prompt": list(self.messages[:-1]), "completion": [self.messages[-1]]}
 
     def sha256(self) -> str:
         """Return a hash of the text alone."""
@@ -91,6 +101,7 @@ def read_table(source: str | Path) -> Table:
     rows = [_row(record, f"{path}, {where}") for where, record in records]
     if not rows:
         raise InputError(f"{path}: holds no rows")
+    _refuse_mixture(rows, str(path))
     digest = sha256_of(path)
     return Table(str(source), rows, digest, read_metadata(path, digest))
 
@@ -131,8 +142,17 @@ def _read_hub(source: str) -> Table:
             f"{source}: neither a file here nor a data set that can be loaded ({error})"
         ) from None
     rows = [_row(record, f"{source}, {where}") for where, record in _numbered(dataset)]
+    _refuse_mixture(rows, source)
     digest = hashlib.sha256("".join(row.sha256() for row in rows).encode()).hexdigest()
     return Table(source, rows, digest)
+
+
+def _refuse_mixture(rows: list[Row], source: str) -> None:
+    """Refuse strings among conversations: TRL treats all rows as it does the first."""
+    for number, row in enumerate(rows, start=1):
+        if (row.messages is None) != (rows[0].messages is None):
+            kind = "a conversation" if row.messages else "not a conversation"
+            raise InputError(f"{source}, row {number}: {kind}, unlike row 1; keep one kind a file")
 
 
 def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -143,6 +163,9 @@ def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 def _row(record: Any, where: str) -> Row:
     if not isinstance(record, dict):
         raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
+    messages = conversation(record, where)
+    if messages is not None:
+        record |= {"prompt": as_text(messages[:-1]), "completion": messages[-1]["content"]}
     texts = {}
     for column in ("prompt", "completion"):
         text = record.pop(column, None)
@@ -167,4 +190,5 @@ def _row(record: Any, where: str) -> Row:
     if not isinstance(attributes, dict):
         raise InputError(f"{where}: 'attributes' must be an object")
     names = {k: str(v) for k in ("unit", "answer", "id") if (v := record.pop(k, None)) is not None}
-    return Row(**texts, difficulty=difficulty, **names, attributes={**record, **attributes})
+    columns = {**record, **attributes}
+    return Row(**texts, difficulty=difficulty, **names, attributes=columns, messages=messages)

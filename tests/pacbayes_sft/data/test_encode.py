@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from datasets import Dataset
@@ -30,6 +32,38 @@ def test_what_is_judged_is_what_trl_supervises(rows_dir, tmp_path):
         labels = collate([mine], 0, "cpu")["labels"][0].tolist()
         assert labels == theirs["labels"]
         assert mine.ids[-1] == tokenizer.eos_token_id and labels[-1] != IGNORED
+
+
+CHAT = (
+    "{% for m in messages %}{{ '? ' if m['role'] == 'user' else ': ' }}{{ m['content'] }} ; "
+    "{% endfor %}{% if add_generation_prompt %}: {% endif %}"
+)
+
+
+@pytest.mark.parametrize("kind", ["messages", "prompt and completion"])
+def test_conversations_are_tokenised_as_trl_does_it(kind, tmp_path):
+    tokenizer = load_tokenizer(BASE)
+    tokenizer.chat_template = CHAT
+    talk = [{"role": "user", "content": "a0b1 = 7"}, {"role": "assistant", "content": "3 + 4"}]
+    record = {"messages": talk} if kind == "messages" else {}
+    record = record or {"prompt": talk[:1], "completion": talk[1:]}
+    (tmp_path / "rows.jsonl").write_text("\n".join([json.dumps(record)] * 4))
+    table = read_table(tmp_path / "rows.jsonl")
+    assert table.rows[0].prompt == "user: a0b1 = 7\n" and table.rows[0].completion == "3 + 4"
+    trainer = SFTTrainer(
+        model=load_model(BASE),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([row.for_trl() for row in table.rows]),
+        args=SFTConfig(
+            output_dir=str(tmp_path), max_length=None, use_cpu=True, bf16=False, report_to="none"
+        ),
+    )
+    (ours, *_), theirs = encode(table, tokenizer, None), trainer.train_dataset[0]
+    assert list(ours.ids) == theirs["input_ids"]
+    assert collate([ours], 0, "cpu")["labels"][0].tolist() == theirs["labels"]
+    assert tokenizer.decode(ours.ids[ours.prompt_length :]) == "3 + 4 ;"
+    with pytest.raises(InputError, match="no chat template"):
+        encode(table, load_tokenizer(BASE), None)
 
 
 def test_a_row_that_is_too_long_is_named_not_cut(rows_dir):

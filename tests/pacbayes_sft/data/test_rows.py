@@ -66,3 +66,31 @@ def test_an_edited_file_loses_its_recorded_law(rows_dir, tmp_path):
     with (tmp_path / "train.jsonl").open("a") as lines:
         lines.write(json.dumps(GOOD) + "\n")
     assert read_table(tmp_path / "train.jsonl").metadata is None
+
+
+def talk(*roles):
+    return [{"role": role, "content": f"turn {i}"} for i, role in enumerate(roles)]
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"messages": talk("user", "assistant", "user", "assistant")}, "2 assistant turns"),
+        ({"messages": talk("assistant", "user")}, "1 assistant turns; a row must end in"),
+        ({"messages": talk("user")}, "0 assistant turns"),
+        ({"messages": "hello"}, "must be a list"),
+        ({"messages": [{"role": "user"}]}, "must be a list"),
+        ({"messages": talk("user", "assistant"), "prompt": "x"}, "keep one"),
+    ],
+)
+def test_conversations_that_cannot_be_judged(record, says, tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"x.jsonl, line 1: .*{says}"):
+        read_table(tmp_path / "x.jsonl")
+
+
+def test_strings_and_conversations_do_not_mix(tmp_path):
+    lines = [{"prompt": "a", "completion": "b"}, {"messages": talk("user", "assistant")}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(InputError, match="row 2: a conversation, unlike row 1"):
+        read_table(tmp_path / "x.jsonl")
