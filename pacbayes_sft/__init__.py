@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 _OWN = {
     "Certificate": "pacbayes_sft.certify",
     "InputError": "pacbayes_sft.errors",
-    "Options": "pacbayes_sft.certify",
+    "Options": "pacbayes_sft.options",
     "Settings": "pacbayes_sft.sft",
     "bound": "pacbayes_sft.certify",
     "kl_term": "pacbayes_sft.terms",
+    "plan": "pacbayes_sft.plan",
     "read_table": "pacbayes_sft.data.rows",
     "risk_term": "pacbayes_sft.terms",
     "run_sft": "pacbayes_sft.sft",

@@ -195,7 +195,11 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         return {"source": t.source, "sha256": t.sha256, "rows": len(t.rows)} if t else None
 
     return {
-        "base": {"source": inputs.base, "sha256": inputs.base_sha256},
+        "base": {
+            "source": inputs.base,
+            "sha256": inputs.base_sha256,
+            "precision": inputs.base_precision,
+        },
         "finetuned": {
             "source": str(inputs.finetuned),
             "sha256": inputs.finetuned_sha256,
@@ -208,6 +212,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         "seed": options.seed,
         "device": options.device,
         "dtype": options.dtype,
+        "trust_remote_code": options.trust_remote_code,
         "versions": {
             name: version(name)
             for name in ("pacbayes-sft", "torch", "transformers", "peft", "numpy", "scipy")

@@ -5,9 +5,8 @@ E_{θ~Q}[R_test(θ)]  <=  E_{θ~Q}[R̂_S(θ)]  +  √(KL(Q‖P)/2n)  +  TV(D_tes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from estimators import (
@@ -25,22 +24,19 @@ from estimators import (
     with_shift,
 )
 from pacbayes_sft.baselines import Baseline, baselines
+from pacbayes_sft.charges import open_ledger
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
-from pacbayes_sft.choices import Loss, Posterior, Space
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
 from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
-from pacbayes_sft.posteriors import Fitted, Refinement, Workbench, fit_posterior
-from pacbayes_sft.shift import Shift, needs_delta, shift_term
-
-SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-MONTE_CARLO_SHARE = 0.2
-SHIFT_SHARE = 0.2
+from pacbayes_sft.options import Options
+from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
+from pacbayes_sft.shift import Shift, shift_term
 
 Theorem = Callable[[Estimate, Estimate, int, float], Estimate]
 THEOREMS: dict[str, Theorem] = {
@@ -49,57 +45,6 @@ THEOREMS: dict[str, Theorem] = {
     "quadratic": quadratic,
     "lambda": lambda_bound,
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a bound is to be computed.
-
-    Attributes:
-        prior: ``base``, ``initial`` or the directory of an earlier checkpoint of the run.
-        prior_train: Rows that the earlier checkpoint saw, where no run record says so.
-        posterior: Family of the posterior.
-        refinement: How a refined posterior is fitted.
-        space: Where the noise lives; None: ``factors`` for an adapter, else ``weights``.
-        shift: See `pacbayes_sft.shift.shift_term`.
-        loss: A loss in [0, 1].
-        delta: Total probability of failure.
-        sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
-            paid for.
-        draws: Monte-Carlo draws a row.
-        batch_size: Rows a forward pass.
-        max_length: Longest row; None refuses only what the model cannot read.
-        seed: Root of all noise.
-        device: Device to evaluate on.
-        dtype: Dtype the model is evaluated in.
-    """
-
-    prior: str | Path = "base"
-    prior_train: str | None = None
-    posterior: Posterior = Posterior.AUTO
-    refinement: Refinement = field(default_factory=Refinement)
-    space: Space | None = None
-    shift: str = "auto"
-    loss: Loss = Loss.EXACT_MATCH
-    delta: float = 0.05
-    sigmas: tuple[float, ...] = SIGMAS
-    draws: int = 1
-    batch_size: int = 64
-    max_length: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse options that mean nothing."""
-        if not 0 < self.delta < 1:
-            raise InputError(f"delta must lie strictly between 0 and 1, got {self.delta}")
-        if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
-            raise InputError(f"the prior scales must be positive and finite, got {self.sigmas}")
-        if self.draws < 1 or self.batch_size < 1:
-            raise InputError("draws and batch size must be at least 1")
-        object.__setattr__(self, "loss", Loss(self.loss))
-        object.__setattr__(self, "posterior", Posterior(self.posterior))
 
 
 @dataclass(frozen=True)
@@ -164,7 +109,6 @@ def bound(
         InputError: If an input cannot be used; the message names it and the mend.
     """
     options = options or Options()
-    ledger = Ledger(options.delta)
     inputs = load_inputs(
         base,
         Path(finetuned),
@@ -175,36 +119,28 @@ def bound(
         space=options.space,
         heldout=train_heldout,
     )
+    ledger, leaves = open_ledger(inputs, options)
 
     # the data pair gives the shift term
-    shift_delta = options.delta * SHIFT_SHARE
-    shift = shift_term(inputs.train, inputs.test, options.shift, shift_delta, seed=options.seed)
-    if needs_delta(inputs.train, inputs.test, options.shift):
-        ledger.spend(f"shift: limit from samples (--shift {options.shift})", shift_delta)
-    mc_delta = ledger.spend(
-        "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
-    )
-    leaf_delta = ledger.share(len(options.sigmas))
-    for sigma in options.sigmas:
-        ledger.spend(f"PAC-Bayes with prior scale {sigma:g}", leaf_delta)
+    shift = shift_term(inputs.train, inputs.test, options.shift, leaves.shift, seed=options.seed)
 
     # the weights give a Gaussian pair, and that its KL
     evaluator, slots, rows = _prepare(inputs, options)
     certified = rows(inputs.certified)
     finished = measure_finished(evaluator, inputs, rows)
-    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaf_delta)
+    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem)
     fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
     kl = _kl(fitted, inputs.pair)
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
     draws = evaluator.gibbs(slots, fitted.posterior, certified, "empirical risk", options.draws)
-    empirical_risk = gibbs_risk(draws.losses, mc_delta, draws.weights)
+    empirical_risk = gibbs_risk(draws.losses, leaves.monte_carlo, draws.weights)
 
     # risk, KL, n, shift and δ give the bounds
-    terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaf_delta)
+    terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)
     bounds = {"proposition_4_1": (terms.bound, terms.train_bound)}
     for name, theorem in THEOREMS.items():
-        on_train = theorem(empirical_risk, kl, inputs.n, leaf_delta)
+        on_train = theorem(empirical_risk, kl, inputs.n, leaves.theorem)
         bounds[name] = (with_shift(on_train, shift.tv), on_train)
     bounds = {
         name: (_at_ledger(test, ledger), _at_ledger(train, ledger))
@@ -233,7 +169,7 @@ def bound(
         shift,
         terms,
         bounds,
-        leaf_delta,
+        leaves.theorem,
         measured,
         others,
         ledger,
@@ -242,7 +178,7 @@ def bound(
 
 def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callable[[Table], Rows]]:
     """Load the model with the finished weights in it, and a function that encodes a table."""
-    tokenizer = load_tokenizer(inputs.base)
+    tokenizer = load_tokenizer(inputs.base, trust_remote_code=options.trust_remote_code)
     factors = inputs.pair.space is Space.FACTORS
     as_adapter = factors or not is_adapter(inputs.finetuned)
     model = load_model(
@@ -250,6 +186,7 @@ def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callab
         inputs.finetuned if as_adapter else None,
         device=options.device,
         dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
     )
     slots = find_slots(model, inputs.pair.space, list(inputs.pair.posterior))
     if not as_adapter:  # a LoRA in weights space: its factors multiplied out

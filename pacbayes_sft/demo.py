@@ -6,10 +6,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pacbayes_sft.certify import Certificate, Options, bound
+from pacbayes_sft.certify import Certificate, bound
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.options import Options
 from pacbayes_sft.sft import PARTIAL, Settings, run_sft
 
 BASE = "strong"

@@ -16,9 +16,10 @@ from pacbayes_sft.checkpoints.record import (
     read_record,
 )
 from pacbayes_sft.choices import Space
+from pacbayes_sft.data.overlap import overlap_warnings
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import local_directory, resolve_base
+from pacbayes_sft.models import base_precision, local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
 
 ORDER_ON_RECORD = (
@@ -38,6 +39,7 @@ class Inputs:
     Attributes:
         base: Path or hub id of the base.
         base_sha256: Hash of its weight files as they were read.
+        base_precision: What its weights are, in words (de-quantised, quantised, as stored).
         finetuned: Directory of the fine-tune.
         finetuned_sha256: Hash of its weight files as they were read.
         record: What the run kept of itself, if it was kept.
@@ -52,6 +54,7 @@ class Inputs:
 
     base: str
     base_sha256: str
+    base_precision: str
     finetuned: Path
     finetuned_sha256: str
     record: RunRecord | None
@@ -100,13 +103,13 @@ def load_inputs(
         refuse_shared_draws(tables[0], other)
     if held is not None:
         refuse_shared_draws(tables[1], held)
-        warnings += _overlap(tables[0], held) + _overlap(tables[1], held)
-    warnings += _overlap(tables[0], tables[1])
+    warnings += overlap_warnings(tables[0], tables[1], held)
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(
         base,
         base_sha256,
+        base_precision(base_files.directory),
         finetuned,
         open_checkpoint(finetuned).sha256(),
         record,
@@ -184,16 +187,6 @@ def _rows_outside(train: Table, seen: Table) -> tuple[Table, list[str], str]:
     warning = f"no row of {train.source} is in {seen.source}: make sure it lists what the prior saw"
     certified = _subset(train, keep, f"no row of it is outside {seen.source}")
     return certified, [] if touched else [warning], ORDER_DECLARED
-
-
-def _overlap(left: Table, right: Table) -> list[str]:
-    shared = {row.sha256() for row in left.rows} & {row.sha256() for row in right.rows}
-    if not shared:
-        return []
-    return [
-        f"{len(shared)} rows stand in both {left.source} and {right.source}: what is measured on "
-        "them is optimistic, and the two are not independent samples"
-    ]
 
 
 def _subset(table: Table, keep: Sequence[int], why_empty: str) -> Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
@@ -59,8 +60,10 @@ def local_directory(base: str) -> Path:
     return Path(found)
 
 
-def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(base: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the base's tokenizer; one without a padding token pads with end of sequence.
+
+    Code that lies beside the weights runs only if it is trusted.
 
     Raises:
         InputError: If it cannot be loaded.
@@ -68,8 +71,9 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
     except Exception as error:
+        _refuse_remote_code(base, error)
         raise InputError(f"{base}: no tokenizer could be loaded ({_first_line(error)})") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -77,9 +81,16 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    base: str, finetuned: Path | None = None, *, device: str = "cpu", dtype: str = "float32"
+    base: str,
+    finetuned: Path | None = None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
 ) -> torch.nn.Module:
     """Load a base, or a fine-tune of it (adapter through PEFT, or full checkpoint), to evaluate.
+
+    Code that lies beside the weights runs only if it is trusted.
 
     Raises:
         InputError: If transformers or PEFT cannot load it.
@@ -89,8 +100,11 @@ def load_model(
     adapter = finetuned is not None and is_adapter(finetuned)
     weights = str(finetuned) if finetuned is not None and not adapter else base
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(weights, dtype=getattr(torch, dtype))
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            weights, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        )
     except Exception as error:
+        _refuse_remote_code(weights, error)
         raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None
     if adapter:
         from peft import PeftModel
@@ -103,6 +117,26 @@ def load_model(
             ) from None
     ready: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return ready
+
+
+def base_precision(directory: Path) -> str:
+    """Say in which precision a base's weights lie there: the risk is that of this very base."""
+    config = read_json(directory / "config.json")
+    if source := config.get("dequantized_from"):
+        return f"de-quantised from {source}"
+    if quantised := config.get("quantization_config"):
+        bits = {k: v for k, v in quantised.items() if k in ("bits", "load_in_4bit", "load_in_8bit")}
+        kept = ", ".join(f"{k} {v}" for k, v in bits.items() if v)
+        return f"quantised ({quantised.get('quant_method', 'unknown method')}{kept and ', '}{kept})"
+    return f"as stored, {config.get('dtype') or config.get('torch_dtype') or 'dtype not stated'}"
+
+
+def _refuse_remote_code(source: str, error: Exception) -> None:
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            f"{source}: needs code that lies beside its weights, and no such code is run unless "
+            "asked for; read it, then give --trust-remote-code"
+        ) from None
 
 
 def context_length(model: torch.nn.Module) -> int | None:

@@ -55,6 +55,7 @@ class Settings:
         device: ``cpu``, ``cuda`` or ``auto``.
         dtype: Dtype the base is loaded in.
         max_length: Longest row; None refuses only what the model cannot read.
+        trust_remote_code: Whether code that lies beside the base's weights may run.
     """
 
     objective: Objective = Objective.NLL
@@ -70,6 +71,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     max_length: int | None = None
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
@@ -115,8 +117,9 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
     )
     _refuse_other_use(out, record)
-    tokenizer = load_tokenizer(base)
-    model: Any = load_model(base, dtype=settings.dtype)
+    trusted = settings.trust_remote_code
+    tokenizer = load_tokenizer(base, trust_remote_code=trusted)
+    model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
     encode(table, tokenizer, settings.max_length or context_length(model))
     model.requires_grad_(True).train()
     kept = out / RECORD_DIR

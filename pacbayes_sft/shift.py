@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from estimators import (
@@ -14,6 +14,7 @@ from estimators import (
     total_variation_known,
 )
 from pacbayes_sft.choices import View
+from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
@@ -21,7 +22,8 @@ AUTO = "auto"
 NONE = "none"
 KNOWN = "known"
 CLASSIFIER = "classifier"
-RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER)
+TRIVIAL = "trivial"
+RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL)
 FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
@@ -62,13 +64,34 @@ def laws_are_known(train: Table, test: Table) -> bool:
     return bool(a and b and a.generator == b.generator and a.attribute == b.attribute)
 
 
-def needs_delta(train: Table, test: Table, method: str) -> bool:
-    """Return whether the shift term will be an upper limit from samples, which spends δ."""
-    if method == AUTO:
-        return not laws_are_known(train, test) and (
-            _common_attribute(train, test) is not None or _enough(train, test)
+def method_for(train: Table, test: Table, asked: str) -> str:
+    """Return the method that ``asked`` comes to: a reserved word or the name of a column.
+
+    Raises:
+        InputError: If the method asked for is not possible with these files.
+    """
+    if asked == KNOWN and not laws_are_known(train, test):
+        raise InputError(
+            f"{train.source}, {test.source}: no matching record of their laws lies beside them "
+            "(FILE.meta.json, untouched since the file was written); use --shift auto"
         )
-    return method not in (NONE, KNOWN)
+    if asked == AUTO:
+        if laws_are_known(train, test):
+            return KNOWN
+        column = "difficulty" if train.has("difficulty") and test.has("difficulty") else None
+        return column or (CLASSIFIER if _enough(train, test) else TRIVIAL)
+    if asked not in RESERVED:
+        for table in (train, test):
+            if not table.has(asked):
+                raise InputError(
+                    f"{table.source}: not every row has a value in the column {asked!r}"
+                )
+    return asked
+
+
+def spends_delta(method: str) -> bool:
+    """Return whether the shift term of a method is a limit from samples."""
+    return method not in (NONE, KNOWN, TRIVIAL)
 
 
 def shift_term(
@@ -91,39 +114,50 @@ def shift_term(
         InputError: If the method asked for is not possible with these files.
     """
     refuse_shared_draws(train, test)
+    method = method_for(train, test, method)
     if method == NONE:
         return _declared(train, test)
-    if method in (AUTO, KNOWN) and laws_are_known(train, test):
-        assert train.metadata and test.metadata
-        tv = total_variation_known(train.metadata.law, test.metadata.law)
-        column = train.metadata.attribute
-        return Shift(tv, column, None, f"both files record the law of {column!r}")
     if method == KNOWN:
-        raise InputError(
-            f"{train.source}, {test.source}: no matching record of their laws lies beside them "
-            "(FILE.meta.json, untouched since the file was written); use --shift auto"
-        )
-    attribute = _common_attribute(train, test) if method == AUTO else method
-    if method == CLASSIFIER or (attribute is None and _enough(train, test)):
-        return _classified(train, test, delta, view, seed)
-    if attribute is None:
+        return _known(train, test)
+    if method == TRIVIAL:
         trivial = Estimate(
             1.0, 0.0, 1.0, 1.0, Guarantee.UPPER, "trivial: TV <= 1", (), "probability"
         )
         return Shift(trivial, "none", None, "no law and no common column is known, so only TV <= 1")
-    for table in (train, test):
-        if not table.has(attribute):
-            raise InputError(
-                f"{table.source}: not every row has a value in the column {attribute!r}"
-            )
-    on_train, on_test = (_one_per_unit(table, attribute) for table in (train, test))
-    tv = total_variation_attribute(on_train, on_test, delta)
+    if method == CLASSIFIER:
+        found = _classified(train, test, delta, view, seed)
+    else:
+        found = _through_column(train, test, method, delta)
+    return _despite_shared_rows(found, train, test)
+
+
+def _known(train: Table, test: Table) -> Shift:
+    assert train.metadata and test.metadata
+    tv = total_variation_known(train.metadata.law, test.metadata.law)
+    column = train.metadata.attribute
+    return Shift(tv, column, None, f"both files record the law of {column!r}")
+
+
+def _through_column(train: Table, test: Table, column: str, delta: float) -> Shift:
+    on_train, on_test = (_one_per_unit(table, column) for table in (train, test))
     return Shift(
-        tv,
-        attribute,
+        total_variation_attribute(on_train, on_test, delta),
+        column,
         (len(on_train), len(on_test)),
-        f"both files have the column {attribute!r}; assumption (i) is yours to defend",
+        f"both files have the column {column!r}; assumption (i) is yours to defend",
     )
+
+
+def _despite_shared_rows(shift: Shift, train: Table, test: Table) -> Shift:
+    """A limit from two samples needs them independent: say so where they share rows."""
+    shared = len(shared_rows(train, test))
+    if not shared:
+        return shift
+    sentence = (
+        f"the {shared} rows that stand in both files are coincidences of independent draws, not "
+        "copies"
+    )
+    return replace(shift, tv=replace(shift.tv, assumptions=(*shift.tv.assumptions, sentence)))
 
 
 def _declared(train: Table, test: Table) -> Shift:
@@ -190,10 +224,6 @@ def _groups(table: Table, side: str) -> list[str]:
 
 def _enough(train: Table, test: Table) -> bool:
     return min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS
-
-
-def _common_attribute(train: Table, test: Table) -> str | None:
-    return "difficulty" if train.has("difficulty") and test.has("difficulty") else None
 
 
 def _one_per_unit(table: Table, column: str) -> list[Any]:

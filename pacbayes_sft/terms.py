@@ -20,6 +20,7 @@ from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
+    base_precision,
     context_length,
     load_model,
     load_tokenizer,
@@ -98,16 +99,19 @@ class RiskTerm:
     Attributes:
         risk: Over all rows.
         slices: By value of the slicing column.
+        base_precision: What the base's weights are, in words.
     """
 
     risk: Estimate
     slices: dict[str, Estimate]
+    base_precision: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
         return {
             "risk": self.risk.to_dict(),
             "slices": {label: e.to_dict() for label, e in self.slices.items()},
+            "base_precision": self.base_precision,
             "predictor": "finished",
             "target": "the law of the rows given",
         }
@@ -125,6 +129,7 @@ def risk_term(
     dtype: str = "float32",
     batch_size: int = 64,
     max_length: int | None = None,
+    trust_remote_code: bool = False,
 ) -> RiskTerm:
     """Measure the risk of a model, or of a fine-tune of it, on rows.
 
@@ -139,16 +144,19 @@ def risk_term(
         check_recorded_base(Path(finetuned), open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
-    tokenizer = load_tokenizer(base)
-    model = load_model(base, finetuned, device=device, dtype=dtype)
+    tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
+    model = load_model(
+        base, finetuned, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     limit = max_length or context_length(model)
     rows = encode(table, tokenizer, limit, need_answers=loss is Loss.ANSWER)
     score = scorer(loss, tokenizer)
     losses = row_losses(model, rows, score, blocks=by_length(rows, batch_size))
     population = f"the law of {table.source}"
+    precision = base_precision(local_directory(base))
     whole = risk_estimate(unit_means(losses, table.units), delta, population=population)
     if slice_by is None:
-        return RiskTerm(whole, {})
+        return RiskTerm(whole, {}, precision)
     labels = [row.value_of(slice_by) for row in table.rows]
     slices = slice_risks(losses, table.units, labels, delta, population=population)
-    return RiskTerm(whole, slices)
+    return RiskTerm(whole, slices, precision)

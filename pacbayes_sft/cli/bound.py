@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pacbayes_sft.choices import Loss, Posterior, Space
 from pacbayes_sft.cli.output import (
@@ -18,15 +19,20 @@ from pacbayes_sft.cli.output import (
     Json,
     MaxLength,
     Seed,
+    TrustRemoteCode,
     check_delta,
     check_dtype,
     claim,
+    emit,
     interval,
     new_table,
     quiet_stdout,
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from pacbayes_sft.plan import Plan
 
 
 def bound(
@@ -70,10 +76,14 @@ def bound(
     dtype: Dtype = "float32",
     batch_size: BatchSize = 64,
     max_length: MaxLength = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory to write into.")] = Path(
         "runs/bound"
     ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what can be certified and its cost; no model.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """All terms of the bound for a finished fine-tune, and the measured risk beside them.
@@ -85,8 +95,8 @@ def bound(
 
     from estimators.posteriors.refined import Schedule
     from pacbayes_sft.bound_json import to_record, write_bound_json
-    from pacbayes_sft.certify import Options
     from pacbayes_sft.certify import bound as compute
+    from pacbayes_sft.options import Options
     from pacbayes_sft.plots import plot_bound
     from pacbayes_sft.posteriors import Refinement
     from pacbayes_sft.report import reproduce, write_report
@@ -109,10 +119,17 @@ def bound(
         draws=draws,
         batch_size=batch_size,
         max_length=max_length,
+        trust_remote_code=trust_remote_code,
         seed=seed,
         device=resolve_device(device),
         dtype=check_dtype(dtype),
     )
+    if dry_run:
+        from pacbayes_sft.plan import plan
+
+        planned = plan(base, finetuned, train, test, options, train_heldout=train_heldout)
+        emit(planned.to_dict(), plan_table(planned), as_json=json, out=None)
+        return
     with quiet_stdout():
         certificate = compute(base, finetuned, train, test, options, train_heldout=train_heldout)
         write_bound_json(certificate, out / "bound.json")
@@ -136,7 +153,7 @@ def parse_scales(text: str | None) -> tuple[float, ...]:
     Raises:
         InputError: If they are no numbers.
     """
-    from pacbayes_sft.certify import SIGMAS
+    from pacbayes_sft.options import SIGMAS
 
     if text is None:
         return SIGMAS
@@ -144,6 +161,36 @@ def parse_scales(text: str | None) -> tuple[float, ...]:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise InputError(f"--prior-scales {text}: give numbers, as in 0.02,0.05") from None
+
+
+def plan_table(planned: Plan) -> Table:
+    """Return a dry run as one table."""
+    p, pair = planned, planned.inputs.pair
+    table = new_table(f"What {p.inputs.finetuned} can get (nothing was computed)", "what", "answer")
+    table.add_row("label of the bound on the test risk", p.guarantee)
+    table.add_row("n, certified units", f"{p.inputs.n:,}")
+    table.add_row("least kl bound that n allows", f"{p.floor:.4f} (no errors, KL 0)")
+    table.add_row(
+        "posterior and prior",
+        f"{p.options.posterior}, {pair.parameters:,} entries in {pair.space} space; prior centred "
+        f"on {pair.prior_source}, ‖Δ‖² = {pair.squared_distance:.4g}",
+    )
+    for kind, parts in (("prior", p.priors), ("shift", p.shifts)):
+        for part in parts:
+            mark = "yes" if part.available else "no"
+            table.add_row(f"{kind} {part.name}", f"{mark}: {part.remark}")
+    table.add_row("shift term", p.shift_method)
+    for sentence in p.missing:
+        table.add_row("missing", sentence)
+    for sentence in pair.assumptions:
+        table.add_row("assumes", sentence)
+    for sentence in p.inputs.warnings:
+        table.add_row("warning", sentence)
+    for leaf in p.ledger.rows():
+        table.add_row("spends δ", f"{leaf['delta']:.5f} on {leaf['event']}")
+    table.add_row("rows evaluated", f"{p.rows_evaluated:,}")
+    table.add_row("rows refined on", f"{p.rows_refined:,} (forwards and backwards)")
+    return table
 
 
 def show(certificate: object, console: Console) -> None:

@@ -15,6 +15,7 @@ from pacbayes_sft.cli.output import (
     Json,
     MaxLength,
     Seed,
+    TrustRemoteCode,
     check_dtype,
     emit,
     new_table,
@@ -78,6 +79,7 @@ def sft(
     device: Device = "auto",
     dtype: Dtype = "float32",
     max_length: MaxLength = None,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
     """One fine-tune through TRL, keeping what a later bound needs (order, hashes, initial adapter).
@@ -100,6 +102,7 @@ def sft(
         device=resolve_device(device),
         dtype=check_dtype(dtype),
         max_length=max_length,
+        trust_remote_code=trust_remote_code,
     )
     with quiet_stdout():
         record = run_sft(base, train, out, settings)

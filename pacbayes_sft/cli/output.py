@@ -29,6 +29,9 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 MaxLength = Annotated[
     int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that lies beside the base's weights.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness.")]
 Base = Annotated[str, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")]
 

@@ -18,6 +18,7 @@ from pacbayes_sft.cli.output import (
     MaxLength,
     Out,
     Seed,
+    TrustRemoteCode,
     check_delta,
     check_dtype,
     claim,
@@ -112,6 +113,7 @@ def risk(
     dtype: Dtype = "float32",
     batch_size: BatchSize = 64,
     max_length: MaxLength = None,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
     out: Out = None,
 ) -> None:
@@ -134,6 +136,7 @@ def risk(
             dtype=check_dtype(dtype),
             batch_size=batch_size,
             max_length=max_length,
+            trust_remote_code=trust_remote_code,
         )
     table = new_table(f"Risk ({loss.value})", "slice", "risk", "what it promises")
     table.add_row("all", interval(result.risk), claim(result.risk))

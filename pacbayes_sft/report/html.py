@@ -10,8 +10,9 @@ from typing import Any
 from estimators import Guarantee, is_vacuous
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
-from pacbayes_sft.certify import Certificate, Options
+from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss, Posterior
+from pacbayes_sft.options import Options
 
 MEANING = {
     Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
@@ -116,6 +117,8 @@ def reproduce(
     words += ["--device", options.device, "--dtype", options.dtype]
     if options.max_length:
         words += ["--max-length", str(options.max_length)]
+    if options.trust_remote_code:
+        words += ["--trust-remote-code"]
     if train_heldout:
         words += ["--train-heldout", train_heldout]
     return shlex.join(words)

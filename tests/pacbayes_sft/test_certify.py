@@ -11,7 +11,7 @@ import pytest
 from estimators import Guarantee, kl_bound, mcallester
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record, write_bound_json
-from pacbayes_sft.certify import Options, _at_ledger, bound
+from pacbayes_sft.certify import _at_ledger, bound
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
 from pacbayes_sft.checkpoints.record import RUN
@@ -21,6 +21,7 @@ from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.models import resolve_base
+from pacbayes_sft.options import Options
 from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
 
@@ -288,7 +289,7 @@ def test_held_out_rows_that_are_training_rows_are_noticed(lora_run, files, tmp_p
         load_inputs("strong", lora_run, *files, heldout=files[0])
     shutil.copy(files[0], tmp_path / "copy.jsonl")
     inputs = load_inputs("strong", lora_run, *files, heldout=str(tmp_path / "copy.jsonl"))
-    assert any("96 rows stand in both" in w for w in inputs.warnings)
+    assert any("96 rows of" in w and "stand in both" in w for w in inputs.warnings)
 
 
 def test_without_attribute_or_law_the_bound_is_an_estimate(lora_run, files, tmp_path):
@@ -377,22 +378,22 @@ def test_full_weights_are_refined_too(full_run, files):
 
 def test_what_could_be_quoted_instead_is_shown_and_its_choice_is_paid(lora_run, files):
     certificate = bound("strong", lora_run, *files, PLAIN)
-    assert certificate.baselines.keys() == {"held_out", "compression"}
+    assert certificate.baselines.keys() == {"held_out", "prior_centre", "compression"}
     record = to_record(certificate)["baselines"]
     assert record["held_out"]["predictor"] == "finished"
     assert record["held_out"]["value"] < 1 and record["held_out"]["train_value"] is None
-    claims = [record[name]["value"] for name in ("held_out", "compression")]
+    claims = [record[name]["value"] for name in ("held_out", "prior_centre", "compression")]
     assert record["best"]["value"] == min([certificate.bound.upper, *claims])
-    assert record["best"]["confidence"] == pytest.approx(1 - 3 * 0.05)
+    assert record["best"]["confidence"] == pytest.approx(1 - 4 * 0.05)
 
 
 def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(lora_run, files):
     prior = lora_run / "pacbayes_sft" / "prior"
     certificate = bound("strong", lora_run, *files, replace(PLAIN, prior=prior))
-    checkpoint = certificate.baselines["half_data_checkpoint"]
+    checkpoint = certificate.baselines["prior_centre"]
+    assert checkpoint.predictor == "checkpoint"
     assert "48 unseen units" in checkpoint.on_train.method
     assert checkpoint.on_test.upper == pytest.approx(checkpoint.on_train.upper + 1 / 3)
-    alone = bound("strong", prior, *files, PLAIN)
-    kept = {row.sha256() for row in certificate.inputs.certified.rows}
-    assert len(kept) == 48 and alone.inputs.n == 96
+    base = bound("strong", lora_run, *files, PLAIN).baselines["prior_centre"]
+    assert base.predictor == "base" and "96 unseen units" in base.on_train.method
     assert "nats" in certificate.baselines["compression"].on_train.method

@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from pacbayes_sft.bound_json import to_record
-from pacbayes_sft.certify import Options, bound
+from pacbayes_sft.certify import bound
 from pacbayes_sft.models import resolve_base
+from pacbayes_sft.options import Options
 
 
 @pytest.fixture(scope="module")

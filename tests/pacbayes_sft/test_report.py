@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from estimators import Estimate, Guarantee
-from pacbayes_sft.certify import Options, bound
+from pacbayes_sft.certify import bound
+from pacbayes_sft.options import Options
 from pacbayes_sft.report import certificate_sentence, render_report, reproduce, write_report
 
 

@@ -6,7 +6,7 @@ from estimators import Guarantee
 from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.shift import needs_delta, shift_term
+from pacbayes_sft.shift import method_for, shift_term, spends_delta
 
 
 @pytest.fixture
@@ -18,14 +18,16 @@ def test_known_laws_give_the_exact_distance(pair):
     shift = shift_term(*pair, "auto", 0.01)
     assert shift.tv.guarantee is Guarantee.EXACT
     assert shift.tv.value == pytest.approx(1 / 3)  # U{2,3,4} against U{3,4,5}
-    assert not needs_delta(*pair, "auto")
+    assert not spends_delta(method_for(*pair, "auto"))
 
 
 def test_without_the_record_the_column_gives_an_upper_limit(pair):
     train, test = (replace(t, metadata=None) for t in pair)
     shift = shift_term(train, test, "auto", 0.01)
     assert shift.tv.guarantee is Guarantee.UPPER and shift.view == "difficulty"
-    assert shift.tv.lower <= 1 / 3 <= shift.tv.upper and needs_delta(train, test, "auto")
+    assert shift.tv.lower <= 1 / 3 <= shift.tv.upper and spends_delta(
+        method_for(train, test, "auto")
+    )
     with pytest.raises(InputError, match="no matching record"):
         shift_term(train, test, "known", 0.01)
 
@@ -33,7 +35,7 @@ def test_without_the_record_the_column_gives_an_upper_limit(pair):
 def test_without_a_column_only_the_trivial_limit_is_left():
     bare = [Table(name, [Row("a", "b")], name) for name in ("x", "y")]
     assert shift_term(*bare, "auto", 0.01).tv.upper == 1.0
-    assert not needs_delta(*bare, "auto")
+    assert not spends_delta(method_for(*bare, "auto"))
     with pytest.raises(InputError, match="column 'topic'"):
         shift_term(*bare, "topic", 0.01)
 
@@ -44,7 +46,7 @@ def test_without_law_and_column_a_classifier_makes_it_an_estimate(pair):
     )
     shift = shift_term(train, test, "auto", 0.05)
     assert shift.tv.guarantee is Guarantee.LOWER and shift.detection_floor is not None
-    assert shift.tv.lower <= 1 / 3 and needs_delta(train, test, "auto")
+    assert shift.tv.lower <= 1 / 3 and spends_delta(method_for(train, test, "auto"))
     assert "no distribution-free upper limit" in shift.reason
     on_prompt = shift_term(train, test, "classifier", 0.05, view=View.PROMPT)
     assert on_prompt.view == "text of the prompt"

@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from pacbayes_sft.cli import main
+from pacbayes_sft.models import resolve_base
 
 
 @dataclass
@@ -208,6 +209,25 @@ def test_bound_prints_a_table(lora_run, rows_dir, tmp_path):
     assert done.returncode == 0
     for words in ("Proposition 4.1", "proposition_4_1", "not covered", "assumes:"):
         assert words in done.stdout
+
+
+def test_a_dry_run_prints_a_plan_and_writes_nothing(bound_words, tmp_path):
+    words = [part for pair in bound_words.items() for part in pair]
+    plan = answer("bound", *words, "--dry-run")
+    assert plan["dry_run"] and plan["guarantee"] == "upper" and plan["cost"]["rows_refined"] > 0
+    done = run("bound", *words, "--dry-run")
+    assert done.returncode == 0 and "nothing was computed" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_code_beside_the_weights_runs_only_if_asked_for(rows_dir, tmp_path):
+    shutil.copytree(resolve_base("strong"), tmp_path / "remote")
+    (tmp_path / "remote" / "config.json").write_text(
+        json.dumps({"model_type": "wild", "auto_map": {"AutoConfig": "wild.Config"}})
+    )
+    (tmp_path / "remote" / "wild.py").write_text("raise SystemExit('it ran')")
+    words = ("risk", "--base", tmp_path / "remote", "--test", rows_dir / "test.jsonl")
+    assert "give --trust-remote-code" in complaint(*words)
 
 
 @pytest.fixture

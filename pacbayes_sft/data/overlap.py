@@ -1,0 +1,65 @@
+"""Rows that two files share, or that one file repeats: how many, which, and what that costs."""
+
+from __future__ import annotations
+
+from pacbayes_sft.data.rows import Row, Table
+
+SHOWN = 3
+WIDTH = 60
+
+
+def shared_rows(left: Table, right: Table) -> list[tuple[int, int]]:
+    """Return (row of left, row of right), counted from 1, of every row of right found in left."""
+    first: dict[str, int] = {}
+    for number, row in enumerate(left.rows, start=1):
+        first.setdefault(row.sha256(), number)
+    places = ((first.get(row.sha256()), k) for k, row in enumerate(right.rows, start=1))
+    return [(place, number) for place, number in places if place is not None]
+
+
+def repeated_rows(table: Table) -> list[tuple[int, int]]:
+    """Return (first, later) rows, counted from 1, of equal text that are not of one unit."""
+    first: dict[str, int] = {}
+    found = []
+    for number, (row, unit) in enumerate(zip(table.rows, table.units, strict=True), start=1):
+        place = first.setdefault(row.sha256(), number)
+        if place != number and table.units[place - 1] != unit:
+            found.append((place, number))
+    return found
+
+
+def overlap_warnings(train: Table, test: Table, held: Table | None) -> list[str]:
+    """Say which rows stand in two files or twice in the training file, and what follows."""
+    warnings = []
+    if pairs := shared_rows(train, test):
+        warnings.append(
+            f"{len(pairs)} of {len(test.rows)} rows of {test.source} stand in {train.source} too "
+            f"({_examples(pairs, test)}): the bound on the train distribution stands, it speaks of "
+            "the training units alone; a shift term from known laws stands; one from samples holds "
+            "only if these are coincidences of independent draws, not copies; the measured test "
+            "risks are optimistic"
+        )
+    for other in (train, test):
+        if held is not None and (pairs := shared_rows(other, held)):
+            warnings.append(
+                f"{len(pairs)} rows of {held.source} stand in both it and {other.source} "
+                f"({_examples(pairs, held)}): the measured gaps are optimistic; no bound uses them"
+            )
+    if pairs := repeated_rows(train):
+        warnings.append(
+            f"{len(pairs)} rows of {train.source} repeat the text of another without sharing its "
+            f"'unit' ({_examples(pairs, train)}): if they are copies rather than coincidences of "
+            "independent draws, they are no units of their own, n is too large and no bound here "
+            "holds; give copies one 'unit'"
+        )
+    return warnings
+
+
+def _examples(pairs: list[tuple[int, int]], table: Table) -> str:
+    shown = [f"row {b} = row {a}: {_brief(table.rows[b - 1])}" for a, b in pairs[:SHOWN]]
+    return "; ".join(shown) + ("; ..." if len(pairs) > SHOWN else "")
+
+
+def _brief(row: Row) -> str:
+    text = " ".join((row.prompt + row.completion).split())
+    return repr(text if len(text) <= WIDTH else text[:WIDTH] + "…")

@@ -1,0 +1,66 @@
+"""How a bound is to be computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pacbayes_sft.choices import Loss, Posterior, Space
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.posteriors import Refinement
+
+SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bound is to be computed.
+
+    Attributes:
+        prior: ``base``, ``initial`` or the directory of an earlier checkpoint of the run.
+        prior_train: Rows that the earlier checkpoint saw, where no run record says so.
+        posterior: Family of the posterior.
+        refinement: How a refined posterior is fitted.
+        space: Where the noise lives; None: ``factors`` for an adapter, else ``weights``.
+        shift: See `pacbayes_sft.shift.shift_term`.
+        loss: A loss in [0, 1].
+        delta: Total probability of failure.
+        sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
+            paid for.
+        draws: Monte-Carlo draws a row.
+        batch_size: Rows a forward pass.
+        max_length: Longest row; None refuses only what the model cannot read.
+        seed: Root of all noise.
+        device: Device to evaluate on.
+        dtype: Dtype the model is evaluated in.
+        trust_remote_code: Whether code that lies beside the base's weights may run.
+    """
+
+    prior: str | Path = "base"
+    prior_train: str | None = None
+    posterior: Posterior = Posterior.AUTO
+    refinement: Refinement = field(default_factory=Refinement)
+    space: Space | None = None
+    shift: str = "auto"
+    loss: Loss = Loss.EXACT_MATCH
+    delta: float = 0.05
+    sigmas: tuple[float, ...] = SIGMAS
+    draws: int = 1
+    batch_size: int = 64
+    max_length: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse options that mean nothing."""
+        if not 0 < self.delta < 1:
+            raise InputError(f"delta must lie strictly between 0 and 1, got {self.delta}")
+        if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
+            raise InputError(f"the prior scales must be positive and finite, got {self.sigmas}")
+        if self.draws < 1 or self.batch_size < 1:
+            raise InputError("draws and batch size must be at least 1")
+        object.__setattr__(self, "loss", Loss(self.loss))
+        object.__setattr__(self, "posterior", Posterior(self.posterior))

@@ -1,0 +1,40 @@
+from pacbayes_sft.data.overlap import overlap_warnings, repeated_rows, shared_rows
+from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.shift import shift_term
+
+
+def table(name, *texts, units=None):
+    units = units or [None] * len(texts)
+    return Table(name, [Row(t, " yes", unit=u) for t, u in zip(texts, units, strict=True)], "")
+
+
+def test_shared_rows_are_counted_shown_and_their_cost_is_named():
+    train, test = table("train", "a", "b", "c"), table("test", "c", "x", "a" * 200, "b")
+    assert shared_rows(train, test) == [(3, 1), (2, 4)]
+    (warning,) = overlap_warnings(train, test, None)
+    assert warning.startswith("2 of 4 rows of test stand in train too (row 1 = row 3: 'c yes'")
+    for words in ("known laws stands", "only if these are coincidences", "optimistic"):
+        assert words in warning
+    assert overlap_warnings(train, table("test", "x"), None) == []
+    assert "no bound uses them" in overlap_warnings(train, table("t", "x"), table("h", "a"))[0]
+
+
+def test_repeats_within_training_matter_only_across_units():
+    loose = table("train", "a", "a", "b", "a")
+    assert repeated_rows(loose) == [(1, 2), (1, 4)]
+    (warning,) = overlap_warnings(loose, table("test", "x"), None)
+    assert "2 rows of train repeat" in warning and "n is too large" in warning
+    assert repeated_rows(table("train", "a", "a", "b", units=["u", "u", "v"])) == []
+
+
+def test_a_limit_from_samples_that_share_rows_says_what_it_then_assumes():
+    def with_level(source, values):
+        rows = [Row(f"p{v}-{i}", " yes", difficulty=v) for i, v in enumerate(values)]
+        return Table(source, rows, "")
+
+    apart = shift_term(
+        with_level("a", [1, 2] * 30), with_level("b", [3, 4] * 30), "difficulty", 0.1
+    )
+    assert not any("coincidences" in s for s in apart.tv.assumptions)
+    same = shift_term(with_level("a", [1, 2] * 30), with_level("b", [1, 3] * 30), "difficulty", 0.1)
+    assert any("the 30 rows that stand in both files" in s for s in same.tv.assumptions)
