@@ -19,7 +19,13 @@ from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Posterior
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.options import Options
-from pacbayes_sft.posteriors import DUEL_UNITS, PILOT_UNITS
+from pacbayes_sft.posteriors import (
+    DUEL_UNITS,
+    PILOT_UNITS,
+    RACE_SHARE,
+    RACE_UNITS,
+    race_scales,
+)
 from pacbayes_sft.shift import (
     CLASSIFIER,
     KNOWN,
@@ -263,6 +269,10 @@ def _cost(inputs: Inputs, options: Options) -> tuple[int, int]:
     if options.posterior is Posterior.AUTO:
         evaluated += 2 * pilot(DUEL_UNITS)
     refinement = options.refinement
-    refines = options.posterior in (Posterior.AUTO, Posterior.REFINED)
-    refined = refinement.schedule.steps * min(refinement.batch_size, certified) if refines else 0
-    return evaluated, refined
+    if options.posterior is Posterior.ISOTROPIC:
+        return evaluated, 0
+    steps = refinement.schedule.steps
+    runners = race_scales(options.sigmas, steps)
+    evaluated += runners * pilot(RACE_UNITS)
+    steps += runners * (steps // RACE_SHARE)
+    return evaluated, steps * min(refinement.batch_size, certified)

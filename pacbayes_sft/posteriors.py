@@ -6,7 +6,9 @@ be chosen owns a leaf of the ledger. The draws made here are used for nothing el
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
@@ -22,6 +24,9 @@ from pacbayes_sft.refine import surrogate_risk
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
 BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refinement begins
+RUNNERS = 3  # prior scales that race, the bearable one and its neighbours on the grid
+RACE_SHARE = 8  # a race is run over this fraction of the steps
+RACE_UNITS = 256
 
 
 @dataclass(frozen=True)
@@ -157,12 +162,55 @@ def _isotropic(bench: Workbench, risks: dict[float, float]) -> Fitted:
     )
 
 
+def race_scales(sigmas: Collection[float], steps: int) -> int:
+    """Return how many prior scales race before a refinement of so many steps; 0: no race."""
+    runners = min(RUNNERS, len(sigmas))
+    return runners if runners > 1 and steps >= RACE_SHARE else 0
+
+
 def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
+    """Refine at the scale that wins a race of short refinements."""
     bearable = min(risks.values()) + BEARABLE
-    sigma = max(s for s, risk in risks.items() if risk <= bearable)
+    likely = max(s for s, risk in risks.items() if risk <= bearable)
+    runners = sorted(risks, key=lambda s: abs(math.log(s / likely)))
+    runners = runners[: race_scales(risks, refinement.schedule.steps)]
+    values = {}
+    for sigma in runners:
+        short = _shortened(refinement)
+        fitted = Fitted(
+            Posterior.REFINED,
+            _refine(bench, sigma, short, f"racing at prior scale {sigma:g}"),
+            _at(bench, sigma)[1],
+            sigma,
+            "",
+        )
+        values[sigma] = bench.value(fitted, RACE_UNITS)
+    sigma = min(values, key=lambda s: values[s]) if values else likely
+    posterior = _refine(bench, sigma, refinement, "refining the posterior")
+    reason = f"refined from the finished weights at prior scale {sigma:g}"
+    if values:
+        found = ", ".join(f"{s:g}: {v:.3f}" for s, v in sorted(values.items()))
+        reason += f", which won a race of short refinements (kl bound on a pilot: {found})"
+    return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
+
+
+def _shortened(refinement: Refinement) -> Refinement:
+    schedule = refinement.schedule
+    budget = schedule.time_budget
+    return Refinement(
+        replace(
+            schedule,
+            steps=schedule.steps // RACE_SHARE,
+            time_budget=None if budget is None else budget / RACE_SHARE,
+        ),
+        refinement.batch_size,
+    )
+
+
+def _refine(bench: Workbench, sigma: float, refinement: Refinement, label: str) -> DiagonalGaussian:
     start, prior = _at(bench, sigma)
     try:
-        posterior = refined.fit(
+        return refined.fit(
             start,
             prior,
             surrogate_risk(bench.evaluator, bench.slots, bench.rows, refinement.batch_size),
@@ -170,15 +218,7 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
             delta=bench.delta,
             schedule=refinement.schedule,
             state_file=refinement.state_file,
-            progress=lambda steps: track(steps, "refining the posterior"),
+            progress=lambda steps: track(steps, label),
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    return Fitted(
-        Posterior.REFINED,
-        posterior,
-        prior,
-        sigma,
-        f"refined from the finished weights at prior scale {sigma:g}, the largest whose noise "
-        f"adds at most {BEARABLE:g} to the risk on a pilot",
-    )
