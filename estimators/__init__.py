@@ -5,6 +5,8 @@ Useful alone: nothing here knows of language models.
 
 from estimators.bounds import (
     Proposition41,
+    catoni,
+    catoni_grid,
     is_vacuous,
     kl_bound,
     lambda_bound,
@@ -31,9 +33,11 @@ from estimators.gaussian import (
     low_rank_squared_norm,
     squared_distance,
 )
+from estimators.gaussian_files import load_gaussian, save_gaussian
 from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
+from estimators.single_draw import disintegrated, draw_delta, log_density_ratio
 from estimators.total_variation import (
     TwoSampleTest,
     classifier_two_sample,
@@ -50,9 +54,13 @@ __all__ = [
     "TwoSampleTest",
     "balanced_factors",
     "binary_kl",
+    "catoni",
+    "catoni_grid",
     "classifier_two_sample",
     "clopper_pearson",
     "compression_bound",
+    "disintegrated",
+    "draw_delta",
     "gibbs_risk",
     "held_out_bound",
     "is_vacuous",
@@ -63,12 +71,15 @@ __all__ = [
     "kl_inverse_upper",
     "kl_isotropic",
     "lambda_bound",
+    "load_gaussian",
+    "log_density_ratio",
     "log_maurer_moment",
     "low_rank_squared_norm",
     "mcallester",
     "proposition_4_1",
     "quadratic",
     "quantise",
+    "save_gaussian",
     "squared_distance",
     "total_variation_attribute",
     "total_variation_known",

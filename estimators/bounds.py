@@ -12,13 +12,14 @@ enter, and their own δ is paid on top). Each returns an `Estimate` whose ``uppe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estimators.concentration import check_delta, kl_inverse_upper, log_maurer_moment
 from estimators.estimate import Estimate, Guarantee, weakest
 
 UNITS = "the n units are independent draws and the prior did not see them"
 LOSS = "the loss lies in [0, 1]"
+CATONI_GRID = (0.01, 0.03, 0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 5.0)
 
 
 def kl_bound(
@@ -68,6 +69,50 @@ def lambda_bound(
     best = 0.0 if math.isinf(total) else 2 / (math.sqrt(2 * n * risk / total + 1) + 1)
     value = risk / (1 - best / 2) + total / (n * best * (1 - best / 2)) if best > 0 else math.inf
     return _bound(value, "PAC-Bayes-λ (Thiemann et al. 2017)", rest)
+
+
+def catoni(
+    empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float, c: float
+) -> Estimate:
+    """Catoni: R <= (1 - exp(-cR̂ - (KL + ln(1/δ))/n)) / (1 - e^-c), for one c fixed in advance.
+
+    Catoni 2007, Theorem 1.2.6, in the form of Pérez-Ortiz et al. 2021. It pays ln(1/δ) instead of
+    ln(ξ(n)/δ), which is where the slack is once KL is a few nats.
+
+    Raises:
+        ValueError: If c is not positive, or as for the other bounds.
+    """
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    if not 0 < c < math.inf:
+        raise ValueError(f"Catoni's c must be positive and finite, got {c}")
+    exponent = c * risk + (complexity - math.log(delta)) / n
+    value = -math.expm1(-exponent) / -math.expm1(-c)
+    return _bound(value, f"Catoni (2007) at c = {c:g}", rest)
+
+
+def catoni_grid(
+    empirical_risk: float | Estimate,
+    kl: float | Estimate,
+    n: int,
+    delta: float,
+    grid: tuple[float, ...] = CATONI_GRID,
+) -> Estimate:
+    """Return Catoni's bound at the best c of a grid fixed in advance; δ is shared equally.
+
+    Raises:
+        ValueError: If the grid is empty, or as for `catoni`.
+    """
+    check_delta(delta)
+    if not grid:
+        raise ValueError("Catoni's grid is empty")
+    share = delta / len(grid)
+    best = min((catoni(empirical_risk, kl, n, share, c) for c in grid), key=lambda b: b.upper)
+    spent = delta - share  # the events of the other c's
+    return replace(
+        best,
+        confidence=max(0.0, best.confidence - spent),
+        method=f"{best.method}, best of {len(grid)}",
+    )
 
 
 @dataclass(frozen=True)

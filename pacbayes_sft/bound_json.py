@@ -54,9 +54,9 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
             "extrapolation": c.terms.extrapolation,
             "epsilon": c.terms.epsilon,
         },
-        "bound": c.bound.to_dict(),
+        "bound": c.bound.to_dict() | {"theorem": c.primary},
         "bounds": {
-            name: _bound(test, train, c.leaf_delta) for name, (test, train) in c.bounds.items()
+            name: _bound(test, train, c.leaves.of(name)) for name, (test, train) in c.bounds.items()
         },
         "measured": {
             "test_risk": _risk(measured.test_risk, "gibbs", "test_distribution"),

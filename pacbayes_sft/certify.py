@@ -14,6 +14,7 @@ from estimators import (
     Guarantee,
     Ledger,
     Proposition41,
+    catoni_grid,
     gibbs_risk,
     kl_bound,
     kl_divergence,
@@ -24,7 +25,7 @@ from estimators import (
     with_shift,
 )
 from pacbayes_sft.baselines import Baseline, baselines
-from pacbayes_sft.charges import open_ledger
+from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Loss, Space
@@ -44,6 +45,7 @@ THEOREMS: dict[str, Theorem] = {
     "kl": kl_bound,
     "quadratic": quadratic,
     "lambda": lambda_bound,
+    "catoni": catoni_grid,
 }
 
 
@@ -60,7 +62,7 @@ class Certificate:
         shift: The shift term.
         terms: The terms of Proposition 4.1.
         bounds: By theorem: the bound on the test and on the train distribution.
-        leaf_delta: The δ that each theorem received: its leaf's, not the total.
+        leaves: The δ that each leaf of the ledger received.
         measured: The truth, as far as the rows show it.
         baselines: What could be quoted instead, each a claim of its own at 1 - δ.
         ledger: Which event may fail, with which probability.
@@ -74,15 +76,20 @@ class Certificate:
     shift: Shift
     terms: Proposition41
     bounds: dict[str, tuple[Estimate, Estimate]]
-    leaf_delta: float
+    leaves: Leaves
     measured: Measured
     baselines: dict[str, Baseline]
     ledger: Ledger
 
     @property
+    def primary(self) -> str:
+        """The theorem with the least bound on the train distribution; all are in the ledger."""
+        return min(self.bounds, key=lambda name: self.bounds[name][1].upper)
+
+    @property
     def bound(self) -> Estimate:
-        """The primary bound: PAC-Bayes-kl, carried to the test distribution."""
-        return self.bounds["kl"][0]
+        """The primary bound, carried to the test distribution."""
+        return self.bounds[self.primary][0]
 
 
 def bound(
@@ -140,7 +147,7 @@ def bound(
     terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)
     bounds = {"proposition_4_1": (terms.bound, terms.train_bound)}
     for name, theorem in THEOREMS.items():
-        on_train = theorem(empirical_risk, kl, inputs.n, leaves.theorem)
+        on_train = theorem(empirical_risk, kl, inputs.n, leaves.of(name))
         bounds[name] = (with_shift(on_train, shift.tv), on_train)
     bounds = {
         name: (_at_ledger(test, ledger), _at_ledger(train, ledger))
@@ -169,7 +176,7 @@ def bound(
         shift,
         terms,
         bounds,
-        leaves.theorem,
+        leaves,
         measured,
         others,
         ledger,

@@ -13,6 +13,7 @@ from pacbayes_sft.shift import method_for, spends_delta
 
 MONTE_CARLO_SHARE = 0.2
 SHIFT_SHARE = 0.2
+CATONI_SHARE = 0.3  # of what is left for the theorems
 HOPELESS = 0.9  # where even R̂ = 0 and KL = 0 give this much, no row is read
 
 
@@ -23,12 +24,19 @@ class Leaves:
     Attributes:
         shift: Of the shift term, spent only where that is a limit from samples.
         monte_carlo: Of the upper limit on the empirical Gibbs risk.
-        theorem: Of the PAC-Bayes event of one prior scale.
+        theorem: Of the event that McAllester's, the kl, the quadratic, the λ bound and
+            Proposition 4.1 share, for one prior scale.
+        catoni: Of Catoni's event for one prior scale, all c's of its grid together.
     """
 
     shift: float
     monte_carlo: float
     theorem: float
+    catoni: float
+
+    def of(self, theorem: str) -> float:
+        """Return the δ that a theorem receives."""
+        return self.catoni if theorem == "catoni" else self.theorem
 
 
 def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
@@ -44,9 +52,11 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
     monte_carlo = ledger.spend(
         "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
     )
-    theorem = ledger.share(len(options.sigmas))
+    rest = ledger.share(len(options.sigmas))
+    catoni, theorem = rest * CATONI_SHARE, rest * (1 - CATONI_SHARE)
     for sigma in options.sigmas:
         ledger.spend(f"PAC-Bayes with prior scale {sigma:g}", theorem)
+        ledger.spend(f"Catoni's bound with prior scale {sigma:g}", catoni)
     least = kl_bound(0.0, 0.0, inputs.n, theorem).upper
     if least >= HOPELESS:
         needed = next(n for n in count(1) if kl_bound(0.0, 0.0, n, theorem).upper < HOPELESS)
@@ -55,4 +65,4 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
             f"without an error would be bounded by {least:.2f}; at δ = {options.delta:g} it takes "
             f"{needed} or more for a bound below {HOPELESS:g}"
         )
-    return ledger, Leaves(shift, monte_carlo, theorem)
+    return ledger, Leaves(shift, monte_carlo, theorem, catoni)

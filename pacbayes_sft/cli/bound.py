@@ -228,7 +228,7 @@ def show(certificate: object, console: Console) -> None:
     terms.add_row(
         "ε √(ln(2√n/δ)/2n)",
         f"{c.terms.epsilon:.4f}",
-        f"the event's share of δ is {c.leaf_delta:.4g}",
+        f"the event's share of δ is {c.leaves.theorem:.4g}",
     )
     console.print(terms)
     bounds = new_table(

@@ -38,7 +38,7 @@ def certificate_sentence(certificate: Certificate) -> str:
             f"or less on {where}. A part of the bound carries no upper limit."
         )
     if is_vacuous(bound):
-        train = c.bounds["kl"][1]
+        train = c.bounds[c.primary][1]
         rest = (
             f" On the train distribution it is {train.upper:.3f}."
             if not is_vacuous(train)

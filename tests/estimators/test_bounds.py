@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from estimators import (
     Estimate,
     Guarantee,
+    catoni,
+    catoni_grid,
     clopper_pearson,
     is_vacuous,
     kl_bound,
@@ -22,6 +24,7 @@ from estimators import (
     quadratic,
     with_shift,
 )
+from estimators.bounds import CATONI_GRID
 from tests.cases import NoisyThreshold
 from tests.reference import kl_root
 
@@ -30,22 +33,37 @@ def proposition(risk, kl, n, delta):
     return proposition_4_1(risk, kl, n, 0.0, delta).bound
 
 
+def catoni_at_one_half(risk, kl, n, delta):
+    return catoni(risk, kl, n, delta, 0.5)
+
+
 THEOREMS = {
     "mcallester": mcallester,
     "kl": kl_bound,
     "quadratic": quadratic,
     "lambda": lambda_bound,
     "proposition_4_1": proposition,
+    "catoni": catoni_at_one_half,
+    "catoni_grid": catoni_grid,
 }
 RISK, KL = st.floats(0, 1), st.floats(0, 1e4)
 N, DELTA = st.integers(1, 10**6), st.floats(1e-9, 0.999)
 every_bound = pytest.mark.parametrize("name", THEOREMS)
 
 
+def catoni_in_fifty_digits(r, k, n, d, c):
+    return (1 - mpmath.exp(-c * r - (k - mpmath.log(d)) / n)) / (1 - mpmath.exp(-c))
+
+
 def fifty_digits(name, risk, kl, n, delta):
     r, k, n, d = mpmath.mpf(risk), mpmath.mpf(kl), mpmath.mpf(n), mpmath.mpf(delta)
     total = k + mpmath.log(2 * mpmath.sqrt(n) / d)
     kappa = total / (2 * n)
+    if name == "catoni":
+        return catoni_in_fifty_digits(r, k, n, d, mpmath.mpf("0.5"))
+    if name == "catoni_grid":
+        share = d / len(CATONI_GRID)
+        return min(catoni_in_fifty_digits(r, k, n, share, mpmath.mpf(c)) for c in CATONI_GRID)
     if name == "mcallester":
         return r + mpmath.sqrt(kappa)
     if name == "quadratic":
@@ -170,3 +188,14 @@ def test_the_simulation_would_notice_a_bound_that_charges_nothing():
 def test_an_infinite_kl_leaves_the_other_terms_alone():
     result = proposition_4_1(0.4, math.inf, 1000, 0.5, 0.05)
     assert result.extrapolation == 0.5 and result.bound.upper == math.inf
+
+
+def test_catoni_pays_for_its_grid_and_wins_where_kl_is_small():
+    grid = catoni_grid(0.2, 3.0, 4096, 0.05)
+    assert grid.confidence == pytest.approx(0.95)
+    assert grid.upper == min(catoni(0.2, 3.0, 4096, 0.005, c).upper for c in CATONI_GRID)
+    assert grid.upper < mcallester(0.2, 3.0, 4096, 0.05).upper
+    with pytest.raises(ValueError, match="positive and finite"):
+        catoni(0.2, 3.0, 10, 0.05, 0.0)
+    with pytest.raises(ValueError, match="empty"):
+        catoni_grid(0.2, 3.0, 10, 0.05, ())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from estimators import Guarantee, kl_bound, mcallester
+from estimators import Guarantee, catoni_grid, kl_bound, mcallester
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import _at_ledger, bound
@@ -47,7 +47,7 @@ def certificate(lora_run, files, rows_dir):
 def test_every_number_follows_from_the_terms(certificate):
     record = to_record(certificate)
     terms, kl = record["terms"], record["kl"]["value"]
-    n, leaf = record["n"], certificate.leaf_delta
+    n, leaf = record["n"], certificate.leaves.theorem
     assert n == 96 and record["n_train"] == 96 and record["n_prior"] == 0
     assert terms["generalization"] == pytest.approx(math.sqrt(kl / (2 * n)))
     assert terms["epsilon"] == pytest.approx(math.sqrt(math.log(2 * math.sqrt(n) / leaf) / 2 / n))
@@ -97,7 +97,7 @@ def test_stable_keys(certificate):
         "provenance",
         "version",
     } <= record.keys()
-    for name in ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda"):
+    for name in ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni"):
         entry = record["bounds"][name]
         assert {
             "value",
@@ -330,7 +330,19 @@ def test_refining_lowers_the_bound_and_its_drift_is_said(refined, lora_run, file
 
 def test_every_scale_a_refinement_could_have_had_is_paid_for(refined):
     ledger = to_record(refined)["delta_ledger"]
-    assert sum("prior scale" in row["event"] for row in ledger) == 2
+    assert sum("PAC-Bayes with prior scale" in row["event"] for row in ledger) == 2
+    assert sum("Catoni's bound with prior scale" in row["event"] for row in ledger) == 2
+
+
+def test_the_primary_bound_is_the_least_of_those_in_the_ledger(refined):
+    record = to_record(refined)
+    least = min(record["bounds"], key=lambda name: record["bounds"][name]["train_raw"])
+    assert record["bound"]["theorem"] == least
+    assert record["bound"]["value"] == record["bounds"][least]["raw"]
+    catoni = record["bounds"]["catoni"]["delta"]
+    assert catoni != record["bounds"]["kl"]["delta"]
+    risk, kl, n = refined.empirical_risk.upper, refined.kl.value, record["n"]
+    assert record["bounds"]["catoni"]["train_raw"] == catoni_grid(risk, kl, n, catoni).upper
 
 
 def test_a_refinement_repeats_and_goes_on_where_it_stopped(lora_run, files, tmp_path, monkeypatch):
