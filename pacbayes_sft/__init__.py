@@ -17,12 +17,14 @@ _OWN = {
     "Options": "pacbayes_sft.options",
     "Settings": "pacbayes_sft.sft",
     "bound": "pacbayes_sft.certify",
+    "emit_adapter": "pacbayes_sft.certified.emit",
     "kl_term": "pacbayes_sft.terms",
     "plan": "pacbayes_sft.plan",
     "read_table": "pacbayes_sft.data.rows",
     "risk_term": "pacbayes_sft.terms",
     "run_sft": "pacbayes_sft.sft",
     "shift_term": "pacbayes_sft.shift",
+    "verify_adapter": "pacbayes_sft.certified.verify",
 }
 
 

@@ -81,6 +81,16 @@ def bound(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory to write into.")] = Path(
         "runs/bound"
     ),
+    emit_adapter: Annotated[
+        Path | None,
+        typer.Option(help="Write one draw from the posterior there, as a certified adapter."),
+    ] = None,
+    emit_dtype: Annotated[
+        str | None, typer.Option(help="Its dtype (default: that of the finished adapter).")
+    ] = None,
+    declared_draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws declared before the first was made.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what can be certified and its cost; no model.")
     ] = False,
@@ -130,6 +140,10 @@ def bound(
         planned = plan(base, finetuned, train, test, options, train_heldout=train_heldout)
         emit(planned.to_dict(), plan_table(planned), as_json=json, out=None)
         return
+    if emit_adapter is not None:
+        from pacbayes_sft.certified import emit as certified
+
+        certified.refuse_occupied(emit_adapter)
     with quiet_stdout():
         certificate = compute(base, finetuned, train, test, options, train_heldout=train_heldout)
         write_bound_json(certificate, out / "bound.json")
@@ -140,11 +154,17 @@ def bound(
             picture=out / "bound.png",
             command=reproduce(base, finetuned, train, test, options, train_heldout),
         )
+        if emit_adapter is not None:
+            certified.emit_adapter(
+                certificate, emit_adapter, dtype=emit_dtype, declared_draws=declared_draws
+            )
     if json:
         print(json_module.dumps(to_record(certificate), indent=1, allow_nan=False))
     else:
         show(certificate, Console())
         Console().print(f"wrote {out}/bound.json, bound.png and report.html", highlight=False)
+        if emit_adapter is not None:
+            Console().print(f"wrote a certified adapter to {emit_adapter}", highlight=False)
 
 
 def parse_scales(text: str | None) -> tuple[float, ...]:

@@ -1,0 +1,1 @@
+"""A certified adapter: one draw from the posterior, deployed as it is, with its certificate."""
