@@ -44,7 +44,7 @@ CELLS = [
     ("weak", 4096, "checkpoint", "isotropic"),
     ("strong", 8192, "checkpoint", "isotropic"),
 ]
-STEPS, TEST_ROWS = 400, 2048
+STEPS, DRAWS, TEST_ROWS = 400, 3, 2048
 PRIOR_NAMES = {
     "base": "base, initial adapter kept",
     "base_initial_lost": "base, initial adapter lost",
@@ -88,6 +88,7 @@ def measure_cell(base: str, n: int, prior: str, posterior: str) -> Record:
             prior=run / "pacbayes_sft" / "prior" if prior == "checkpoint" else "base",
             posterior=posterior,
             refinement=Refinement(Schedule(steps=STEPS), 32, file.with_suffix(".partial")),
+            draws=DRAWS,
         )
         certificate = bound(
             base, run, str(folder / "train.jsonl"), str(folder / "test.jsonl"), options
