@@ -108,13 +108,15 @@ def measure() -> Record:
 
     WORK.mkdir(parents=True, exist_ok=True)
     base, finetune = WORK / "base", WORK / "finetune"
-    seconds: dict[str, int] = {}
+    clock = WORK / "seconds.json"
+    seconds = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
 
     def stage(name: str, finished: Path, work: Any) -> None:
         started = time.monotonic()
         if not finished.exists():
             work()
             seconds[name] = round(time.monotonic() - started)
+            clock.write_text(json.dumps(seconds), encoding="utf-8")
 
     stage("fetch and de-quantise", base, lambda: fetch_base(base))
     files = {split: WORK / f"{split}.jsonl" for split in ROWS}
