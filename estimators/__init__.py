@@ -4,7 +4,10 @@ Useful alone: nothing here knows of language models.
 """
 
 from estimators.bounds import (
+    CATONI_GRID,
     Proposition41,
+    catoni,
+    catoni_grid,
     is_vacuous,
     kl_bound,
     lambda_bound,
@@ -27,11 +30,15 @@ from estimators.gaussian import (
     balanced_factors,
     kl_divergence,
     kl_isotropic,
+    log_density_ratio,
+    log_density_ratio_mixture,
     low_rank_squared_norm,
     squared_distance,
 )
+from estimators.gaussian_files import gaussian_metadata, load_gaussian, save_gaussian
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
+from estimators.single_draw import disintegrated, draw_delta
 from estimators.total_variation import (
     TwoSampleTest,
     classifier_two_sample,
@@ -40,6 +47,7 @@ from estimators.total_variation import (
 )
 
 __all__ = [
+    "CATONI_GRID",
     "DiagonalGaussian",
     "Estimate",
     "Guarantee",
@@ -48,8 +56,13 @@ __all__ = [
     "TwoSampleTest",
     "balanced_factors",
     "binary_kl",
+    "catoni",
+    "catoni_grid",
     "classifier_two_sample",
     "clopper_pearson",
+    "disintegrated",
+    "draw_delta",
+    "gaussian_metadata",
     "gibbs_risk",
     "is_vacuous",
     "kl_bound",
@@ -59,11 +72,15 @@ __all__ = [
     "kl_inverse_upper",
     "kl_isotropic",
     "lambda_bound",
+    "load_gaussian",
+    "log_density_ratio",
+    "log_density_ratio_mixture",
     "log_maurer_moment",
     "low_rank_squared_norm",
     "mcallester",
     "proposition_4_1",
     "quadratic",
+    "save_gaussian",
     "squared_distance",
     "total_variation_attribute",
     "total_variation_known",

@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import (
+    CATONI_GRID,
     Estimate,
     Guarantee,
+    catoni,
+    catoni_grid,
     clopper_pearson,
+    disintegrated,
     is_vacuous,
     kl_bound,
     kl_isotropic,
@@ -30,13 +34,21 @@ def proposition(risk, kl, n, delta):
     return proposition_4_1(risk, kl, n, 0.0, delta).bound
 
 
+def catoni_at_one(risk, kl, n, delta):
+    return catoni(risk, kl, n, delta, 1.0)
+
+
 THEOREMS = {
     "mcallester": mcallester,
     "kl": kl_bound,
     "quadratic": quadratic,
     "lambda": lambda_bound,
     "proposition_4_1": proposition,
+    "catoni": catoni_at_one,
+    "catoni_grid": catoni_grid,
+    "disintegrated": disintegrated,
 }
+SPEAKS_OF_Q = {name: bound for name, bound in THEOREMS.items() if name != "disintegrated"}
 RISK, KL = st.floats(0, 1), st.floats(0, 1e4)
 N, DELTA = st.integers(1, 10**6), st.floats(1e-9, 0.999)
 every_bound = pytest.mark.parametrize("name", THEOREMS)
@@ -44,6 +56,10 @@ every_bound = pytest.mark.parametrize("name", THEOREMS)
 
 def fifty_digits(name, risk, kl, n, delta):
     r, k, n, d = mpmath.mpf(risk), mpmath.mpf(kl), mpmath.mpf(n), mpmath.mpf(delta)
+    if name.startswith("catoni"):
+        grid = [mpmath.mpf(c) for c in (CATONI_GRID if name == "catoni_grid" else [1])]
+        spent = (k + mpmath.log(len(grid) / d)) / n
+        return min(mpmath.expm1(-c * r - spent) / mpmath.expm1(-c) for c in grid)
     total = k + mpmath.log(2 * mpmath.sqrt(n) / d)
     kappa = total / (2 * n)
     if name == "mcallester":
@@ -111,7 +127,8 @@ def test_edges(name, risk):
     [
         (-0.1, 1, 10, 0.1),
         (1.1, 1, 10, 0.1),
-        (0.5, -1, 10, 0.1),
+        (0.5, math.nan, 10, 0.1),
+        (0.5, -math.inf, 10, 0.1),
         (0.5, 1, 0, 0.1),
         (0.5, 1, 10, 0.0),
         (0.5, 1, 10, 1.0),
@@ -121,6 +138,35 @@ def test_edges(name, risk):
 def test_nonsense_is_refused(name, bad):
     with pytest.raises(ValueError, match=r"must|needs|limits"):
         THEOREMS[name](*bad)
+
+
+@pytest.mark.parametrize("name", SPEAKS_OF_Q)
+def test_a_kl_is_not_negative(name):
+    with pytest.raises(ValueError, match="must be >= 0 nats"):
+        SPEAKS_OF_Q[name](0.5, -1, 10, 0.1)
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, math.inf, math.nan])
+def test_catoni_refuses_a_c_that_means_nothing(c):
+    with pytest.raises(ValueError, match="positive"):
+        catoni(0.1, 1.0, 100, 0.05, c)
+
+
+def test_an_empty_grid_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        catoni_grid(0.1, 1.0, 100, 0.05, [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(risk=RISK, kl=st.floats(0, 50), n=st.integers(30, 10**6), delta=st.floats(1e-6, 0.5))
+def test_the_shipped_grid_costs_its_logarithm_and_little_more(risk, kl, n, delta):
+    """Against the c that is best in hindsight, free of charge: kl⁻¹ with ln(10/δ) in its budget."""
+    best = float(kl_root(risk, (mpmath.mpf(kl) - mpmath.log(delta / 10)) / n, 1))
+    assert catoni_grid(risk, kl, n, delta).upper - risk <= 1.12 * (best - risk) + 1e-9
+
+
+def test_catoni_wins_where_the_kl_is_a_few_nats_and_n_is_large():
+    assert catoni_grid(0.2, 3.0, 10**6, 0.05).upper < kl_bound(0.2, 3.0, 10**6, 0.05).upper
 
 
 def test_estimates_bring_their_label_delta_and_assumptions():
