@@ -22,9 +22,9 @@ UNITS = "the n units are independent draws and the prior did not see them"
 LOSS = "the loss lies in [0, 1]"
 GRID = "Catoni's c, or the grid it is taken from, was fixed before the data were seen"
 
-# The best c is near ln(R(1-R̂)/(R̂(1-R))): about √(2·complexity/(n·R̂(1-R̂))), large where R̂ is 0.
-# Factors of two from 0.01 to 5.12 lie within 1.42 of any c that n <= 10⁶ asks for, which costs at
-# most 6 % of the gap to R̂; ln 10 is paid for it instead of ln ξ(n).
+# The best c is ln(R(1-R̂)/(R̂(1-R))): about √(2·complexity/(n·R̂(1-R̂))), large where R̂ is 0. For
+# R̂ <= 0.9 and 30 <= n <= 10⁵ these ten cost at most 6 % of the gap R-R̂ against the best c (27 % at
+# n = 10⁶ and KL = 0), and ln 10 nats instead of ln ξ(n).
 CATONI_GRID = tuple(0.01 * 2**k for k in range(10))
 
 

@@ -158,11 +158,16 @@ def test_an_empty_grid_is_refused():
 
 
 @settings(max_examples=60, deadline=None)
-@given(risk=RISK, kl=st.floats(0, 50), n=st.integers(30, 10**6), delta=st.floats(1e-6, 0.5))
+@given(
+    risk=st.floats(0, 0.9),
+    kl=st.floats(0, 50),
+    n=st.integers(30, 10**5),
+    delta=st.floats(1e-6, 0.5),
+)
 def test_the_shipped_grid_costs_its_logarithm_and_little_more(risk, kl, n, delta):
     """Against the c that is best in hindsight, free of charge: kl⁻¹ with ln(10/δ) in its budget."""
     best = float(kl_root(risk, (mpmath.mpf(kl) - mpmath.log(delta / 10)) / n, 1))
-    assert catoni_grid(risk, kl, n, delta).upper - risk <= 1.12 * (best - risk) + 1e-9
+    assert catoni_grid(risk, kl, n, delta).upper - risk <= 1.07 * (best - risk) + 1e-9
 
 
 def test_catoni_wins_where_the_kl_is_a_few_nats_and_n_is_large():
