@@ -10,12 +10,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from estimators import draw_delta
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.errors import InputError
 
 DRAWS = "draws.json"
+
+
+def share_of_draw(delta: float, k: int, declared: int | None) -> float:
+    """Return the δ of the k-th draw: an equal share if draws were declared, else 6δ/(π²k²)."""
+    within = delta * (1 - 1e-12)  # rounding must not overdraw the ledger
+    if declared is None:
+        return draw_delta(within, k=k)
+    return draw_delta(within, declared=declared)
 
 
 def number_of_draw(finetuned: Path, draw: str, declared: int | None) -> int:

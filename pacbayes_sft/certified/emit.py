@@ -27,16 +27,15 @@ from estimators import (
     Estimate,
     Ledger,
     disintegrated,
-    draw_delta,
     is_vacuous,
-    log_density_ratio,
+    log_density_ratio_mixture,
     save_gaussian,
     with_shift,
 )
 from estimators.posteriors import isotropic
 from pacbayes_sft.certified.card import model_card
 from pacbayes_sft.certified.deployed import deployed_losses
-from pacbayes_sft.certified.draws import number_of_draw
+from pacbayes_sft.certified.draws import number_of_draw, share_of_draw
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.checkpoints.files import ADAPTER, sha256_of
 from pacbayes_sft.checkpoints.lora import CONFIG, read_adapter
@@ -101,14 +100,14 @@ def emit_adapter(
         ledger = Ledger(options.delta)
         if certificate.shift.tv.delta > 0:
             ledger.spend(SHIFT_EVENT, certificate.leaves.shift)
-        share = ledger.spend(
-            DRAW_EVENT, draw_delta(ledger.left * (1 - 1e-12), k=k, declared=declared_draws)
-        )
+        share = ledger.spend(DRAW_EVENT, share_of_draw(ledger.left, k, declared_draws))
         on_train, on_test = deployed_losses(
             inputs.base, partial, [inputs.certified, inputs.test], options
         )
         risk = float(on_train.mean())
-        ratio = log_density_ratio(draw, fitted.posterior, mixture(fitted.prior, options.sigmas))
+        ratio = log_density_ratio_mixture(
+            draw, fitted.posterior, mixture(fitted.prior, options.sigmas)
+        )
         train_bound = disintegrated(risk, ratio, inputs.n, share)
         test_bound = with_shift(train_bound, certificate.shift.tv)
         record: dict[str, Any] = {

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from estimators import (
     Estimate,
     disintegrated,
-    draw_delta,
     load_gaussian,
-    log_density_ratio,
+    log_density_ratio_mixture,
     with_shift,
 )
 from pacbayes_sft.certified.deployed import deployed_losses
+from pacbayes_sft.certified.draws import share_of_draw
 from pacbayes_sft.certified.emit import (
     DRAW_EVENT,
     FOLDER,
@@ -146,7 +146,7 @@ def _check_numbers(directory: Path, record: dict[str, Any]) -> list[Check]:
     folder, delta = directory / FOLDER, record["delta"]
     posterior = load_gaussian(folder / "posterior.safetensors")
     prior = load_gaussian(folder / "prior.safetensors")
-    ratio = log_density_ratio(
+    ratio = log_density_ratio_mixture(
         _tensors(folder / "draw.safetensors"),
         posterior,
         mixture(prior, tuple(record["prior"]["sigma_grid"])),
@@ -155,7 +155,7 @@ def _check_numbers(directory: Path, record: dict[str, Any]) -> list[Check]:
     ledger = {row["event"]: row["delta"] for row in record["delta_ledger"]}
     draw = record["draw"]
     left = delta - ledger.get(SHIFT_EVENT, 0.0)
-    share = draw_delta(left * (1 - 1e-12), k=draw["k"], declared=draw["declared"])
+    share = share_of_draw(left, draw["k"], draw["declared"])
     paid = (
         ledger.keys() <= {SHIFT_EVENT, DRAW_EVENT}
         and math.isclose(ledger[DRAW_EVENT], share, rel_tol=1e-9)

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from estimators import draw_delta, log_density_ratio
+from estimators import draw_delta, log_density_ratio_mixture
 from estimators.posteriors import isotropic
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.certified.emit import emit_adapter, mixture
@@ -81,7 +81,7 @@ def test_the_ratio_is_that_of_the_unrounded_draw_and_the_risk_that_of_the_rounde
     stored = load_file(tmp_path / "half" / "adapter_model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     q, p = certificate.fitted.posterior, certificate.fitted.prior
-    at = [log_density_ratio(t, q, mixture(p, OPTIONS.sigmas)) for t in (
+    at = [log_density_ratio_mixture(t, q, mixture(p, OPTIONS.sigmas)) for t in (
         draw, {k: t.bfloat16().float() for k, t in draw.items()}
     )]  # fmt: skip
     assert record["log_ratio"]["value"] == at[0] != at[1]
@@ -111,7 +111,7 @@ def test_the_same_draw_is_counted_once_and_the_next_one_pays_more(certificate, e
 
 def change_tensor(file):
     tensors = load_file(file)
-    name = sorted(k for k in tensors if not k.startswith("scale."))[3]
+    name = sorted(k for k in tensors if not k.startswith("scale/"))[3]
     tensors[name] = tensors[name].clone()
     tensors[name].view(-1)[0] += 0.01
     save_file(tensors, file)
