@@ -101,7 +101,7 @@ def table(results: dict[str, Rows]) -> tuple[str, bool]:
         "rate: share of certificates that were wrong; limit: 95 % Clopper-Pearson (upper, lower",
         "for planted mistakes); factor: on the complexity term, where the rate would reach δ.",
         "",
-        f"{'piece':44}{'procedure':30}{'rate':>9}{'limit':>9}{'δ':>6}{'factor':>8}{'bound':>7}"
+        f"{'piece':49}{'procedure':30}{'rate':>9}{'limit':>9}{'δ':>6}{'factor':>8}{'bound':>7}"
         f"{'truth':>7}",
     ]
     sound = True
@@ -113,14 +113,14 @@ def table(results: dict[str, Rows]) -> tuple[str, bool]:
             mark = "" if good else "  <-- NOT AS IT MUST BE"
             if kind == "moment":
                 lines.append(
-                    f"{key:44}mean {f['mean']:.3f} ± {f['standard_error']:.3f}, ξ({f['n']}) = "
+                    f"{key:49}mean {f['mean']:.3f} ± {f['standard_error']:.3f}, ξ({f['n']}) = "
                     f"{f['xi']:.3f}{mark}"
                 )
                 continue
             limit = f["lower_95" if kind == "planted" else "upper_95"]
             factor = "none" if f["factor_at_delta"] is None else f"{f['factor_at_delta']:.2f}"
             lines.append(
-                f"{kind + '/' + rest:44}{name:30}{f['rate']:9.5f}{limit:9.5f}{f['delta']:6.2f}"
+                f"{kind + '/' + rest:49}{name:30}{f['rate']:9.5f}{limit:9.5f}{f['delta']:6.2f}"
                 f"{factor:>8}{f['mean_bound']:7.3f}{f['mean_truth']:7.3f}{mark}"
             )
     return "\n".join(lines), sound
