@@ -132,7 +132,16 @@ LABELS = {
     "refined_by_fit": "refined by `refined.fit` itself",
     "checkpoint_prior": "checkpoint prior on the units it never saw, Q saw all",
     "catoni_refined": "refined, Catoni on a charged grid",
+    "catoni_checkpoint": "checkpoint prior, Catoni on a charged grid",
     "one_draw": "one draw (disintegrated)",
+    "ten_declared_draws": "the best of ten declared draws",
+    "undeclared_draws": "the best of undeclared draws, the k-th at 6δ/(π²k²)",
+    "rounded_draw": "one draw, deployed rounded",
+    "mixture_draw": "one draw, prior a mixture over scales",
+    "kl_zero": "Q = P",
+    "kl_near_zero": "Q almost P",
+    "gibbs_mc": "refined, with a Monte-Carlo limit",
+    "gibbs_mc_per_unit": "the same, a fresh draw per unit",
 }
 
 
@@ -150,7 +159,8 @@ def readme_table(results: dict[str, Rows]) -> str:
         f = max((rows[name] for rows in small if name in rows), key=lambda r: float(r["upper_95"]))
         label = LABELS.get(name, name.replace("_", " "))
         lines.append(
-            f"| {label} | {f['repeats']:,} | {f['violations']:,} | {f['upper_95']:.4f} | {f['delta']:g} |"
+            f"| {label} | {f['repeats']:,} | {f['violations']:,} | {f['upper_95']:.4f} "
+            f"| {f['delta']:g} |"
         )
     for key, rows in results.items():
         if key.startswith("planted/"):
