@@ -160,6 +160,7 @@ def test_risk_with_slices(rows_dir, tmp_path):
     )
     assert json.loads(out.read_text()) == result
     assert list(result["slices"]) == ["3", "4", "5"]
+    assert result["base_precision"] == "as stored, float32" and not result["trust_remote_code"]
     assert 0 <= result["risk"]["lower"] <= result["risk"]["value"] <= result["risk"]["upper"] <= 1
 
 
