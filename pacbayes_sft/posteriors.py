@@ -6,6 +6,7 @@ be chosen owns a leaf of the ledger. The draws made here are used for nothing el
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -194,6 +195,15 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
     return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
 
 
+def _identity(bench: Workbench, refinement: Refinement) -> str:
+    """Name what a refinement runs on, so that it is never resumed on anything else."""
+    evaluator = bench.evaluator
+    digest = hashlib.sha256(f"{evaluator.loss} {evaluator.seed} {refinement.batch_size}".encode())
+    for row in bench.rows.encoded:
+        digest.update(f"{row.prompt_length} {row.ids}".encode())
+    return digest.hexdigest()
+
+
 def _shortened(refinement: Refinement) -> Refinement:
     schedule = refinement.schedule
     budget = schedule.time_budget
@@ -218,6 +228,7 @@ def _refine(bench: Workbench, sigma: float, refinement: Refinement, label: str) 
             delta=bench.delta,
             schedule=refinement.schedule,
             state_file=refinement.state_file,
+            about=_identity(bench, refinement),
             progress=lambda steps: track(steps, label),
         )
     except ValueError as error:

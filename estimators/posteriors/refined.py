@@ -77,6 +77,7 @@ def fit(
     delta: float,
     schedule: Schedule | None = None,
     state_file: Path | None = None,
+    about: str = "",
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> DiagonalGaussian:
     """Return the Gaussian near ``start`` with a small bound; its σ is one number a tensor.
@@ -93,7 +94,8 @@ def fit(
         schedule: See `Schedule`.
         state_file: Where to keep what an interrupted fit goes on from (removed at the end). A fit
             that was interrupted ends where an uninterrupted one does, bit for bit, unless a time
-            budget cut it. It cannot see into ``surrogate``: one file for each sample and loss.
+            budget cut it.
+        about: Identifies the surrogate (sample, loss, seed), into which the state file cannot see.
         progress: Wraps the steps, to show a bar.
 
     Raises:
@@ -120,7 +122,7 @@ def fit(
         ],
         betas=(0.9, 0.99),
     )
-    key = _fingerprint(start, prior, n, delta, schedule)
+    key = _fingerprint(start, prior, n, delta, schedule, about)
     first, spent = _resume(state_file, key, mean, log_scale, optimizer)
     epsilon = math.log(2 * math.sqrt(n) / delta)
     began = time.monotonic() - spent
@@ -187,9 +189,14 @@ def _project(mean: Tensors, centre: Tensors, radius: float) -> None:
 
 
 def _fingerprint(
-    start: DiagonalGaussian, prior: DiagonalGaussian, n: int, delta: float, schedule: Schedule
+    start: DiagonalGaussian,
+    prior: DiagonalGaussian,
+    n: int,
+    delta: float,
+    schedule: Schedule,
+    about: str,
 ) -> str:
-    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule)]).encode())
+    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule), about]).encode())
     for gaussian in (start, prior):
         for name in sorted(gaussian.mean):
             digest.update(name.encode())
