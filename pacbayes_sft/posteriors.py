@@ -6,13 +6,19 @@ be chosen owns a leaf of the ledger. The draws made here are used for nothing el
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
-from estimators.posteriors import isotropic, refined
+from estimators.posteriors import isotropic, laplace, per_tensor, refined
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.choices import Posterior
+from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.models import Slots
@@ -21,6 +27,8 @@ from pacbayes_sft.refine import surrogate_risk
 
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
+TEMPERATURES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)  # free: they shape Q alone
+CURVED = {Posterior.PER_TENSOR: per_tensor.fit, Posterior.LAPLACE: laplace.fit}
 BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refinement begins
 
 
@@ -107,6 +115,8 @@ def fit_posterior(
     Raises:
         InputError: If the refinement cannot be done or resumed.
     """
+    if family in CURVED:
+        return _curved(bench, family, sigmas, _curvature(bench))
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
         return _isotropic(bench, at_scale)
@@ -116,13 +126,7 @@ def fit_posterior(
     values = {f.family: bench.value(f, DUEL_UNITS) for f in (plain, fine)}
     best = min((fine, plain), key=lambda f: values[f.family])
     found = ", ".join(f"{family} {value:.3f}" for family, value in values.items())
-    return Fitted(
-        best.family,
-        best.posterior,
-        best.prior,
-        best.sigma,
-        f"{best.reason}; chosen by the kl bound on a pilot ({found})",
-    )
+    return replace(best, reason=f"{best.reason}; chosen by the kl bound on a pilot ({found})")
 
 
 def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, float]:
@@ -154,6 +158,52 @@ def _isotropic(bench: Workbench, risks: dict[float, float]) -> Fitted:
         *_at(bench, sigma),
         sigma,
         f"the best of {len(risks)} scales on a pilot",
+    )
+
+
+def _curvature(bench: Workbench) -> dict[str, torch.Tensor]:
+    return diagonal_fisher(bench.evaluator, bench.slots, bench.pair.posterior, bench.rows)
+
+
+def _curved(
+    bench: Workbench,
+    family: Posterior,
+    sigmas: tuple[float, ...],
+    curvature: Mapping[str, torch.Tensor],
+) -> Fitted:
+    """Return the best of all scales and temperatures by McAllester's value on a pilot.
+
+    Candidates come in the order of their value at risk 0, which needs no forward pass: once that
+    alone exceeds the best value found, no later one can win.
+    """
+    at = partial(CURVED[family], bench.pair.posterior, curvature, n=bench.n)
+    candidates = []
+    for sigma in sigmas:
+        prior = isotropic.fit(bench.pair.prior, sigma)
+        for temperature in TEMPERATURES:
+            kl = kl_divergence(at(sigma=sigma, temperature=temperature), prior)
+            least = mcallester(0.0, kl, bench.n, bench.delta).upper
+            candidates.append((least, sigma, temperature, kl))
+    found: tuple[float, float, float] | None = None
+    for least, sigma, temperature, kl in sorted(candidates, key=lambda c: c[:3]):
+        if found and least >= found[0]:
+            break
+        posterior = at(sigma=sigma, temperature=temperature)
+        purpose = f"pilot of the {family} posterior at scale {sigma:g}, temperature {temperature:g}"
+        risk = bench.gibbs_risk(posterior, PILOT_UNITS, purpose)
+        found = min(
+            found or (math.inf, 0.0, 0.0),
+            (mcallester(risk, kl, bench.n, bench.delta).upper, sigma, temperature),
+        )
+    assert found is not None  # there is a scale
+    _, sigma, temperature = found
+    return Fitted(
+        family,
+        at(sigma=sigma, temperature=temperature),
+        isotropic.fit(bench.pair.prior, sigma),
+        sigma,
+        f"the best of {len(candidates)} pairs of prior scale and temperature on a pilot: "
+        f"temperature {temperature:g}",
     )
 
 
