@@ -106,6 +106,10 @@ def fit_posterior(
 ) -> Fitted:
     """Fit the posterior asked for; with ``auto`` the one whose pilot promises the least bound.
 
+    ``auto`` compares the isotropic and the refined one. The two families of the curvature hold
+    the mean where the fine-tune left it and so keep ‖Δ‖²/2σ² of the KL, which a refinement trades
+    away; they must be asked for.
+
     Args:
         family: Which.
         bench: Model, rows and weights.
@@ -184,18 +188,15 @@ def _curved(
             kl = kl_divergence(at(sigma=sigma, temperature=temperature), prior)
             least = mcallester(0.0, kl, bench.n, bench.delta).upper
             candidates.append((least, sigma, temperature, kl))
-    found: tuple[float, float, float] | None = None
+    found = (math.inf, sigmas[0], 0.0)
     for least, sigma, temperature, kl in sorted(candidates, key=lambda c: c[:3]):
-        if found and least >= found[0]:
+        if least >= found[0]:
             break
         posterior = at(sigma=sigma, temperature=temperature)
         purpose = f"pilot of the {family} posterior at scale {sigma:g}, temperature {temperature:g}"
         risk = bench.gibbs_risk(posterior, PILOT_UNITS, purpose)
-        found = min(
-            found or (math.inf, 0.0, 0.0),
-            (mcallester(risk, kl, bench.n, bench.delta).upper, sigma, temperature),
-        )
-    assert found is not None  # there is a scale
+        value = mcallester(risk, kl, bench.n, bench.delta).upper
+        found = min(found, (value, sigma, temperature))
     _, sigma, temperature = found
     return Fitted(
         family,
