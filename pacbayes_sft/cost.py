@@ -5,13 +5,16 @@ from __future__ import annotations
 from pacbayes_sft.baselines import LEVELS
 from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
 from pacbayes_sft.choices import Posterior
+from pacbayes_sft.curvature import CURVATURE_ROWS
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import (
+    CURVED,
     DUEL_UNITS,
     PILOT_UNITS,
     RACE_SHARE,
     RACE_UNITS,
+    TEMPERATURES,
     race_scales,
 )
 
@@ -32,6 +35,9 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
     evaluated += certified * options.draws + test + heldout  # the Gibbs predictor
     evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
     evaluated += certified  # the prior's centre
+    if options.posterior in CURVED:  # at most: the search may stop early
+        evaluated += len(options.sigmas) * len(TEMPERATURES) * pilot(PILOT_UNITS)
+        return evaluated, min(CURVATURE_ROWS, certified)
     if len(options.sigmas) > 1:
         evaluated += len(options.sigmas) * pilot(PILOT_UNITS)
     if options.posterior is Posterior.AUTO:

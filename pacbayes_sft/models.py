@@ -206,5 +206,11 @@ def find_slots(model: torch.nn.Module, space: Space, names: list[str]) -> Slots:
     return Slots(space, parameters, modules)
 
 
+def full_names(model: torch.nn.Module, slots: Slots) -> dict[str, str]:
+    """Return, for each name of a Gaussian, the model's own name of that parameter."""
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    return {name: name_of[id(p)] for name, p in slots.parameters.items()}
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]
