@@ -137,10 +137,11 @@ def table(result: list[Record]) -> str:
         "|" + "---|" * 11,
     ]
     for r in (r for r in result if r["bound"] == "kl"):
+        centre = f"{r['prior_centre_limit']:.3f}" if r["prior_centre_limit"] else "not measured"
         lines.append(
             f"| {r['base']} | {r['n']:,} | {PRIOR_NAMES[r['prior']]} | {r['posterior']} "
             f"| {r['kl_nats']:,.0f} | {r['empirical_risk_limit']:.3f} | {said(r['value'])} "
-            f"| {r['prior_centre_limit']:.3f} | {r['gibbs_test_risk']:.3f} "
+            f"| {centre} | {r['gibbs_test_risk']:.3f} "
             f"| {r['finished_test_risk']:.3f} | {r['value'] / r['finished_test_risk']:.2f} |"
         )
     return "\n".join(lines)

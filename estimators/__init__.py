@@ -4,6 +4,7 @@ Useful alone: nothing here knows of language models.
 """
 
 from estimators.bounds import (
+    CATONI_GRID,
     Proposition41,
     catoni,
     catoni_grid,
@@ -30,14 +31,16 @@ from estimators.gaussian import (
     balanced_factors,
     kl_divergence,
     kl_isotropic,
+    log_density_ratio,
+    log_density_ratio_mixture,
     low_rank_squared_norm,
     squared_distance,
 )
-from estimators.gaussian_files import load_gaussian, save_gaussian
+from estimators.gaussian_files import gaussian_metadata, load_gaussian, save_gaussian
 from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
-from estimators.single_draw import disintegrated, draw_delta, log_density_ratio
+from estimators.single_draw import disintegrated, draw_delta
 from estimators.total_variation import (
     TwoSampleTest,
     classifier_two_sample,
@@ -46,6 +49,7 @@ from estimators.total_variation import (
 )
 
 __all__ = [
+    "CATONI_GRID",
     "DiagonalGaussian",
     "Estimate",
     "Guarantee",
@@ -61,6 +65,7 @@ __all__ = [
     "compression_bound",
     "disintegrated",
     "draw_delta",
+    "gaussian_metadata",
     "gibbs_risk",
     "held_out_bound",
     "is_vacuous",
@@ -73,6 +78,7 @@ __all__ = [
     "lambda_bound",
     "load_gaussian",
     "log_density_ratio",
+    "log_density_ratio_mixture",
     "log_maurer_moment",
     "low_rank_squared_norm",
     "mcallester",

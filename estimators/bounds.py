@@ -12,14 +12,20 @@ enter, and their own δ is paid on top). Each returns an `Estimate` whose ``uppe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from estimators.concentration import check_delta, kl_inverse_upper, log_maurer_moment
 from estimators.estimate import Estimate, Guarantee, weakest
 
 UNITS = "the n units are independent draws and the prior did not see them"
 LOSS = "the loss lies in [0, 1]"
-CATONI_GRID = (0.01, 0.03, 0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 5.0)
+GRID = "Catoni's c, or the grid it is taken from, was fixed before the data were seen"
+
+# The best c is ln(R(1-R̂)/(R̂(1-R))): about √(2·complexity/(n·R̂(1-R̂))), large where R̂ is 0. For
+# R̂ <= 0.9 and 30 <= n <= 10⁵ these ten cost at most 6 % of the gap R-R̂ against the best c (27 % at
+# n = 10⁶ and KL = 0), and ln 10 nats instead of ln ξ(n).
+CATONI_GRID = tuple(0.01 * 2**k for k in range(10))
 
 
 def kl_bound(
@@ -74,20 +80,29 @@ def lambda_bound(
 def catoni(
     empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float, c: float
 ) -> Estimate:
-    """Catoni: R <= (1 - exp(-cR̂ - (KL + ln(1/δ))/n)) / (1 - e^-c), for one c fixed in advance.
+    """Catoni's bound: R <= [1 - exp(-cR̂ - (KL + ln(1/δ))/n)] / (1 - e⁻ᶜ), c fixed in advance.
 
-    Catoni 2007, Theorem 1.2.6, in the form of Pérez-Ortiz et al. 2021. It pays ln(1/δ) instead of
-    ln(ξ(n)/δ), which is where the slack is once KL is a few nats.
+    Catoni 2007, Theorem 1.2.6; Germain et al. 2009, Corollary 2.2. Without the ln ξ(n) of
+    `kl_bound`, at the price of a c that the data may not choose (see `catoni_grid`). For a given
+    c it never exceeds 1/(1 - e⁻ᶜ), also where the KL is infinite.
+
+    Args:
+        empirical_risk: E_Q R̂_S, in [0, 1].
+        kl: KL(Q‖P) in nats.
+        n: Independent units behind R̂_S.
+        delta: Probability of failure of the event.
+        c: Catoni's parameter, > 0 and finite (λ/n in the notation with λ).
 
     Raises:
-        ValueError: If c is not positive, or as for the other bounds.
+        ValueError: If an argument is out of its range.
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     if not 0 < c < math.inf:
         raise ValueError(f"Catoni's c must be positive and finite, got {c}")
     exponent = c * risk + (complexity - math.log(delta)) / n
-    value = -math.expm1(-exponent) / -math.expm1(-c)
-    return _bound(value, f"Catoni (2007) at c = {c:g}", rest)
+    value = math.expm1(-exponent) / math.expm1(-c)
+    rest = _Parts(rest.delta, rest.label, _merge(rest.assumptions, (GRID,)))
+    return _bound(value, f"PAC-Bayes-Catoni, c={c:g} (Catoni 2007)", rest)
 
 
 def catoni_grid(
@@ -95,24 +110,30 @@ def catoni_grid(
     kl: float | Estimate,
     n: int,
     delta: float,
-    grid: tuple[float, ...] = CATONI_GRID,
+    grid: Sequence[float] = CATONI_GRID,
 ) -> Estimate:
-    """Return Catoni's bound at the best c of a grid fixed in advance; δ is shared equally.
+    """Return the smallest of Catoni's bounds over a grid of c's, δ split equally over the grid.
+
+    A union bound over `catoni`: it owns one leaf of the ledger and pays ln(len(grid)) nats.
+
+    Args:
+        empirical_risk: E_Q R̂_S, in [0, 1].
+        kl: KL(Q‖P) in nats.
+        n: Independent units behind R̂_S.
+        delta: Probability of failure of all c's together.
+        grid: The c's, fixed in advance (they may depend on n, not on the data).
 
     Raises:
-        ValueError: If the grid is empty, or as for `catoni`.
+        ValueError: If the grid is empty or an argument is out of its range.
     """
-    check_delta(delta)
     if not grid:
-        raise ValueError("Catoni's grid is empty")
-    share = delta / len(grid)
-    best = min((catoni(empirical_risk, kl, n, share, c) for c in grid), key=lambda b: b.upper)
-    spent = delta - share  # the events of the other c's
-    return replace(
-        best,
-        confidence=max(0.0, best.confidence - spent),
-        method=f"{best.method}, best of {len(grid)}",
-    )
+        raise ValueError("Catoni's grid must hold at least one c")
+    risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
+    each = delta / len(grid)
+    best, c = min((catoni(risk, complexity, n, each, c).upper, c) for c in grid)
+    rest = _Parts(rest.delta, rest.label, _merge(rest.assumptions, (GRID,)))
+    method = f"PAC-Bayes-Catoni, c={c:g} of a charged grid of {len(grid)} (Catoni 2007)"
+    return _bound(best, method, rest)
 
 
 @dataclass(frozen=True)
@@ -168,7 +189,7 @@ def proposition_4_1(
     return Proposition41(
         empirical_risk=risk,
         generalization=generalization,
-        extrapolation=_as_estimate(shift, "").as_upper()[0],
+        extrapolation=as_estimate(shift, "").as_upper()[0],
         epsilon=epsilon,
         bound=shifted,
         train_bound=train,
@@ -184,7 +205,7 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
     Raises:
         ValueError: If the shift is negative or NaN.
     """
-    known = _as_estimate(shift, "a shift given as a number")
+    known = as_estimate(shift, "a shift given as a number")
     amount, label = known.as_upper()
     if not amount >= 0:
         raise ValueError(f"the shift term must be >= 0, got {amount}")
@@ -217,8 +238,8 @@ def _enter(
     check_delta(delta)
     if n < 1:
         raise ValueError(f"a bound needs n >= 1 units, got {n}")
-    risk = _as_estimate(empirical_risk, "a risk given as a number")
-    complexity = _as_estimate(kl, "a KL given as a number")
+    risk = as_estimate(empirical_risk, "a risk given as a number")
+    complexity = as_estimate(kl, "a KL given as a number")
     r, risk_label = risk.as_upper()
     c, kl_label = complexity.as_upper()
     if not 0 <= r <= 1:
@@ -243,7 +264,24 @@ def _bound(value: float, method: str, parts: _Parts) -> Estimate:
     )
 
 
-def _as_estimate(number: float | Estimate, method: str) -> Estimate:
+def bound_estimate(
+    value: float,
+    method: str,
+    delta: float,
+    inputs: Sequence[Estimate],
+    assumptions: tuple[str, ...],
+) -> Estimate:
+    """Label a bound: its own δ and assumptions, and what its inputs bring along."""
+    parts = _Parts(
+        delta + sum(known.delta for known in inputs),
+        weakest([known.as_upper()[1] for known in inputs]),
+        _merge(assumptions, *(known.assumptions for known in inputs)),
+    )
+    return _bound(value, method, parts)
+
+
+def as_estimate(number: float | Estimate, method: str) -> Estimate:
+    """Return the number as it is, or as an exact quantity if it is a plain float."""
     return number if isinstance(number, Estimate) else Estimate.exactly(number, method=method)
 
 

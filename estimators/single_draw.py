@@ -1,121 +1,100 @@
-"""Disintegrated bounds: for ONE draw from the posterior, that can be saved and deployed.
+"""The disintegrated bound: a certificate for one saved draw θ ~ Q instead of the Gibbs predictor.
 
-For θ ~ Q_S drawn once, after Q_S is frozen and by a generator that fitted nothing, with
-probability >= 1-δ over S and θ:
+    with probability >= 1-δ over S **and** θ ~ Q_S:
+    kl(R̂_S(θ)‖R(θ))  <=  max(0, ln(dQ/dP)(θ) + ln(ξ(n)/δ)) / n
 
-    kl(R̂_S(θ)‖R(θ)) <= max(0, ln(dQ_S/dP)(θ) + ln(ξ(n)/δ)) / n
-
-(Rivasplata et al. 2020; Viallard et al. 2023; ξ by Maurer 2004). No Monte Carlo enters. Unlike the
-Gibbs bounds it is **not** uniform: not over draws, and not over posteriors chosen after the draw.
-Whoever draws K times and keeps the best must share δ among the K (`draw_delta`): the best of
-10,000 uncharged draws violates a 5 % bound most of the time.
+Markov's inequality applied to E_S E_{θ~Q} [(dP/dQ)(θ) exp(n·kl(R̂_S(θ)‖R(θ)))] <= ξ(n), the
+right-hand side by Fubini and Maurer's moment under P. Nothing is sampled to find R̂_S(θ): it is
+one deterministic pass, so there is no Monte-Carlo term.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import torch
-
-from estimators.bounds import LOSS, UNITS
+from estimators.bounds import LOSS, UNITS, as_estimate, bound_estimate
 from estimators.concentration import check_delta, kl_inverse_upper, log_maurer_moment
-from estimators.estimate import Estimate, Guarantee
-from estimators.gaussian import DiagonalGaussian, NamedTensors
+from estimators.estimate import Estimate
 
 ONE_DRAW = (
-    "the predictor is one draw from the posterior, made after it was frozen by a generator that "
-    "fitted nothing, and it was not chosen among draws that are not paid for"
+    "the bound holds for one draw: neither uniformly over draws nor over posteriors; "
+    "every further draw, re-run or seed pays through `draw_delta`"
 )
+FRESH = (
+    "the posterior was frozen before the draw, and the draw's generator was used nowhere in fitting"
+)
+UNROUNDED = "the density ratio was taken at the draw itself, before any rounding or cast"
 
 
-def disintegrated(empirical_risk: float, log_ratio: float, n: int, delta: float) -> Estimate:
-    """Bound the risk of one draw θ: kl(R̂(θ)‖R(θ)) <= max(0, ln(dQ/dP)(θ) + ln(ξ(n)/δ))/n.
+def disintegrated(
+    empirical_risk: float | Estimate, log_ratio: float | Estimate, n: int, delta: float
+) -> Estimate:
+    """Bound the risk of ONE draw θ ~ Q: kl(R̂_S(θ)‖R(θ)) <= max(0, ln(dQ/dP)(θ) + ln(ξ(n)/δ))/n.
 
-    Rivasplata et al. 2020, Theorem 1; Viallard et al. 2023.
+    Rivasplata et al. 2020, Theorem 1 (with f = n·kl and Maurer's ξ(n)); Viallard et al. 2024.
+
+    It is **not** uniform over draws or over Q. Pass ``delta`` through `draw_delta`: δ/K for each
+    of K draws declared in advance, 6δ/(π²k²) for the k-th of an undeclared number. The smallest of
+    many draws at the whole δ violates its level most of the time.
 
     Args:
-        empirical_risk: R̂_S(θ), of the draw itself as it is deployed, in [0, 1].
-        log_ratio: ln(dQ/dP)(θ) in nats at the draw as it was drawn, unrounded.
-        n: Independent units behind the risk.
-        delta: Probability of failure for this draw: see `draw_delta`.
+        empirical_risk: R̂_S(θ) in [0, 1], of the deployed (rounded) draw r(θ) where one is deployed.
+        log_ratio: ln(dQ/dP)(θ) in nats at the **unrounded** θ (`log_density_ratio`); may be
+            negative. With a grid of priors, `log_density_ratio_mixture`.
+        n: Independent units behind R̂_S.
+        delta: Probability of failure of this draw's event.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range; minus infinity is no log ratio of a draw
+            from Q.
 
-    >>> round(disintegrated(0.1, -50.0, 100, 0.05).upper, 6)
-    0.1
+    >>> round(disintegrated(0.1, 2.0, 1000, 0.05).upper, 4)
+    0.1441
     """
     check_delta(delta)
-    if n < 1 or not 0 <= empirical_risk <= 1 or math.isnan(log_ratio):
-        raise ValueError(
-            f"need n >= 1, a risk in [0, 1] and a log ratio, got {n}, {empirical_risk}, {log_ratio}"
-        )
-    budget = max(0.0, log_ratio + log_maurer_moment(n) - math.log(delta)) / n
-    value = max(empirical_risk, kl_inverse_upper(empirical_risk, budget))
-    return Estimate(
-        value,
-        -math.inf,
-        value,
-        1 - delta,
-        Guarantee.UPPER,
-        "disintegrated PAC-Bayes-kl (Rivasplata et al. 2020)",
-        (LOSS, UNITS, ONE_DRAW),
-        "probability",
+    if n < 1:
+        raise ValueError(f"a bound needs n >= 1 units, got {n}")
+    risk = as_estimate(empirical_risk, "a risk given as a number")
+    ratio = as_estimate(log_ratio, "a log density ratio given as a number")
+    r, _ = risk.as_upper()
+    c, _ = ratio.as_upper()
+    if not 0 <= r <= 1:
+        raise ValueError(f"the empirical risk must lie in [0, 1], got {r}")
+    if not c > -math.inf:
+        raise ValueError(f"the log density ratio must be a number of nats, got {c}")
+    budget = max(0.0, c + log_maurer_moment(n) - math.log(delta)) / n
+    return bound_estimate(
+        kl_inverse_upper(r, budget),
+        "disintegrated PAC-Bayes-kl, one draw (Rivasplata et al. 2020)",
+        delta,
+        [risk, ratio],
+        (LOSS, UNITS, FRESH, ONE_DRAW, UNROUNDED),
     )
 
 
-def draw_delta(delta: float, *, k: int = 1, declared: int | None = None) -> float:
-    """Return the δ of one draw.
+def draw_delta(delta: float, *, declared: int = 1, k: int | None = None) -> float:
+    """Return the δ that one draw may spend, so that all draws together spend at most ``delta``.
+
+    Either the number of draws was declared before the first one (δ/K each; re-runs and seeds
+    count), or it was not, and the k-th spends 6δ/(π²k²), which sums to δ over all k.
 
     Args:
-        delta: What all draws together may spend.
-        k: Which draw this is, counted from 1.
-        declared: Number of draws declared in advance: each gets delta/declared. None: nothing was
-            declared, the k-th gets 6δ/(π²k²), which sums to δ over all k.
+        delta: What all draws may spend together.
+        declared: K, the number of draws declared in advance.
+        k: The number of this draw, from 1, where none was declared. The counter must be stored.
 
     Raises:
-        ValueError: If k is below 1, or beyond what was declared.
+        ValueError: If delta is no probability, a count is below 1, or both ways are asked for.
 
-    >>> round(draw_delta(0.05), 4), draw_delta(0.05, k=2, declared=5)
-    (0.0304, 0.01)
+    >>> draw_delta(0.05, declared=5)
+    0.01
+    >>> round(draw_delta(0.05, k=1), 4)
+    0.0304
     """
     check_delta(delta)
-    if k < 1 or (declared is not None and k > declared):
-        raise ValueError(f"draw {k} of {declared if declared is not None else 'any number'}")
-    return delta / declared if declared is not None else 6 * delta / (math.pi**2 * k**2)
-
-
-def log_density_ratio(
-    theta: NamedTensors, posterior: DiagonalGaussian, priors: Sequence[DiagonalGaussian]
-) -> float:
-    """Return ln q(θ) - ln((1/K)Σ_k p_k(θ)) in nats, in float64.
-
-    With one prior it is ln(dQ/dP)(θ), whose mean under Q is the KL. With several, P is their equal
-    mixture: a grid of prior scales costs at most ln K, and less where they agree.
-
-    Args:
-        theta: The draw, unrounded.
-        posterior: Q.
-        priors: The components of P.
-
-    Raises:
-        ValueError: If names differ or no prior is given.
-    """
-    if not priors:
-        raise ValueError("a density ratio needs a prior")
-    of_prior = torch.tensor([_log_density(theta, p) for p in priors], dtype=torch.float64)
-    mixture = float(torch.logsumexp(of_prior, 0)) - math.log(len(priors))
-    return _log_density(theta, posterior) - mixture
-
-
-def _log_density(theta: NamedTensors, gaussian: DiagonalGaussian) -> float:
-    if theta.keys() != gaussian.mean.keys():
-        raise ValueError("the draw and the Gaussian name different tensors")
-    total = 0.0
-    for name, mean in gaussian.mean.items():
-        scale = torch.as_tensor(gaussian.scale[name], dtype=torch.float64)
-        standard = (theta[name].double() - mean.double()) / scale
-        entry = -0.5 * standard.square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        total += float(entry.expand(mean.shape).sum())
-    return total
+    if k is not None and declared != 1:
+        raise ValueError("draws are either declared in advance or counted as they come, not both")
+    number = declared if k is None else k
+    if number < 1:
+        raise ValueError(f"draws are counted from 1, got {number}")
+    return delta / declared if k is None else 6 * delta / (math.pi * k) ** 2

@@ -37,13 +37,18 @@ class Posterior(StrEnum):
     """The families a posterior is fitted in; all are Gaussians.
 
     Attributes:
-        AUTO: Whichever of the others promises the least bound on a pilot; the report says why.
+        AUTO: Isotropic or refined, whichever promises the least bound on a pilot; the report says
+            why.
         ISOTROPIC: One σ for every weight, around the finished weights.
+        PER_TENSOR: One σ a tensor, from its mean curvature, around the finished weights.
+        LAPLACE: One σ a weight, from the curvature there, around the finished weights.
         REFINED: From the finished weights, mean and one σ a tensor moved to minimise the bound.
     """
 
     AUTO = "auto"
     ISOTROPIC = "isotropic"
+    PER_TENSOR = "per_tensor"
+    LAPLACE = "laplace"
     REFINED = "refined"
 
 

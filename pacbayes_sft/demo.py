@@ -6,18 +6,23 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from estimators.posteriors.refined import Schedule
 from pacbayes_sft.certify import Certificate, bound
 from pacbayes_sft.checkpoints.record import RECORD_DIR
+from pacbayes_sft.choices import Posterior
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.options import Options
+from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.sft import PARTIAL, Settings, run_sft
 
 BASE = "strong"
 TRAIN_LAW = OpLaw.uniform(6, 10)
 TEST_LAW = OpLaw.uniform(7, 11)
-TRAIN_SIZE, TEST_SIZE = 1024, 512
-SETTINGS = Settings(steps=30, batch_size=32, learning_rate=2e-3, prior_fraction=0.5, device="cpu")
+TRAIN_SIZE, TEST_SIZE = 768, 256
+SCALES = (0.02,)  # one prior scale: no pilot, no race, so that the demo stays short
+REFINEMENT = Refinement(Schedule(steps=30, mean_rate=0.1), batch_size=32)
+SETTINGS = Settings(steps=24, batch_size=32, learning_rate=2e-3, prior_fraction=0.5, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,24 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
     train, test = str(files["train"]), str(files["test"])
     heldout = str(files["heldout"])
     return Demo(
-        bound(BASE, finetuned, train, test, Options(), train_heldout=heldout),
         bound(
             BASE,
             finetuned,
             train,
             test,
-            Options(prior=finetuned / RECORD_DIR / "prior"),
+            Options(posterior=Posterior.REFINED, refinement=REFINEMENT, sigmas=SCALES),
+            train_heldout=heldout,
+        ),
+        bound(
+            BASE,
+            finetuned,
+            train,
+            test,
+            Options(
+                prior=finetuned / RECORD_DIR / "prior",
+                posterior=Posterior.ISOTROPIC,
+                sigmas=SCALES,
+            ),
             train_heldout=heldout,
         ),
     )

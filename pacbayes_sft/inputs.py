@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
-from pacbayes_sft.checkpoints.lora import check_base, is_adapter, read_adapter
+from pacbayes_sft.checkpoints.lora import check_base, is_adapter, other_base, read_adapter
+from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,
     RunRecord,
@@ -19,7 +20,7 @@ from pacbayes_sft.choices import Space
 from pacbayes_sft.data.overlap import overlap_warnings
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import base_precision, local_directory, resolve_base
+from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
 
 ORDER_ON_RECORD = (
@@ -104,6 +105,12 @@ def load_inputs(
     if held is not None:
         refuse_shared_draws(tables[1], held)
     warnings += overlap_warnings(tables[0], tables[1], held)
+    named = None if record else other_base(finetuned, base)  # a record's hash says more
+    if named:
+        warnings.append(
+            f"{finetuned}: adapter_config.json names another base ({named}); every number is that "
+            f"of this adapter on {base}, which it may never have been trained on"
+        )
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(
@@ -159,19 +166,28 @@ def _certified_rows(
             f"{prior}: which rows this prior saw is not on record, so no row of {train.source} "
             "may be counted; give --prior-train FILE with the rows it saw"
         )
-    if differs:
-        raise InputError(
-            f"{train.source}: not the file that {finetuned} was trained on, so the recorded order "
-            "does not say which rows the prior saw"
-        )
-    if not record.prior_fixed_in_advance:
-        raise InputError(f"{finetuned}: the record says that m was not fixed in advance")
+    check_recorded_prior(train, record, finetuned)
     keep = sorted(record.order[record.prior_rows :])
     seen = {train.rows[i].sha256() for i in record.order[: record.prior_rows]}
     twins = sum(train.rows[i].sha256() in seen for i in keep)
     warning = f"{twins} certified rows have the same text as a row that the prior saw"
     certified = _subset(train, keep, "the prior saw every row")
     return certified, [warning] if twins else [], ORDER_ON_RECORD
+
+
+def check_recorded_prior(train: Table, record: RunRecord, finetuned: Path) -> None:
+    """Refuse a recorded prior checkpoint that is no legal prior for these training rows.
+
+    Raises:
+        InputError: If the rows are not those of the record, or m was chosen after seeing them.
+    """
+    if record.train_sha256 != train.sha256:
+        raise InputError(
+            f"{train.source}: not the file that {finetuned} was trained on, so the recorded order "
+            "does not say which rows the prior saw"
+        )
+    if not record.prior_fixed_in_advance:
+        raise InputError(f"{finetuned}: the record says that m was not fixed in advance")
 
 
 def _rows_outside(train: Table, seen: Table) -> tuple[Table, list[str], str]:

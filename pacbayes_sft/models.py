@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
@@ -66,7 +65,16 @@ def local_directory(base: str) -> Path:
         found = snapshot_download(
             name,
             revision=revision or None,
-            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"],
+            # code is fetched but run only if trusted; a pinned snapshot has no second chance
+            allow_patterns=[
+                "*.json",
+                "*.safetensors",
+                "*.jinja",
+                "*.txt",
+                "*.model",
+                "*.py",
+                "*.md",
+            ],
         )
     except Exception as error:
         raise InputError(
@@ -134,16 +142,23 @@ def load_model(
     return ready
 
 
-def base_precision(directory: Path) -> str:
-    """Say in which precision a base's weights lie there: the risk is that of this very base."""
-    config = read_json(directory / "config.json")
-    if source := config.get("dequantized_from"):
-        return f"de-quantised from {source}"
-    if quantised := config.get("quantization_config"):
-        bits = {k: v for k, v in quantised.items() if k in ("bits", "load_in_4bit", "load_in_8bit")}
-        kept = ", ".join(f"{k} {v}" for k, v in bits.items() if v)
-        return f"quantised ({quantised.get('quant_method', 'unknown method')}{kept and ', '}{kept})"
-    return f"as stored, {config.get('dtype') or config.get('torch_dtype') or 'dtype not stated'}"
+def load_config(
+    base: str, finetuned: Path | None = None, *, trust_remote_code: bool = False
+) -> Any:
+    """Load the config of the model that `load_model` would load, and none of its weights.
+
+    Raises:
+        InputError: In the words of `load_model`.
+    """
+    from transformers import AutoConfig
+
+    adapter = finetuned is not None and is_adapter(finetuned)
+    source = str(finetuned) if finetuned is not None and not adapter else base
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        _refuse_remote_code(source, error)
+        raise InputError(f"{source}: no model could be loaded ({_first_line(error)})") from None
 
 
 def _refuse_remote_code(source: str, error: Exception) -> None:
@@ -204,6 +219,12 @@ def find_slots(model: torch.nn.Module, space: Space, names: list[str]) -> Slots:
         except (KeyError, AttributeError):
             raise InputError(f"the loaded model has no weight {name!r}") from None
     return Slots(space, parameters, modules)
+
+
+def full_names(model: torch.nn.Module, slots: Slots) -> dict[str, str]:
+    """Return, for each name of a Gaussian, the model's own name of that parameter."""
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    return {name: name_of[id(p)] for name, p in slots.parameters.items()}
 
 
 def _first_line(error: Exception) -> str:

@@ -1,55 +1,38 @@
 """``bound --dry-run``: what certificate a fine-tune can get, before anything is computed.
 
-Reads headers, records, rows and laws; loads no model and runs no forward pass.
+Reads weights' files, records, rows and laws; loads no model and runs no forward pass.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from estimators import Ledger, kl_bound
-from pacbayes_sft.baselines import LEVELS
-from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
-from pacbayes_sft.charges import open_ledger
-from pacbayes_sft.checkpoints.finetune import initial_was_kept
+from estimators import Estimate, Guarantee, Ledger, total_variation_attribute, with_shift
+from estimators.monte_carlo import FROZEN
+from estimators.total_variation import classifier as two_sample
+from pacbayes_sft.certify import THEOREMS
+from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.lora import is_adapter
-from pacbayes_sft.checkpoints.record import RECORD_DIR
-from pacbayes_sft.choices import Posterior
+from pacbayes_sft.choices import Loss
+from pacbayes_sft.cost import rows_through_model
+from pacbayes_sft.data.encode import encode
 from pacbayes_sft.inputs import Inputs, load_inputs
+from pacbayes_sft.models import load_config, load_tokenizer
 from pacbayes_sft.options import Options
-from pacbayes_sft.posteriors import (
-    DUEL_UNITS,
-    PILOT_UNITS,
-    RACE_SHARE,
-    RACE_UNITS,
-    race_scales,
-)
+from pacbayes_sft.parts import Part, missing_parts, possible_priors, possible_shifts
 from pacbayes_sft.shift import (
     CLASSIFIER,
+    FEWEST_UNITS,
     KNOWN,
     NONE,
     TRIVIAL,
-    laws_are_known,
     method_for,
-    refuse_shared_draws,
+    shift_term,
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    """Something a certificate can rest on.
-
-    Attributes:
-        name: What.
-        available: Whether it is there.
-        remark: What it gives, or what is missing and how to get it.
-    """
-
-    name: str
-    available: bool
-    remark: str
 
 
 @dataclass(frozen=True)
@@ -59,9 +42,11 @@ class Plan:
     Attributes:
         inputs: Checkpoints and rows, checked.
         options: As asked.
-        guarantee: The label that the bound on the test risk would carry.
-        floor: The least that the kl bound on the train distribution could be at this n: no errors,
-            KL 0, every charge paid. A number about n, not about the model.
+        least: The primary bound on the test risk as `certify.bound` would assemble it, with what it
+            assumes and the label it would carry, from the least conceivable terms: no errors, KL
+            0, no shift beyond what is known or what sampling adds. A number about n and the
+            shift, not about the model.
+        floor: The same on the train distribution.
         shift_method: How the shift term would be found.
         priors: The priors that are possible.
         shifts: The shift terms that are possible, sharpest label first.
@@ -73,7 +58,7 @@ class Plan:
 
     inputs: Inputs
     options: Options
-    guarantee: str
+    least: Estimate
     floor: float
     shift_method: str
     priors: tuple[Part, ...]
@@ -82,6 +67,23 @@ class Plan:
     ledger: Ledger
     rows_evaluated: int
     rows_refined: int
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """The label that the bound on the test risk would carry."""
+        return self.least.guarantee
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd, and whether anything can be certified on the test distribution at all."""
+        if self.least.upper < 1:
+            return self.inputs.warnings
+        return (
+            *self.inputs.warnings,
+            f"vacuous in advance: even without errors and with KL 0 the bound on the test risk "
+            f"would be {self.least.upper:.3f} ({self.floor:.3f} on the train distribution, the "
+            "rest is shift)",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -101,16 +103,20 @@ class Plan:
             "loss": self.options.loss.value,
             "posterior": self.options.posterior.value,
             "shift": self.shift_method,
-            "guarantee": self.guarantee,
-            "least_conceivable_kl_bound": {
-                "value": self.floor,
-                "note": "on the train distribution, with no errors and KL 0: what n alone allows",
+            "guarantee": self.guarantee.value,
+            "least_conceivable_bound": {
+                "value": self.least.upper,
+                "method": self.least.method,
+                "train_value": self.floor,
+                "note": "with no errors, KL 0 and the least shift: what n and the shift allow",
             },
             "priors": parts(self.priors),
             "shifts": parts(self.shifts),
             "missing": list(self.missing),
-            "assumptions": list(pair.assumptions),
-            "warnings": list(self.inputs.warnings),
+            "assumptions": list(self.least.assumptions),
+            "warnings": list(self.warnings),
+            "base_precision": self.inputs.base_precision,
+            "trust_remote_code": self.options.trust_remote_code,
             "delta": self.options.delta,
             "delta_ledger": self.ledger.rows(),
             "cost": {
@@ -156,123 +162,75 @@ def plan(
         space=options.space,
         heldout=train_heldout,
     )
-    refuse_shared_draws(inputs.train, inputs.test)
-    method = method_for(inputs.train, inputs.test, options.shift)
     ledger, leaves = open_ledger(inputs, options)
-    evaluated, refined = _cost(inputs, options)
+    method = method_for(inputs.train, inputs.test, options.shift)
+    shift = _least_shift(inputs, options, method, leaves.shift)
+    _refuse_unreadable_rows(inputs, options)
+    on_train = _least_bound(inputs, leaves)
+    evaluated, refined = rows_through_model(inputs, options)
     return Plan(
         inputs,
         options,
-        "estimate" if method == CLASSIFIER else "upper",
-        kl_bound(0.0, 0.0, inputs.n, leaves.theorem).upper,
+        with_shift(on_train, shift),
+        on_train.upper,
         method,
-        _priors(inputs),
-        _shifts(inputs),
-        tuple(_missing(inputs, method)),
+        possible_priors(inputs),
+        possible_shifts(inputs),
+        tuple(missing_parts(inputs, method)),
         ledger,
         evaluated,
         refined,
     )
 
 
-def _priors(inputs: Inputs) -> tuple[Part, ...]:
-    kept = inputs.finetuned / RECORD_DIR / "prior"
-    adapter = is_adapter(inputs.finetuned)
-    initial = adapter and initial_was_kept(inputs.finetuned)
-    record = inputs.record
-    units = len(set(inputs.train.units))
-    checkpoint = kept.is_dir() and record is not None and record.prior_rows > 0
-    left = 0
-    if checkpoint and record is not None:
-        names = inputs.train.units
-        left = len({names[i] for i in record.order[record.prior_rows :] if i < len(names)})
-    return (
-        Part("base", True, f"all {units:,} units count; the KL is that of the whole fine-tune"),
-        Part(
-            "initial",
-            bool(initial),
-            "the initial factors were kept: A's prior is centred on them"
-            if initial
-            else "full weights have no initial factors"
-            if not adapter
-            else "the initial adapter was not kept; the base prior is centred on zero in the "
-            "balanced gauge, at a larger KL (`pacbayes-sft sft` keeps it)",
-        ),
-        Part(
-            "checkpoint",
-            checkpoint,
-            f"--prior {kept}: {left:,} units count, the KL is that of the later rows alone"
-            if checkpoint
-            else "no checkpoint with a recorded order (`pacbayes-sft sft --prior-fraction 0.5` "
-            "keeps one; else --prior DIR --prior-train FILE)",
-        ),
-    )
+def _least_bound(inputs: Inputs, leaves: Leaves) -> Estimate:
+    """The least bound on the train distribution for a model without errors and without a KL."""
+    confidence = 1 - leaves.monte_carlo
+    risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", (FROZEN,))
+    kl = Estimate.exactly(0.0, method="no KL", assumptions=inputs.pair.assumptions)
+    bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
+    return min(bounds, key=lambda bound: bound.upper)
 
 
-def _shifts(inputs: Inputs) -> tuple[Part, ...]:
+def _least_shift(inputs: Inputs, options: Options, method: str, delta: float) -> Estimate:
+    """The shift term where it is known, else the least that its method could return.
+
+    Of a limit from samples only what sampling adds is kept: a look at its value before choosing
+    a method would be a choice that no ledger pays for.
+    """
     train, test = inputs.train, inputs.test
-    columns = sorted(
-        column
-        for column in {"difficulty", *train.rows[0].attributes}
-        if train.has(column) and test.has(column)
-    )
-    named = ", ".join(columns)
-    known = laws_are_known(train, test)
-    return (
-        Part(
-            KNOWN,
-            known,
-            "exact: both files record their law"
-            if known
-            else "needs FILE.meta.json beside both files, from one generator",
-        ),
-        Part(
-            "a column",
-            bool(columns),
-            f"upper, if train and test differ only through it: {named}"
-            if columns
-            else "needs a column that every row of both files has (difficulty, for one)",
-        ),
-        Part(CLASSIFIER, True, "lower: the bound becomes an estimate"),
-        Part(NONE, not known, "upper, if you declare that nothing shifts"),
-    )
+    units = min(len(set(train.units)), len(set(test.units)))
+    if method == CLASSIFIER and units >= FEWEST_UNITS:
+        assumes = (two_sample.FROZEN, two_sample.INDEPENDENT)
+        return Estimate(0.0, 0.0, 1.0, 1 - delta, Guarantee.LOWER, "two-sample test", assumes)
+    found = shift_term(train, test, options.shift, delta, seed=options.seed)
+    if method in (KNOWN, NONE, TRIVIAL, CLASSIFIER) or found.rows is None:
+        return found.tv
+    on_train, on_test = found.rows
+    blank = total_variation_attribute([0] * on_train, [0] * on_test, delta)
+    return replace(blank, assumptions=found.tv.assumptions)
 
 
-def _missing(inputs: Inputs, method: str) -> list[str]:
-    found = [f"{part.name} prior: {part.remark}" for part in _priors(inputs) if not part.available]
-    if inputs.record is None:
-        found.append("run record: order and base are unknown, so more rests on assumptions")
-    if method not in (KNOWN, NONE):
-        found.append("recorded laws of both files: they would make the shift term exact")
-    if method == TRIVIAL:
-        found.append("rows for any shift term but TV <= 1: every bound on the test risk is vacuous")
-    if inputs.heldout is None:
-        found.append("--train-heldout rows: the two gaps cannot be measured")
-    return found
+def _refuse_unreadable_rows(inputs: Inputs, options: Options) -> None:
+    """Tokenise every row, as the bound does: too long or untemplated rows are refused now."""
+    trusted = options.trust_remote_code
+    tokenizer = load_tokenizer(inputs.base, trust_remote_code=trusted)
+    finetuned = None if is_adapter(inputs.finetuned) else inputs.finetuned
+    config = load_config(inputs.base, finetuned, trust_remote_code=trusted)
+    limit = options.max_length or getattr(config, "max_position_embeddings", None)
+    for table in filter(None, (inputs.certified, inputs.test, inputs.heldout)):
+        encode(table, tokenizer, limit, need_answers=options.loss is Loss.ANSWER)
 
 
-def _cost(inputs: Inputs, options: Options) -> tuple[int, int]:
-    """Rows through the model: the passes of `certify.bound`, counted from its constants."""
-    certified, test = len(inputs.certified.rows), len(inputs.test.rows)
-    heldout = len(inputs.heldout.rows) if inputs.heldout else 0
-    rows_a_unit = certified / inputs.n
+class _Callable(ModuleType):
+    """A module that is called as its one function.
 
-    def pilot(units: int) -> int:
-        return round(min(units, inputs.n) * rows_a_unit)
+    The package offers `plan` under this module's own name; whichever of the two an import puts
+    there, ``pacbayes_sft.plan(...)`` works.
+    """
 
-    evaluated = certified + test  # the finished model
-    evaluated += certified * options.draws + test + heldout  # the Gibbs predictor
-    evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
-    evaluated += certified  # the prior's centre
-    if len(options.sigmas) > 1:
-        evaluated += len(options.sigmas) * pilot(PILOT_UNITS)
-    if options.posterior is Posterior.AUTO:
-        evaluated += 2 * pilot(DUEL_UNITS)
-    refinement = options.refinement
-    if options.posterior is Posterior.ISOTROPIC:
-        return evaluated, 0
-    steps = refinement.schedule.steps
-    runners = race_scales(options.sigmas, steps)
-    evaluated += runners * pilot(RACE_UNITS)
-    steps += runners * (steps // RACE_SHARE)
-    return evaluated, steps * min(refinement.batch_size, certified)
+    def __call__(self, *args: Any, **kwargs: Any) -> Plan:
+        return plan(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -6,15 +6,20 @@ be chosen owns a leaf of the ledger. The draws made here are used for nothing el
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
-from estimators.posteriors import isotropic, refined
+from estimators.posteriors import isotropic, laplace, per_tensor, refined
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.choices import Posterior
+from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.models import Slots
@@ -23,6 +28,8 @@ from pacbayes_sft.refine import surrogate_risk
 
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
+TEMPERATURES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)  # free: they shape Q alone
+CURVED = {Posterior.PER_TENSOR: per_tensor.fit, Posterior.LAPLACE: laplace.fit}
 BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refinement begins
 RUNNERS = 3  # prior scales that race, the bearable one and its neighbours on the grid
 RACE_SHARE = 8  # a race is run over this fraction of the steps
@@ -103,6 +110,10 @@ def fit_posterior(
 ) -> Fitted:
     """Fit the posterior asked for; with ``auto`` the one whose pilot promises the least bound.
 
+    ``auto`` compares the isotropic and the refined one. The two families of the curvature hold
+    the mean where the fine-tune left it and so keep ‖Δ‖²/2σ² of the KL, which a refinement trades
+    away; they must be asked for.
+
     Args:
         family: Which.
         bench: Model, rows and weights.
@@ -112,6 +123,8 @@ def fit_posterior(
     Raises:
         InputError: If the refinement cannot be done or resumed.
     """
+    if family in CURVED:
+        return _curved(bench, family, sigmas, _curvature(bench))
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
         return _isotropic(bench, at_scale)
@@ -121,13 +134,7 @@ def fit_posterior(
     values = {f.family: bench.value(f, DUEL_UNITS) for f in (plain, fine)}
     best = min((fine, plain), key=lambda f: values[f.family])
     found = ", ".join(f"{family} {value:.3f}" for family, value in values.items())
-    return Fitted(
-        best.family,
-        best.posterior,
-        best.prior,
-        best.sigma,
-        f"{best.reason}; chosen by the kl bound on a pilot ({found})",
-    )
+    return replace(best, reason=f"{best.reason}; chosen by the kl bound on a pilot ({found})")
 
 
 def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, float]:
@@ -168,6 +175,49 @@ def race_scales(sigmas: Collection[float], steps: int) -> int:
     return runners if runners > 1 and steps >= RACE_SHARE else 0
 
 
+def _curvature(bench: Workbench) -> dict[str, torch.Tensor]:
+    return diagonal_fisher(bench.evaluator, bench.slots, bench.pair.posterior, bench.rows)
+
+
+def _curved(
+    bench: Workbench,
+    family: Posterior,
+    sigmas: tuple[float, ...],
+    curvature: Mapping[str, torch.Tensor],
+) -> Fitted:
+    """Return the best of all scales and temperatures by McAllester's value on a pilot.
+
+    Candidates come in the order of their value at risk 0, which needs no forward pass: once that
+    alone exceeds the best value found, no later one can win.
+    """
+    at = partial(CURVED[family], bench.pair.posterior, curvature, n=bench.n)
+    candidates = []
+    for sigma in sigmas:
+        prior = isotropic.fit(bench.pair.prior, sigma)
+        for temperature in TEMPERATURES:
+            kl = kl_divergence(at(sigma=sigma, temperature=temperature), prior)
+            least = mcallester(0.0, kl, bench.n, bench.delta).upper
+            candidates.append((least, sigma, temperature, kl))
+    found = (math.inf, sigmas[0], 0.0)
+    for least, sigma, temperature, kl in sorted(candidates, key=lambda c: c[:3]):
+        if least >= found[0]:
+            break
+        posterior = at(sigma=sigma, temperature=temperature)
+        purpose = f"pilot of the {family} posterior at scale {sigma:g}, temperature {temperature:g}"
+        risk = bench.gibbs_risk(posterior, PILOT_UNITS, purpose)
+        value = mcallester(risk, kl, bench.n, bench.delta).upper
+        found = min(found, (value, sigma, temperature))
+    _, sigma, temperature = found
+    return Fitted(
+        family,
+        at(sigma=sigma, temperature=temperature),
+        isotropic.fit(bench.pair.prior, sigma),
+        sigma,
+        f"the best of {len(candidates)} pairs of prior scale and temperature on a pilot: "
+        f"temperature {temperature:g}",
+    )
+
+
 def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
     """Refine at the scale that wins a race of short refinements."""
     bearable = min(risks.values()) + BEARABLE
@@ -194,6 +244,15 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
     return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
 
 
+def _identity(bench: Workbench, refinement: Refinement) -> str:
+    """Name what a refinement runs on, so that it is never resumed on anything else."""
+    evaluator = bench.evaluator
+    digest = hashlib.sha256(f"{evaluator.loss} {evaluator.seed} {refinement.batch_size}".encode())
+    for row in bench.rows.encoded:
+        digest.update(f"{row.prompt_length} {row.ids}".encode())
+    return digest.hexdigest()
+
+
 def _shortened(refinement: Refinement) -> Refinement:
     schedule = refinement.schedule
     budget = schedule.time_budget
@@ -218,6 +277,7 @@ def _refine(bench: Workbench, sigma: float, refinement: Refinement, label: str) 
             delta=bench.delta,
             schedule=refinement.schedule,
             state_file=refinement.state_file,
+            about=_identity(bench, refinement),
             progress=lambda steps: track(steps, label),
         )
     except ValueError as error:

@@ -13,7 +13,7 @@ from pacbayes_sft.choices import Space
 from pacbayes_sft.data.encode import collate
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
 from pacbayes_sft.losses import SURROGATES
-from pacbayes_sft.models import Slots
+from pacbayes_sft.models import Slots, full_names
 from pacbayes_sft.noise import draw_noise, example_noise
 
 Tensors = Mapping[str, torch.Tensor]
@@ -33,8 +33,7 @@ def surrogate_risk(
         rows: The certified rows.
         batch_size: Rows a step.
     """
-    full_name = {id(p): name for name, p in evaluator.model.named_parameters()}
-    names = {name: full_name[id(p)] for name, p in slots.parameters.items()}
+    names = full_names(evaluator.model, slots)
     device = next(evaluator.model.parameters()).device
     score = SURROGATES[evaluator.loss]
     size = min(batch_size, len(rows.encoded))

@@ -13,6 +13,7 @@ from pacbayes_sft.checkpoints.finetune import (
     initial_was_kept,
     squared_distance,
 )
+from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import check_recorded_base
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
@@ -20,7 +21,6 @@ from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
-    base_precision,
     context_length,
     load_model,
     load_tokenizer,
@@ -100,11 +100,13 @@ class RiskTerm:
         risk: Over all rows.
         slices: By value of the slicing column.
         base_precision: What the base's weights are, in words.
+        trust_remote_code: Whether code beside the base's weights was allowed to run.
     """
 
     risk: Estimate
     slices: dict[str, Estimate]
     base_precision: str
+    trust_remote_code: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -112,6 +114,7 @@ class RiskTerm:
             "risk": self.risk.to_dict(),
             "slices": {label: e.to_dict() for label, e in self.slices.items()},
             "base_precision": self.base_precision,
+            "trust_remote_code": self.trust_remote_code,
             "predictor": "finished",
             "target": "the law of the rows given",
         }
@@ -156,7 +159,7 @@ def risk_term(
     precision = base_precision(local_directory(base))
     whole = risk_estimate(unit_means(losses, table.units), delta, population=population)
     if slice_by is None:
-        return RiskTerm(whole, {}, precision)
+        return RiskTerm(whole, {}, precision, trust_remote_code)
     labels = [row.value_of(slice_by) for row in table.rows]
     slices = slice_risks(losses, table.units, labels, delta, population=population)
-    return RiskTerm(whole, slices, precision)
+    return RiskTerm(whole, slices, precision, trust_remote_code)

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from estimators.concentration import check_delta
-from estimators.gaussian import DiagonalGaussian, kl_nats, typical_scale
+from estimators.gaussian import DiagonalGaussian, kl_divergence, kl_nats, typical_scale
 
 Tensors = Mapping[str, torch.Tensor]
 Surrogate = Callable[[Tensors, Tensors, int], torch.Tensor]
@@ -77,9 +77,12 @@ def fit(
     delta: float,
     schedule: Schedule | None = None,
     state_file: Path | None = None,
+    about: str = "",
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> DiagonalGaussian:
     """Return the Gaussian near ``start`` with a small bound; its σ is one number a tensor.
+
+    Half-precision means come back in float32, so that draws around them are not rounded.
 
     Args:
         start: Where to begin: the finished weights, with a σ for each tensor.
@@ -90,32 +93,39 @@ def fit(
         delta: Probability of failure of the bound that is minimised.
         schedule: See `Schedule`.
         state_file: Where to keep what an interrupted fit goes on from (removed at the end). A fit
-            that was interrupted ends where an uninterrupted one does, unless a time budget cut it.
+            that was interrupted ends where an uninterrupted one does, bit for bit, unless a time
+            budget cut it.
+        about: Identifies the surrogate (sample, loss, seed), into which the state file cannot see.
         progress: Wraps the steps, to show a bar.
 
     Raises:
-        ValueError: If ``state_file`` holds another fit, or the objective stops being a number.
+        ValueError: If ``start`` and ``prior`` differ in names or shapes, n < 1, ``state_file``
+            holds another fit, or the objective or its gradient stops being a number.
     """
     check_delta(delta)
+    if n < 1:
+        raise ValueError(f"a bound needs n >= 1 units, got {n}")
+    kl_divergence(start, prior)  # refuses names and shapes that differ
     schedule = schedule or Schedule()
     unit = typical_scale(prior)
-    mean = {name: t.detach().clone().requires_grad_() for name, t in start.mean.items()}
+    mean = {name: _own(t).requires_grad_() for name, t in start.mean.items()}
     log_scale = {
         name: torch.as_tensor(s, dtype=torch.float64).log().mean().requires_grad_()
         for name, s in start.scale.items()
     }
     rates = [schedule.mean_rate * unit, schedule.scale_rate]
+    names = sorted(mean)  # Adam's state goes by position, and a resumed fit may list other ways
     optimizer = torch.optim.Adam(
         [
-            {"params": list(mean.values()), "lr": rates[0]},
-            {"params": list(log_scale.values()), "lr": rates[1]},
+            {"params": [mean[name] for name in names], "lr": rates[0]},
+            {"params": [log_scale[name] for name in names], "lr": rates[1]},
         ],
         betas=(0.9, 0.99),
     )
-    key = _fingerprint(start, prior, n, delta, schedule)
-    first = _resume(state_file, key, mean, log_scale, optimizer)
+    key = _fingerprint(start, prior, n, delta, schedule, about)
+    first, spent = _resume(state_file, key, mean, log_scale, optimizer)
     epsilon = math.log(2 * math.sqrt(n) / delta)
-    began = time.monotonic()
+    began = time.monotonic() - spent
     for step in progress(range(first, schedule.steps)):
         elapsed = _share_spent(time.monotonic() - began, schedule.time_budget)
         if elapsed >= 1:
@@ -129,17 +139,25 @@ def fit(
             raise ValueError(f"the bound is not a number at step {step}: lower the learning rates")
         optimizer.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
+        _check_gradients([*mean.values(), *log_scale.values()], step)
         optimizer.step()
         if schedule.radius is not None:
             _project(mean, start.mean, schedule.radius)
         if state_file is not None and (step + 1) % SAVE_EVERY == 0:
-            _save(state_file, key, mean, log_scale, optimizer, step + 1)
+            spent = time.monotonic() - began
+            _save(state_file, key, mean, log_scale, optimizer, step + 1, spent)
     if state_file is not None:
         state_file.unlink(missing_ok=True)
     return DiagonalGaussian(
         {name: t.detach() for name, t in mean.items()},
         {name: float(s.detach().exp()) for name, s in log_scale.items()},
     )
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a mean, in float32 at least: steps of a hundredth of σ vanish in half precision."""
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(wide, copy=True)
 
 
 def _decay(step: int, share: float) -> float:
@@ -153,6 +171,13 @@ def _share_spent(seconds: float, budget: float | None) -> float:
     return seconds / budget if budget > 0 else 1.0
 
 
+def _check_gradients(parameters: Iterable[torch.Tensor], step: int) -> None:
+    """Refuse a gradient that is not a number before it enters the weights and the saved state."""
+    for parameter in parameters:
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            raise ValueError(f"the gradient is not a number at step {step}")
+
+
 @torch.no_grad()
 def _project(mean: Tensors, centre: Tensors, radius: float) -> None:
     distance = math.sqrt(
@@ -164,9 +189,14 @@ def _project(mean: Tensors, centre: Tensors, radius: float) -> None:
 
 
 def _fingerprint(
-    start: DiagonalGaussian, prior: DiagonalGaussian, n: int, delta: float, schedule: Schedule
+    start: DiagonalGaussian,
+    prior: DiagonalGaussian,
+    n: int,
+    delta: float,
+    schedule: Schedule,
+    about: str,
 ) -> str:
-    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule)]).encode())
+    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule), about]).encode())
     for gaussian in (start, prior):
         for name in sorted(gaussian.mean):
             digest.update(name.encode())
@@ -177,12 +207,12 @@ def _fingerprint(
 
 def _resume(
     file: Path | None, key: str, mean: Tensors, log_scale: Tensors, optimizer: torch.optim.Optimizer
-) -> int:
-    """Fill in what an interrupted fit left; return the step to go on with."""
+) -> tuple[int, float]:
+    """Fill in what an interrupted fit left; return the step to go on with and the seconds spent."""
     if file is None or not file.exists():
-        return 0
-    state: dict[str, Any] = torch.load(file, weights_only=True)
-    if state["key"] != key:
+        return 0, 0.0
+    state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    if state.get("key") != key:
         raise ValueError(f"{file}: holds an unfinished fit of something else; remove it")
     with torch.no_grad():
         for name, tensor in mean.items():
@@ -190,7 +220,7 @@ def _resume(
         for name, tensor in log_scale.items():
             tensor.copy_(state["log_scale"][name])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"])
 
 
 def _save(
@@ -200,9 +230,10 @@ def _save(
     log_scale: Tensors,
     optimizer: torch.optim.Optimizer,
     step: int,
+    seconds: float,
 ) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".tmp")
-    state = {"key": key, "step": step, "optimizer": optimizer.state_dict()}
+    state = {"key": key, "step": step, "seconds": seconds, "optimizer": optimizer.state_dict()}
     torch.save({**state, "mean": dict(mean), "log_scale": dict(log_scale)}, partial)
     partial.replace(file)

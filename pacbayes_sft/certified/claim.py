@@ -18,7 +18,7 @@ from estimators import (
     Ledger,
     disintegrated,
     draw_delta,
-    log_density_ratio,
+    log_density_ratio_mixture,
     with_shift,
 )
 from pacbayes_sft.certified.draws import Numbered
@@ -98,7 +98,7 @@ def log_ratio(
         ValueError: If the draw and a Gaussian name different tensors.
     """
     return Estimate.exactly(
-        log_density_ratio(draw, posterior, mixture(prior, sigmas)),
+        log_density_ratio_mixture(draw, posterior, mixture(prior, sigmas)),
         method=f"ln q(θ) - ln((1/K)Σ p_k(θ)) at the unrounded draw, K = {len(sigmas)} scales",
         assumptions=(*assumptions, GRID),
         unit="nats",
@@ -132,13 +132,16 @@ def claim(
     if shift_delta > 0:
         ledger.spend(SHIFT_EVENT, shift_delta)
     k, declared = number.k, number.declared
+    if k < 1 or (declared is not None and k > declared):
+        raise ValueError(f"draw {k} of {declared or 'an undeclared number'}")
     paid = f"{declared} declared" if declared else "undeclared: 6/(π²k²) of what is left"
+    left = ledger.share(1)
     share = ledger.spend(
         f"disintegrated PAC-Bayes-kl of draw {k} ({paid})",
-        draw_delta(ledger.share(1), k=k, declared=declared),
+        draw_delta(left, declared=declared) if declared else draw_delta(left, k=k),
     )
-    on_train = disintegrated(risk, ratio.value, n, share)
-    on_train = replace(on_train, assumptions=(*on_train.assumptions, COUNTED, *ratio.assumptions))
+    on_train = disintegrated(risk, ratio, n, share)
+    on_train = replace(on_train, assumptions=(*on_train.assumptions, COUNTED))
     return Claim(
         ledger, share, _for_all(on_train, delta), _for_all(with_shift(on_train, shift), delta)
     )

@@ -18,6 +18,7 @@ import torch
 from estimators import balanced_factors, low_rank_squared_norm
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import Adapter, check_base, is_adapter, read_adapter
+from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
@@ -165,6 +166,7 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     if space is Space.FACTORS:
         raise InputError(f"{finetuned}: a full checkpoint has no factors; use --space weights")
     tuned = open_checkpoint(finetuned)
+    refuse_quantised(base.directory)
     _check_same_tensors(base, tuned)
     distance, parameters = 0.0, 0
     for name, tensor in tuned:
@@ -174,6 +176,7 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
 
 
 def _dense_weights(base: TensorFiles, finetuned: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    refuse_quantised(base.directory)
     if is_adapter(finetuned):
         adapter = read_adapter(finetuned)
         check_base(adapter, base)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint, read_json
+from pacbayes_sft.checkpoints.precision import quantisation
 from pacbayes_sft.errors import InputError
 
 CONFIG = "adapter_config.json"
@@ -119,10 +120,15 @@ def read_adapter(directory: Path) -> Adapter:
 def check_base(adapter: Adapter, base: TensorFiles) -> None:
     """Refuse a base whose tensors the adapter does not fit.
 
+    Codes of a quantised base have shapes of their own: there only the modules' names are compared.
+
     Raises:
         InputError: Naming the first tensor that is missing or has another shape.
     """
+    stored_as_codes = bool(quantisation(base.directory))
     for layer in adapter.layers.values():
+        if stored_as_codes and any(name.startswith(f"{layer.module}.") for name in base.shape_of):
+            continue
         out_in = (layer.b.shape[0], layer.a.shape[1])
         expected = out_in[::-1] if layer.transposed else out_in
         found = base.shape_of.get(layer.weight_name)
@@ -133,6 +139,20 @@ def check_base(adapter: Adapter, base: TensorFiles) -> None:
                 f"changes {layer.weight_name!r} of shape {expected}, which {problem}; it was "
                 f"made for {adapter.config.get('base_model_name_or_path')!r}"
             )
+
+
+def other_base(finetuned: Path, base: str) -> str | None:
+    """Return the base that an adapter's config names, if it is not the one given.
+
+    Names are compared by their last part alone, since directories move.
+    """
+    file = finetuned / CONFIG
+    named = read_json(file).get("base_model_name_or_path") if file.is_file() else None
+    if not isinstance(named, str) or not named.strip("/"):
+        return None
+    last = named.strip("/").split("/")[-1]
+    parts = {part.split("--")[-1] for part in base.partition("@")[0].split("/")}
+    return None if last in parts else named
 
 
 def _layer(

@@ -140,7 +140,8 @@ def bound(
     if dry_run:
         from pacbayes_sft.plan import plan
 
-        planned = plan(base, finetuned, train, test, options, train_heldout=train_heldout)
+        with quiet_stdout():
+            planned = plan(base, finetuned, train, test, options, train_heldout=train_heldout)
         emit(planned.to_dict(), plan_table(planned), as_json=json, out=None)
         return
     if emit_adapter is not None:
@@ -205,7 +206,11 @@ def plan_table(planned: Plan) -> Table:
     table = new_table(f"What {p.inputs.finetuned} can get (nothing was computed)", "what", "answer")
     table.add_row("label of the bound on the test risk", p.guarantee)
     table.add_row("n, certified units", f"{p.inputs.n:,}")
-    table.add_row("least kl bound that n allows", f"{p.floor:.4f} (no errors, KL 0)")
+    table.add_row(
+        "least conceivable bound",
+        f"{p.least.upper:.4f} on the test distribution, {p.floor:.4f} on that of training (no "
+        "errors, KL 0, least shift)",
+    )
     table.add_row(
         "posterior and prior",
         f"{p.options.posterior}, {pair.parameters:,} entries in {pair.space} space; prior centred "
@@ -218,12 +223,13 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("shift term", p.shift_method)
     for sentence in p.missing:
         table.add_row("missing", sentence)
-    for sentence in pair.assumptions:
+    for sentence in p.least.assumptions:
         table.add_row("assumes", sentence)
-    for sentence in p.inputs.warnings:
+    for sentence in p.warnings:
         table.add_row("warning", sentence)
     for leaf in p.ledger.rows():
         table.add_row("spends δ", f"{leaf['delta']:.5f} on {leaf['event']}")
+    table.add_row("base weights", p.inputs.base_precision)
     table.add_row("rows evaluated", f"{p.rows_evaluated:,}")
     table.add_row("rows refined on", f"{p.rows_refined:,} (forwards and backwards)")
     return table

@@ -142,4 +142,5 @@ def risk(
     table.add_row("all", interval(result.risk), claim(result.risk))
     for label, estimate in result.slices.items():
         table.add_row(f"{slice_by} = {label}", interval(estimate), claim(estimate))
+    table.add_row("base weights", "", result.base_precision)
     emit(result.to_dict(), table, as_json=json, out=out)

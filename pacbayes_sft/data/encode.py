@@ -61,8 +61,9 @@ def encode(
     encoded = []
     for number, row in enumerate(table.rows, start=1):
         if row.messages is not None:
-            prompt = template_ids(row.messages[:-1], tokenizer, ask=True)
-            full = template_ids(row.messages, tokenizer, ask=False)
+            where = f"{table.source}, row {number}"
+            prompt = template_ids(row.messages[:-1], tokenizer, ask=True, where=where)
+            full = template_ids(row.messages, tokenizer, ask=False, where=where)
         else:
             completion = row.completion if row.completion.endswith(eos) else row.completion + eos
             prompt = tokenizer(row.prompt)["input_ids"]

@@ -28,8 +28,8 @@ class Row:
         answer: The final answer, if known.
         id: A name, if given.
         attributes: Further columns.
-        messages: The conversation behind prompt and completion, if the row is one; it ends in its
-            only assistant turn.
+        messages: The conversation behind prompt and completion, if the row is one; it ends in the
+            assistant turn that is judged.
     """
 
     prompt: str

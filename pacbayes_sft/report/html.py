@@ -104,7 +104,7 @@ def reproduce(
     schedule = options.refinement.schedule
     words += ["--posterior", options.posterior.value]
     words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.sigmas)]
-    if options.posterior is not Posterior.ISOTROPIC:
+    if options.posterior in (Posterior.AUTO, Posterior.REFINED):
         words += ["--steps", str(schedule.steps)]
         words += ["--refine-batch", str(options.refinement.batch_size)]
         for flag, value in (("time-budget", schedule.time_budget), ("radius", schedule.radius)):

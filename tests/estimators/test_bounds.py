@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import (
+    CATONI_GRID,
     Estimate,
     Guarantee,
     catoni,
     catoni_grid,
     clopper_pearson,
+    disintegrated,
     is_vacuous,
     kl_bound,
     kl_isotropic,
@@ -24,7 +26,6 @@ from estimators import (
     quadratic,
     with_shift,
 )
-from estimators.bounds import CATONI_GRID
 from tests.cases import NoisyThreshold
 from tests.reference import kl_root
 
@@ -33,8 +34,8 @@ def proposition(risk, kl, n, delta):
     return proposition_4_1(risk, kl, n, 0.0, delta).bound
 
 
-def catoni_at_one_half(risk, kl, n, delta):
-    return catoni(risk, kl, n, delta, 0.5)
+def catoni_at_one(risk, kl, n, delta):
+    return catoni(risk, kl, n, delta, 1.0)
 
 
 THEOREMS = {
@@ -43,27 +44,24 @@ THEOREMS = {
     "quadratic": quadratic,
     "lambda": lambda_bound,
     "proposition_4_1": proposition,
-    "catoni": catoni_at_one_half,
+    "catoni": catoni_at_one,
     "catoni_grid": catoni_grid,
+    "disintegrated": disintegrated,
 }
+SPEAKS_OF_Q = {name: bound for name, bound in THEOREMS.items() if name != "disintegrated"}
 RISK, KL = st.floats(0, 1), st.floats(0, 1e4)
 N, DELTA = st.integers(1, 10**6), st.floats(1e-9, 0.999)
 every_bound = pytest.mark.parametrize("name", THEOREMS)
 
 
-def catoni_in_fifty_digits(r, k, n, d, c):
-    return (1 - mpmath.exp(-c * r - (k - mpmath.log(d)) / n)) / (1 - mpmath.exp(-c))
-
-
 def fifty_digits(name, risk, kl, n, delta):
     r, k, n, d = mpmath.mpf(risk), mpmath.mpf(kl), mpmath.mpf(n), mpmath.mpf(delta)
+    if name.startswith("catoni"):
+        grid = [mpmath.mpf(c) for c in (CATONI_GRID if name == "catoni_grid" else [1])]
+        spent = (k + mpmath.log(len(grid) / d)) / n
+        return min(mpmath.expm1(-c * r - spent) / mpmath.expm1(-c) for c in grid)
     total = k + mpmath.log(2 * mpmath.sqrt(n) / d)
     kappa = total / (2 * n)
-    if name == "catoni":
-        return catoni_in_fifty_digits(r, k, n, d, mpmath.mpf("0.5"))
-    if name == "catoni_grid":
-        share = d / len(CATONI_GRID)
-        return min(catoni_in_fifty_digits(r, k, n, share, mpmath.mpf(c)) for c in CATONI_GRID)
     if name == "mcallester":
         return r + mpmath.sqrt(kappa)
     if name == "quadratic":
@@ -129,7 +127,8 @@ def test_edges(name, risk):
     [
         (-0.1, 1, 10, 0.1),
         (1.1, 1, 10, 0.1),
-        (0.5, -1, 10, 0.1),
+        (0.5, math.nan, 10, 0.1),
+        (0.5, -math.inf, 10, 0.1),
         (0.5, 1, 0, 0.1),
         (0.5, 1, 10, 0.0),
         (0.5, 1, 10, 1.0),
@@ -139,6 +138,40 @@ def test_edges(name, risk):
 def test_nonsense_is_refused(name, bad):
     with pytest.raises(ValueError, match=r"must|needs|limits"):
         THEOREMS[name](*bad)
+
+
+@pytest.mark.parametrize("name", SPEAKS_OF_Q)
+def test_a_kl_is_not_negative(name):
+    with pytest.raises(ValueError, match="must be >= 0 nats"):
+        SPEAKS_OF_Q[name](0.5, -1, 10, 0.1)
+
+
+@pytest.mark.parametrize("c", [0.0, -1.0, math.inf, math.nan])
+def test_catoni_refuses_a_c_that_means_nothing(c):
+    with pytest.raises(ValueError, match="positive"):
+        catoni(0.1, 1.0, 100, 0.05, c)
+
+
+def test_an_empty_grid_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        catoni_grid(0.1, 1.0, 100, 0.05, [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    risk=st.floats(0, 0.9),
+    kl=st.floats(0, 50),
+    n=st.integers(30, 10**5),
+    delta=st.floats(1e-6, 0.5),
+)
+def test_the_shipped_grid_costs_its_logarithm_and_little_more(risk, kl, n, delta):
+    """Against the c that is best in hindsight, free of charge: kl⁻¹ with ln(10/δ) in its budget."""
+    best = float(kl_root(risk, (mpmath.mpf(kl) - mpmath.log(delta / 10)) / n, 1))
+    assert catoni_grid(risk, kl, n, delta).upper - risk <= 1.07 * (best - risk) + 1e-9
+
+
+def test_catoni_wins_where_the_kl_is_a_few_nats_and_n_is_large():
+    assert catoni_grid(0.2, 3.0, 10**6, 0.05).upper < kl_bound(0.2, 3.0, 10**6, 0.05).upper
 
 
 def test_estimates_bring_their_label_delta_and_assumptions():
@@ -188,14 +221,3 @@ def test_the_simulation_would_notice_a_bound_that_charges_nothing():
 def test_an_infinite_kl_leaves_the_other_terms_alone():
     result = proposition_4_1(0.4, math.inf, 1000, 0.5, 0.05)
     assert result.extrapolation == 0.5 and result.bound.upper == math.inf
-
-
-def test_catoni_pays_for_its_grid_and_wins_where_kl_is_small():
-    grid = catoni_grid(0.2, 3.0, 4096, 0.05)
-    assert grid.confidence == pytest.approx(0.95)
-    assert grid.upper == min(catoni(0.2, 3.0, 4096, 0.005, c).upper for c in CATONI_GRID)
-    assert grid.upper < mcallester(0.2, 3.0, 4096, 0.05).upper
-    with pytest.raises(ValueError, match="positive and finite"):
-        catoni(0.2, 3.0, 10, 0.05, 0.0)
-    with pytest.raises(ValueError, match="empty"):
-        catoni_grid(0.2, 3.0, 10, 0.05, ())

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +11,8 @@ from estimators import (
     balanced_factors,
     kl_divergence,
     kl_isotropic,
+    log_density_ratio,
+    log_density_ratio_mixture,
     low_rank_squared_norm,
     squared_distance,
 )
@@ -81,3 +84,85 @@ def test_samples_have_the_stated_law():
     assert float(draw.std()) == pytest.approx(0.5, rel=0.02)
     again = q.sample(torch.Generator().manual_seed(1))["w"]
     assert torch.equal(draw, again)
+
+
+@given(SIZES, st.integers(0, 999))
+def test_log_density_ratio_against_torch_distributions(sizes, seed):
+    torch.manual_seed(seed)
+    q = DiagonalGaussian(
+        {"w": torch.randn(sizes), "b": torch.randn(3)}, {"w": torch.rand(sizes) + 0.3, "b": 0.7}
+    )
+    p = DiagonalGaussian(
+        {"w": torch.randn(sizes), "b": torch.randn(3)}, {"w": 1.5, "b": torch.rand(3) + 0.3}
+    )
+    theta = q.sample(torch.Generator().manual_seed(seed))
+
+    def log_density(g):
+        return sum(
+            torch.distributions.Normal(g.mean[k].double(), torch.as_tensor(g.scale[k]).double())
+            .log_prob(t.double())
+            .sum()
+            .item()
+            for k, t in theta.items()
+        )
+
+    truth = log_density(q) - log_density(p)
+    assert log_density_ratio(theta, q, p) == pytest.approx(truth, rel=1e-6, abs=1e-6)
+
+
+def test_the_mean_log_ratio_under_the_posterior_is_the_kl():
+    q = DiagonalGaussian({"w": torch.tensor([0.3, -1.0, 2.0])}, {"w": 0.4})
+    p = DiagonalGaussian({"w": torch.zeros(3)}, {"w": torch.tensor([1.0, 0.5, 2.0])})
+    generator = torch.Generator().manual_seed(0)
+    ratios = [log_density_ratio(q.sample(generator), q, p) for _ in range(4000)]
+    error = np.std(ratios) / math.sqrt(len(ratios))
+    assert abs(np.mean(ratios) - kl_divergence(q, p).value) < 4 * error
+
+
+@pytest.mark.parametrize(("centre", "scale"), [(0.0, 1.0), (1.5, 0.2), (-3.0, 2.5)])
+def test_the_ratio_is_a_density(centre, scale):
+    """E_{θ~P} dQ/dP = 1, by quadrature on a line; for one prior and for a mixture."""
+    q = DiagonalGaussian({"w": torch.tensor([centre])}, {"w": scale})
+    priors = [DiagonalGaussian({"w": torch.zeros(1)}, {"w": s}) for s in (0.5, 1.0, 4.0)]
+    weights = [0.2, 0.5, 0.3]
+    grid = torch.linspace(-20, 20, 4001, dtype=torch.float64)
+    densities = [torch.distributions.Normal(0.0, p.scale["w"]).log_prob(grid).exp() for p in priors]
+    single = [math.exp(log_density_ratio({"w": x[None]}, q, priors[1])) for x in grid]
+    mixed = [math.exp(log_density_ratio_mixture({"w": x[None]}, q, priors, weights)) for x in grid]
+    mixture = sum(w * d for w, d in zip(weights, densities, strict=True))
+    step = float(grid[1] - grid[0])
+    assert float(densities[1] @ torch.tensor(single, dtype=torch.float64)) * step == pytest.approx(
+        1, abs=1e-6
+    )
+    assert float(mixture @ torch.tensor(mixed, dtype=torch.float64)) * step == pytest.approx(
+        1, abs=1e-6
+    )
+
+
+@given(st.lists(st.floats(0.05, 5), min_size=1, max_size=6), st.floats(-4, 4))
+def test_a_mixture_costs_at_most_its_union_bound(scales, x):
+    q = DiagonalGaussian({"w": torch.ones(1)}, {"w": 0.3})
+    priors = [DiagonalGaussian({"w": torch.zeros(1)}, {"w": s}) for s in scales]
+    theta = {"w": torch.tensor([x], dtype=torch.float64)}
+    single = min(log_density_ratio(theta, q, p) for p in priors)
+    mixed = log_density_ratio_mixture(theta, q, priors)
+    assert single - 1e-9 <= mixed <= single + math.log(len(priors)) + 1e-9
+
+
+def test_a_ratio_at_rounded_weights_is_refused():
+    q = isotropic.fit({"w": torch.zeros(2)}, 1.0)
+    with pytest.raises(ValueError, match="unrounded"):
+        log_density_ratio({"w": torch.zeros(2, dtype=torch.bfloat16)}, q, q)
+    with pytest.raises(ValueError, match="name different"):
+        log_density_ratio({"v": torch.zeros(2)}, q, q)
+    with pytest.raises(ValueError, match="shape"):
+        log_density_ratio({"w": torch.zeros(3)}, q, q)
+
+
+@pytest.mark.parametrize("weights", [[0.5], [0.7, 0.7], [1.0, 0.0], [-0.5, 1.0]])
+def test_weights_of_a_mixture_are_a_sub_probability(weights):
+    q = isotropic.fit({"w": torch.zeros(2)}, 1.0)
+    with pytest.raises(ValueError, match="must"):
+        log_density_ratio_mixture(q.mean, q, [q, q], weights)
+    with pytest.raises(ValueError, match="at least one"):
+        log_density_ratio_mixture(q.mean, q, [])

@@ -365,6 +365,8 @@ def test_a_refinement_repeats_and_goes_on_where_it_stopped(lora_run, files, tmp_
         with pytest.raises(KeyboardInterrupt):
             bound("strong", lora_run, *files, options)
     assert state.exists()
+    with pytest.raises(InputError, match="unfinished fit of something else"):
+        bound("strong", lora_run, *files, replace(options, loss="token_error"))
     again = bound("strong", lora_run, *files, options)
     for name, tensor in whole.fitted.posterior.mean.items():
         assert tensor.equal(again.fitted.posterior.mean[name])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.igsm import OpLaw
+from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.models import resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plan import plan
 from pacbayes_sft.posteriors import Refinement
@@ -59,7 +64,9 @@ def test_cost_ledger_and_label_are_those_of_the_bound(
     assert seen == {"evaluated": planned.rows_evaluated, "refined": planned.rows_refined}
     assert planned.ledger.rows() == certificate.ledger.rows()
     assert planned.guarantee == certificate.bound.guarantee
-    assert planned.floor <= certificate.bounds["kl"][1].upper
+    assert planned.floor <= min(on_train.upper for _, on_train in certificate.bounds.values())
+    assert set(planned.least.assumptions) == set(certificate.bound.assumptions)
+    assert planned.floor + 1 / 3 == pytest.approx(planned.least.upper)  # U{2..4} against U{3..5}
     record, done = planned.to_dict(), to_record(certificate)
     assert {k: record[k] for k in ("n", "n_train", "space", "squared_distance")} == {
         k: done[k] for k in ("n", "n_train", "space", "squared_distance")
@@ -85,6 +92,30 @@ def test_what_is_missing_is_said(lora_run, files, tmp_path):
         Path(name).write_text("\n".join(map(json.dumps, kept)))
     planned = plan("strong", bare, *names)
     assert planned.shift_method == "classifier" and planned.guarantee == "estimate"
+    assert any("frozen before the held-out rows" in s for s in planned.least.assumptions)
+
+
+def test_a_checkpoint_of_other_rows_is_not_called_available(lora_run, files, rows_dir):
+    other = plan("strong", lora_run, str(rows_dir / "heldout.jsonl"), files[1]).priors[2]
+    assert not other.available and "not the file that" in other.remark
+
+
+def test_a_limit_from_samples_is_not_looked_at(lora_run, files, tmp_path):
+    """Its value before the choice of a method would be a choice that no ledger pays for."""
+    slack = []
+    for name, difficulty in (("near", 3), ("far", 99)):
+        rows = [json.loads(line) for line in Path(files[1]).read_text().splitlines()]
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(json.dumps(r | {"difficulty": difficulty}) for r in rows))
+        slack.append(plan("strong", lora_run, files[0], str(file), Options(delta=0.5)).least.upper)
+    assert slack[0] == slack[1]
+
+
+def test_a_shift_that_leaves_nothing_is_said_in_advance(lora_run, files, tmp_path):
+    write_problems(tmp_path / "far.jsonl", OpLaw.uniform(6, 8), size=30, seed=5)
+    planned = plan("strong", lora_run, files[0], str(tmp_path / "far.jsonl"))
+    assert planned.least.upper > 1 > planned.floor
+    assert any("vacuous in advance" in warning for warning in planned.to_dict()["warnings"])
 
 
 def test_it_refuses_what_the_bound_refuses(lora_run, files, tmp_path):
@@ -92,6 +123,38 @@ def test_it_refuses_what_the_bound_refuses(lora_run, files, tmp_path):
         plan("strong", tmp_path / "nowhere", *files)
     with pytest.raises(InputError, match="'colour'"):
         plan("strong", lora_run, *files, Options(shift="colour"))
+    with pytest.raises(InputError, match=r"row 1: \d+ tokens, but the model reads at most 20"):
+        plan("strong", lora_run, *files, Options(max_length=20))
+    rows = [{"messages": [{"role": r, "content": "x"} for r in ("user", "assistant")]}] * 40
+    (tmp_path / "talk.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match="no chat template"):
+        plan("strong", lora_run, files[0], str(tmp_path / "talk.jsonl"))
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(Path(files[1]).read_text().splitlines()[:5]))
+    with pytest.raises(InputError, match="at least 10 independent units"):
+        plan("strong", lora_run, files[0], str(few), Options(shift="classifier"))
+
+
+def test_remote_code_is_refused_before_it_runs(lora_run, files, tmp_path):
+    base = shutil.copytree(resolve_base("strong"), tmp_path / "strong")
+    remote = {"model_type": "wild", "auto_map": {"AutoConfig": "wild.Config"}}
+    (base / "config.json").write_text(json.dumps(remote))
+    (base / "wild.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(InputError, match="give --trust-remote-code"):
+        plan(str(base), lora_run, *files)
+
+
+def test_it_is_called_by_its_public_name_however_it_was_imported(tmp_path):
+    code = (
+        "import pacbayes_sft as p;"
+        "names = p.plan, p.plan; import pacbayes_sft.plan; names += (p.plan,);"
+        "assert all(map(callable, names))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    from pacbayes_sft import plan as module
+
+    with pytest.raises(InputError, match="no such"):
+        module("strong", tmp_path / "nowhere", "a.jsonl", "b.jsonl")
 
 
 def test_too_few_units_are_refused_with_the_number_it_takes(lora_run, files, tmp_path):

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from estimators import log_density_ratio
+from estimators import log_density_ratio_mixture
 from estimators.posteriors import isotropic
 from pacbayes_sft.certified.draws import DRAWS
 from pacbayes_sft.certified.emit import _write_rounded, emit_adapter, refuse_early
@@ -66,7 +66,7 @@ def test_the_ratio_is_that_of_the_unrounded_draw_and_the_risk_that_of_the_rounde
     assert {t.dtype for t in draw.values()} == {torch.float32}
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     q, p = certificate.fitted.posterior, certificate.fitted.prior
-    at = [log_density_ratio(t, q, mixture(p, certificate.options.sigmas)) for t in (
+    at = [log_density_ratio_mixture(t, q, mixture(p, certificate.options.sigmas)) for t in (
         draw, {k: t.bfloat16().float() for k, t in draw.items()}
     )]  # fmt: skip
     assert record["log_ratio"]["value"] == pytest.approx(at[0], abs=1e-9)

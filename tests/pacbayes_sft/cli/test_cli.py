@@ -160,6 +160,7 @@ def test_risk_with_slices(rows_dir, tmp_path):
     )
     assert json.loads(out.read_text()) == result
     assert list(result["slices"]) == ["3", "4", "5"]
+    assert result["base_precision"] == "as stored, float32" and not result["trust_remote_code"]
     assert 0 <= result["risk"]["lower"] <= result["risk"]["value"] <= result["risk"]["upper"] <= 1
 
 
@@ -215,6 +216,11 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(bound_words, tmp_path):
     words = [part for pair in bound_words.items() for part in pair]
     plan = answer("bound", *words, "--dry-run")
     assert plan["dry_run"] and plan["guarantee"] == "upper" and plan["cost"]["rows_refined"] > 0
+    least = plan["least_conceivable_bound"]
+    assert 0 < least["train_value"] < least["value"] < 1 and plan["base_precision"]
+    assert any(
+        "did not depend on the training rows" in sentence for sentence in plan["assumptions"]
+    )
     done = run("bound", *words, "--dry-run")
     assert done.returncode == 0 and "nothing was computed" in done.stdout
     assert not (tmp_path / "out").exists()

@@ -40,16 +40,18 @@ CHAT = (
 )
 
 
-@pytest.mark.parametrize("kind", ["messages", "prompt and completion"])
+@pytest.mark.parametrize("kind", ["messages", "prompt and completion", "with a history"])
 def test_conversations_are_tokenised_as_trl_does_it(kind, tmp_path):
     tokenizer = load_tokenizer(BASE)
     tokenizer.chat_template = CHAT
     talk = [{"role": "user", "content": "a0b1 = 7"}, {"role": "assistant", "content": "3 + 4"}]
     record = {"messages": talk} if kind == "messages" else {}
-    record = record or {"prompt": talk[:1], "completion": talk[1:]}
+    earlier = [*talk, talk[0]] if kind == "with a history" else talk[:1]
+    record = record or {"prompt": earlier, "completion": talk[1:]}
     (tmp_path / "rows.jsonl").write_text("\n".join([json.dumps(record)] * 4))
     table = read_table(tmp_path / "rows.jsonl")
-    assert table.rows[0].prompt == "user: a0b1 = 7\n" and table.rows[0].completion == "3 + 4"
+    assert table.rows[0].prompt.endswith("user: a0b1 = 7\n")
+    assert table.rows[0].completion == "3 + 4"
     trainer = SFTTrainer(
         model=load_model(BASE),
         processing_class=tokenizer,
@@ -62,8 +64,11 @@ def test_conversations_are_tokenised_as_trl_does_it(kind, tmp_path):
     assert list(ours.ids) == theirs["input_ids"]
     assert collate([ours], 0, "cpu")["labels"][0].tolist() == theirs["labels"]
     assert tokenizer.decode(ours.ids[ours.prompt_length :]) == "3 + 4 ;"
-    with pytest.raises(InputError, match="no chat template"):
+    with pytest.raises(InputError, match=r"rows\.jsonl, row 1: .*no chat template"):
         encode(table, load_tokenizer(BASE), None)
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InputError, match=r"row 1: the chat template .*roles must alternate"):
+        encode(table, tokenizer, None)
 
 
 def test_a_row_that_is_too_long_is_named_not_cut(rows_dir):

@@ -76,11 +76,21 @@ def talk(*roles):
     ("record", "says"),
     [
         ({"messages": talk("user", "assistant", "user", "assistant")}, "2 assistant turns"),
-        ({"messages": talk("assistant", "user")}, "1 assistant turns; a row must end in"),
+        ({"messages": talk("assistant", "user")}, "1 assistant turn; 'messages' must end in"),
         ({"messages": talk("user")}, "0 assistant turns"),
         ({"messages": "hello"}, "must be a list"),
         ({"messages": [{"role": "user"}]}, "must be a list"),
         ({"messages": talk("user", "assistant"), "prompt": "x"}, "keep one"),
+        ({"messages": talk("assistant")}, "no message comes before"),
+        ({"messages": []}, "0 assistant turns"),
+        ({"prompt": [], "completion": talk("assistant")}, "no message comes before"),
+        ({"prompt": talk("user"), "completion": talk("user")}, "one message, the assistant's"),
+        ({"prompt": talk("user"), "completion": "x"}, "both be lists"),
+        ({"messages": talk("user", "assistant"), "tools": "[]"}, "the column 'tools'"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]},
+            "holds 'tool_calls'",
+        ),
     ],
 )
 def test_conversations_that_cannot_be_judged(record, says, tmp_path):
@@ -94,3 +104,31 @@ def test_strings_and_conversations_do_not_mix(tmp_path):
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(InputError, match="row 2: a conversation, unlike row 1"):
         read_table(tmp_path / "x.jsonl")
+
+
+def test_a_split_conversation_keeps_its_history_in_the_prompt(tmp_path):
+    """What the refusal of two assistant turns tells one to do must work."""
+    history = talk("user", "assistant", "user")
+    record = {"prompt": history, "completion": talk("assistant"), "unit": "c1", "tools": None}
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    (row,) = read_table(tmp_path / "x.jsonl").rows
+    assert row.for_trl() == {"prompt": history, "completion": talk("assistant")}
+    assert row.prompt == "user: turn 0\nassistant: turn 1\nuser: turn 2\n"
+    assert row.completion == "turn 0" and row.unit == "c1"
+
+
+@pytest.mark.parametrize("kind", ["messages", "prompt and completion"])
+def test_conversations_from_parquet_are_read_alike(kind, tmp_path):
+    turns = talk("user", "assistant")
+    record = {"messages": turns} if kind == "messages" else {}
+    record = record or {"prompt": turns[:1], "completion": turns[1:]}
+    pd.DataFrame([record, record]).to_parquet(tmp_path / "r.parquet")
+    (tmp_path / "r.jsonl").write_text(json.dumps(record))
+    found, expected = (read_table(tmp_path / f"r.{end}").rows[0] for end in ("parquet", "jsonl"))
+    assert found.messages == expected.messages and found.sha256() == expected.sha256()
+
+
+def test_a_null_messages_column_is_no_conversation(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps(GOOD | {"messages": None}))
+    (row,) = read_table(tmp_path / "x.jsonl").rows
+    assert row.messages is None and "messages" not in row.attributes

@@ -1,0 +1,52 @@
+"""What a bound costs, counted in rows through the model before any goes through it."""
+
+from __future__ import annotations
+
+from pacbayes_sft.baselines import LEVELS
+from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
+from pacbayes_sft.choices import Posterior
+from pacbayes_sft.curvature import CURVATURE_ROWS
+from pacbayes_sft.inputs import Inputs
+from pacbayes_sft.options import Options
+from pacbayes_sft.posteriors import (
+    CURVED,
+    DUEL_UNITS,
+    PILOT_UNITS,
+    RACE_SHARE,
+    RACE_UNITS,
+    TEMPERATURES,
+    race_scales,
+)
+
+
+def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
+    """Return rows through the model (forwards alone, forwards and backwards).
+
+    The passes of `certify.bound`, counted from the constants it uses itself.
+    """
+    certified, test = len(inputs.certified.rows), len(inputs.test.rows)
+    heldout = len(inputs.heldout.rows) if inputs.heldout else 0
+    rows_a_unit = certified / inputs.n
+
+    def pilot(units: int) -> int:
+        return round(min(units, inputs.n) * rows_a_unit)
+
+    evaluated = certified + test  # the finished model
+    evaluated += certified * options.draws + test + heldout  # the Gibbs predictor
+    evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
+    evaluated += certified  # the prior's centre
+    if options.posterior in CURVED:  # at most: the search may stop early
+        evaluated += len(options.sigmas) * len(TEMPERATURES) * pilot(PILOT_UNITS)
+        return evaluated, min(CURVATURE_ROWS, certified)
+    if len(options.sigmas) > 1:
+        evaluated += len(options.sigmas) * pilot(PILOT_UNITS)
+    if options.posterior is Posterior.AUTO:
+        evaluated += 2 * pilot(DUEL_UNITS)
+    refinement = options.refinement
+    if options.posterior is Posterior.ISOTROPIC:
+        return evaluated, 0
+    steps = refinement.schedule.steps
+    runners = race_scales(options.sigmas, steps)
+    evaluated += runners * pilot(RACE_UNITS)
+    steps += runners * (steps // RACE_SHARE)
+    return evaluated, steps * min(refinement.batch_size, certified)

@@ -1,0 +1,160 @@
+"""The diagonal Fisher matrix against brute force, and the posteriors made from it."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from pacbayes_sft.bound_json import to_record
+from pacbayes_sft.certify import Options, _prepare, bound
+from pacbayes_sft.choices import Space
+from pacbayes_sft.curvature import _probe, diagonal_fisher
+from pacbayes_sft.data.encode import collate
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.gibbs import Rows
+from pacbayes_sft.inputs import load_inputs
+
+SMALL = Options(sigmas=(0.05, 0.2))
+
+
+@pytest.fixture(scope="module")
+def files(rows_dir):
+    return str(rows_dir / "train.jsonl"), str(rows_dir / "test.jsonl")
+
+
+def prepared(run, files, options, few=4):
+    inputs = load_inputs("strong", run, *files, space=options.space)
+    evaluator, slots, rows = _prepare(inputs, options)
+    certified = rows(inputs.certified)
+    shortest = sorted(range(inputs.n), key=lambda i: len(certified.encoded[i].ids))[:few]
+    kept = Rows([certified.encoded[i] for i in shortest], [certified.units[i] for i in shortest])
+    return inputs.pair.posterior, evaluator, slots, kept
+
+
+@pytest.fixture(scope="module")
+def lora(lora_run, files):
+    return prepared(lora_run, files, SMALL)
+
+
+def exact_diagonal(evaluator, slots, row, names):
+    """Σ_t Σ_y p_t(y) (∂ ln p_t(y))²: every label of every position, one backward pass each."""
+    parameters = [slots.parameters[name].requires_grad_() for name in names]
+    try:
+        logits = evaluator.model(torch.tensor([row.ids])).logits[0]
+        log_p = logits[row.prompt_length - 1 : -1].log_softmax(-1)
+        every = torch.eye(log_p.numel()).reshape(-1, *log_p.shape)
+        total = [torch.zeros_like(p) for p in parameters]
+        for probes, p in zip(
+            every.split(53), log_p.detach().exp().flatten().split(53), strict=True
+        ):
+            found = torch.autograd.grad(
+                log_p, parameters, probes, retain_graph=True, is_grads_batched=True
+            )
+            for t, g in zip(total, found, strict=True):
+                t += torch.einsum("k...,k->...", g.square(), p)
+        return dict(zip(names, total, strict=True))
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+
+def test_random_signs_are_unbiased_for_the_whole_diagonal(lora):
+    """The same row under many signs meets the sum over all labels."""
+    point, evaluator, slots, rows = lora
+    names = [name for name in point if "layers.3" in name][-4:]
+    truth = exact_diagonal(evaluator, slots, rows.encoded[0], names)
+    repeats = 150
+    many = Rows([rows.encoded[0]] * repeats, ["x"] * repeats)
+    found = diagonal_fisher(evaluator, slots, point, many, limit=repeats)
+    for name in names:
+        assert float(found[name].sum()) == pytest.approx(float(truth[name].sum()), rel=0.15)
+        both = torch.stack([found[name].flatten(), truth[name].double().flatten()])
+        assert float(torch.corrcoef(both)[0, 1]) > 0.95
+
+
+def test_it_is_the_mean_squared_gradient_of_single_rows_in_a_padded_batch(lora, monkeypatch):
+    """Each row's gradients taken out of one padded batch, with a probe that is not random."""
+    point, evaluator, slots, rows = lora
+    monkeypatch.setattr("pacbayes_sft.curvature._probe", lambda z, _: z.softmax(-1))
+    found = diagonal_fisher(evaluator, slots, point, rows)
+    parameters = [slots.parameters[name].requires_grad_() for name in point]
+    batch = collate(rows.encoded, evaluator.pad, "cpu")
+    supervised = batch["labels"][:, 1:] != -100
+    logits = evaluator.model(batch["input_ids"]).logits[:, :-1]
+    value = (logits * logits.softmax(-1).detach()).sum(-1).mul(supervised).sum(1)
+    each = [torch.autograd.grad(x, parameters, retain_graph=True) for x in value]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    for k, name in enumerate(point):
+        expected = torch.stack([g[k].double().square() for g in each]).mean(0)
+        torch.testing.assert_close(
+            found[name], expected, rtol=1e-3, atol=1e-6 * float(expected.max())
+        )
+
+
+def test_neither_the_batch_size_nor_the_past_enters(lora):
+    point, evaluator, slots, rows = lora
+    once = diagonal_fisher(evaluator, slots, point, rows)
+    again = diagonal_fisher(replace(evaluator, batch_size=3), slots, point, rows)
+    assert all(once[name].equal(again[name]) for name in point)
+    other = diagonal_fisher(replace(evaluator, seed=1), slots, point, rows)
+    assert not all(once[name].equal(other[name]) for name in point)
+    assert not any(p.requires_grad for p in evaluator.model.parameters())
+
+
+def test_tied_weights_count_both_uses(full_run, files):
+    options = Options(space=Space.WEIGHTS, sigmas=(0.01,))
+    point, evaluator, slots, rows = prepared(full_run, files, options, few=1)
+    (tied,) = (name for name in point if "embed" in name)
+    found = diagonal_fisher(evaluator, slots, point, rows)[tied]
+    absent = sorted(set(range(len(found))) - set(rows.encoded[0].ids))
+    assert float(found[absent].sum()) > 0  # through the head alone
+    read = [t for t in rows.encoded[0].ids if t not in absent]
+    assert float(found[read].sum()) > float(found[absent].sum())
+
+
+def test_the_probe_has_the_covariance_of_the_softmax():
+    logits = torch.tensor([0.5, -9.0, 2.0, 0.3])
+    probes = _probe(logits.expand(40_000, 4), seed=3)
+    p = logits.softmax(-1)
+    torch.testing.assert_close(
+        probes.T @ probes / 40_000, p.diag() - p[:, None] * p, atol=5e-3, rtol=0
+    )
+
+
+def test_a_curvature_that_is_not_a_number_is_refused(lora):
+    point, evaluator, slots, rows = lora
+    broken = {name: torch.full_like(w, torch.nan) for name, w in point.items()}
+    with pytest.raises(InputError, match="not finite"):
+        diagonal_fisher(evaluator, slots, broken, rows, limit=1)
+
+
+def quick(monkeypatch):
+    monkeypatch.setattr("pacbayes_sft.posteriors.PILOT_UNITS", 8)
+    monkeypatch.setattr(
+        "pacbayes_sft.posteriors.diagonal_fisher", partial(diagonal_fisher, limit=8)
+    )
+
+
+@pytest.mark.parametrize("family", ["per_tensor", "laplace"])
+def test_the_curved_families_go_through_and_repeat(family, lora_run, files, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (1.0, 100.0))
+    options = replace(SMALL, posterior=family)
+    certificate = bound("strong", lora_run, *files, options)
+    record = to_record(certificate)
+    assert record["posterior"]["family"] == family
+    assert record["kl"]["value"] >= 0 and record["drift"]["distance"] == 0
+    assert record["posterior"]["sigma"] < record["prior"]["sigma"]
+    assert "temperature" in record["posterior"]["reason"]
+    assert sum("prior scale" in row["event"] for row in record["delta_ledger"]) == 2
+    assert to_record(bound("strong", lora_run, *files, options)) == record
+
+
+def test_the_curved_families_know_dense_weights(full_run, files, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (10.0,))
+    options = Options(posterior="laplace", sigmas=(0.01,), loss="token_error")
+    record = to_record(bound("strong", full_run, *files, options))
+    assert (record["posterior"]["family"], record["space"]) == ("laplace", "weights")
