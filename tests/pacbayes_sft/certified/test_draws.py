@@ -91,3 +91,6 @@ def test_the_shift_term_pays_its_own_leaf_and_an_estimate_claims_nothing():
     lower = replace(tv, guarantee=Guarantee.LOWER)
     guess = claim(0.2, ratio, 1000, 0.05, lower, 0.01, Numbered(1, 1)).on_test
     assert guess.guarantee == "estimate" and guess.confidence == 0
+    for number in (Numbered(3, 2), Numbered(0, None)):
+        with pytest.raises(ValueError, match="draw"):
+            claim(0.2, ratio, 1000, 0.05, tv, 0.01, number)
