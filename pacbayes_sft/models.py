@@ -33,6 +33,21 @@ def resolve_base(name: str | Path) -> str:
     return str(name)
 
 
+def public_name(base: str) -> str:
+    """Return the name that a resolved base has on any machine, where it has one.
+
+    A shipped base's own name, ``owner/name@revision`` for a hub snapshot, else the path as given.
+    """
+    path = Path(base)
+    if path.parent == BASES:
+        return path.name
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1) + (
+            f"@{path.name}"
+        )
+    return base
+
+
 def local_directory(base: str) -> Path:
     """Return the directory of a base's files: the path itself, or a hub id's snapshot.
 

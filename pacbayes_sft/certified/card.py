@@ -2,62 +2,104 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
+
+from pacbayes_sft.choices import Loss
+from pacbayes_sft.report.html import MEANING
 
 
 def model_card(record: dict[str, Any]) -> str:
     """Return ``README.md``: what the certificate says in plain words, and what it does not."""
-    bound, provenance = record["bound"], record["provenance"]
+    sources, draw, measured = record["sources"], record["draw"], record["measured"]
+    base, _, revision = sources["base"].partition("@")
     assumptions = "\n".join(f"* {sentence}" for sentence in record["assumptions"])
-    measured = record["measured"]["test_risk"]
-    interval = f"[{measured['lower']:.3f}, {measured['upper']:.3f}]"
+    counted = (
+        f"number {draw['k']} of {draw['declared']} declared"
+        if draw["declared"]
+        else f"number {draw['k']} from this fine-tune, none declared"
+    )
+    loss = record["loss"]
     return f"""---
-base_model: {provenance["base"]["source"]}
+base_model: {json.dumps(_last(base))}
 library_name: peft
 tags: [lora, pac-bayes, certified]
 ---
 # A certified adapter
 
-One draw from a Gaussian posterior around the fine-tune `{provenance["finetuned"]["source"]}`.
+One draw from a Gaussian posterior around the fine-tune `{Path(sources["finetuned"]).name}` of
+`{_last(base)}`{f" at revision `{revision}`" if revision else ""}.
 `peft.PeftModel.from_pretrained(base, DIR)` loads it as it loads any adapter.
 
 ## Certificate
 
 {certificate_sentence(record)}
 
+An example's loss is {MEANING[Loss(loss)]}.
+
 | | |
 |---|---|
-| empirical risk of this adapter, {record["n"]:,} units | {record["empirical_risk"]["value"]:.4f} |
+| empirical risk of this adapter on {record["n"]:,} training units | {_value(record, "empirical_risk")} |
 | ln(dQ/dP) of the draw | {record["log_ratio"]["value"]:.2f} nats |
-| bound, train distribution | {record["train_bound"]["upper"]:.4f} |
-| bound, test distribution | {bound["upper"]:.4f} ({bound["guarantee"]}) |
-| measured on the test rows | {measured["value"]:.4f} {interval} |
-| draw | number {record["draw"]["k"]} from this fine-tune, seed {record["draw"]["seed"]} |
+| bound on its risk, train distribution | {_bound(record["train_bound"], record["train_vacuous"])} |
+| bound on its risk, test distribution | {_bound(record["bound"], record["vacuous"])} |
+| its measured risk on the test rows | {_interval(measured["test_risk"])} |
+| the fine-tune's measured risk on the test rows | {_interval(measured["test_risk_finetuned"])} |
+| draw | {counted}, seed {draw["seed"]}, pays δ = {draw["delta"]:.4g} of {record["delta"]:g} |
 
-It does **not** speak of the fine-tune itself, of any other draw, of this adapter merged into its
-base or cast to another dtype than {record["deployed"]["dtype"]}, or of another loss than
-`{record["loss"]}`.
+What it does **not** say:
 
-Assumptions:
+* It does not speak of the fine-tune itself, nor of any other draw from the posterior.
+* Merging this adapter into its base, or casting it again, voids it: it holds for these
+  {record["deployed"]["dtype"]} factors beside a base run in {record["evaluation"]["dtype"]}.
+* It speaks of the average loss `{loss}` on the stated distribution, not of single answers, of other
+  prompts or of another loss.
+* The measured risks stand at 95 % each, outside the certificate.
+
+It rests on these assumptions, which no program can check:
 
 {assumptions}
 
-`pacbayes-sft verify DIR --train ROWS` recomputes all of it from `certificate/`.
-"""
+`pacbayes-sft verify DIR --train ROWS` recomputes it from `certificate/`.
+"""  # noqa: E501 - a table's row is one line
 
 
 def certificate_sentence(record: dict[str, Any]) -> str:
-    """Say what the certificate promises, in one sentence."""
-    bound = record["bound"]
+    """Say what the certificate promises, in plain words."""
+    bound, train = record["bound"], record["train_bound"]
     if bound["guarantee"] != "upper":
         return (
-            f"No certificate, only an estimate: about {bound['upper']:.3f} or less on the test "
-            "distribution; a part of the bound carries no upper limit."
+            f"No certificate on the test distribution, only an estimate: about "
+            f"{bound['upper']:.3f} or less; a part of the bound carries no upper limit."
         )
     if record["vacuous"]:
-        return f"Vacuous: the bound is {bound['upper']:.3f}, and no loss in [0, 1] exceeds 1."
+        rest = "" if record["train_vacuous"] else (
+            f" On the train distribution it is {train['upper']:.3f}."
+        )  # fmt: skip
+        return (
+            f"Vacuous: the bound on the test risk is {bound['upper']:.3f}, and no loss in [0, 1] "
+            f"exceeds 1, so nothing is promised there.{rest}"
+        )
     return (
         f"With probability {bound['confidence']:.4g} over the draw of the training rows and of "
-        f"this adapter, its risk on the test distribution is at most **{bound['upper']:.3f}** "
-        f"(loss `{record['loss']}`), if the assumptions below hold."
+        f"this adapter, its risk on the test distribution is at most **{bound['upper']:.3f}**, if "
+        "the assumptions below hold."
     )
+
+
+def _last(base: str) -> str:
+    """The hub id, or the last part of a path: a card names no machine."""
+    return base if base.count("/") == 1 and not base.startswith((".", "/")) else Path(base).name
+
+
+def _value(record: dict[str, Any], key: str) -> str:
+    return f"{record[key]['value']:.4f} (exact)"
+
+
+def _bound(bound: dict[str, Any], vacuous: bool) -> str:
+    return f"{bound['upper']:.4f} ({'vacuous' if vacuous else bound['guarantee']})"
+
+
+def _interval(risk: dict[str, Any]) -> str:
+    return f"{risk['value']:.4f} [{risk['lower']:.3f}, {risk['upper']:.3f}]"

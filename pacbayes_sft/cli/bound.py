@@ -91,6 +91,9 @@ def bound(
     declared_draws: Annotated[
         int | None, typer.Option(min=1, help="Draws declared before the first was made.")
     ] = None,
+    draw_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of that draw (default: --seed).")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what can be certified and its cost; no model.")
     ] = False,
@@ -144,7 +147,7 @@ def bound(
     if emit_adapter is not None:
         from pacbayes_sft.certified import emit as certified
 
-        certified.refuse_occupied(emit_adapter)
+        certified.refuse_early(finetuned, emit_adapter, space, emit_dtype, declared_draws)
     with quiet_stdout():
         certificate = compute(base, finetuned, train, test, options, train_heldout=train_heldout)
         write_bound_json(certificate, out / "bound.json")
@@ -156,16 +159,29 @@ def bound(
             command=reproduce(base, finetuned, train, test, options, train_heldout),
         )
         if emit_adapter is not None:
-            certified.emit_adapter(
-                certificate, emit_adapter, dtype=emit_dtype, declared_draws=declared_draws
+            drawn = certified.emit_adapter(
+                certificate,
+                emit_adapter,
+                dtype=emit_dtype,
+                declared_draws=declared_draws,
+                seed=draw_seed,
             )
     if json:
-        print(json_module.dumps(to_record(certificate), indent=1, allow_nan=False))
+        record = to_record(certificate)
+        if emit_adapter is not None:
+            record["certified_adapter"] = drawn
+        print(json_module.dumps(record, indent=1, allow_nan=False))
     else:
         show(certificate, Console())
         Console().print(f"wrote {out}/bound.json, bound.png and report.html", highlight=False)
         if emit_adapter is not None:
-            Console().print(f"wrote a certified adapter to {emit_adapter}", highlight=False)
+            from pacbayes_sft.certified.card import certificate_sentence
+
+            Console().print(
+                f"wrote a certified adapter (draw {drawn['draw']['k']}) to {emit_adapter}: "
+                f"{certificate_sentence(drawn)}",
+                highlight=False,
+            )
 
 
 def parse_scales(text: str | None) -> tuple[float, ...]:

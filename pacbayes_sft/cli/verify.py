@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.cli.output import Device, Json, emit, new_table, quiet_stdout, resolve_device
+from pacbayes_sft.cli.output import (
+    Device,
+    Json,
+    TrustRemoteCode,
+    emit,
+    new_table,
+    quiet_stdout,
+    resolve_device,
+)
 
 
 def verify(
@@ -17,16 +25,25 @@ def verify(
         str | None, typer.Option(help="The base, if it moved since the certificate was made.")
     ] = None,
     device: Device = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Recompute the certificate of an adapter; exit code 1 if anything in it was changed.
+    """Recompute the certificate of an adapter; exit code 1 if a weight, row or number was changed.
+
+    It needs no test rows, so the shift term and the measured risks are taken as they stand.
 
     Example: `pacbayes-sft verify runs/certified --train train.jsonl`
     """
     from pacbayes_sft.certified.verify import verify_adapter
 
     with quiet_stdout():
-        found = verify_adapter(directory, train, base=base, device=resolve_device(device))
+        found = verify_adapter(
+            directory,
+            train,
+            base=base,
+            device=resolve_device(device),
+            trust_remote_code=trust_remote_code,
+        )
     table = new_table(
         f"{directory}: {'verified' if found else 'NOT verified'}", "check", "", "found"
     )
