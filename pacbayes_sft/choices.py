@@ -24,7 +24,7 @@ class Loss(StrEnum):
         SMOOTHED_NLL: Mean negative log-likelihood of the supervised tokens under predictions
             mixed with 10 % of the uniform law, rescaled from its range to [0, 1].
         ANSWER: 0 if the greedily generated solution ends in the row's answer or one equivalent to
-            it; a solution longer than 1.5 × the true one + 16 tokens counts as wrong.
+            it. A solution unfinished after 1.5 × the true one's tokens + 16 counts as wrong.
     """
 
     EXACT_MATCH = "exact_match"

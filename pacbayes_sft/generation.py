@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,39 +31,62 @@ def generate(
 ) -> list[str | None]:
     """Return the greedy continuation of every prompt; None where it did not end within its limit.
 
+    A solution ends with the tokenizer's end of sequence, or another token that the model's
+    generation config ends with (chat models name the end of a turn there).
+
     Args:
         model: A causal language model that can ``generate`` (through PEFT or plain).
         rows: Encoded rows; their prompts are what is continued.
         tokenizer: The base's tokenizer.
     """
-    generator: Any = model
     device = next(model.parameters()).device
+    pad = int(tokenizer.pad_token_id)
     longest = max(row.prompt_length for row in rows)
-    ids = torch.full((len(rows), longest), int(tokenizer.pad_token_id), dtype=torch.long)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):  # padding on the left: the last column is where writing begins
         ids[i, longest - row.prompt_length :] = torch.tensor(row.ids[: row.prompt_length])
         mask[i, longest - row.prompt_length :] = 1
     limits = [token_limit(row) for row in rows]
-    written = generator.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        max_new_tokens=max(limits),
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        use_cache=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )[:, longest:].cpu()
+    with _without_advice(model) as (plain, advised):
+        ends = {int(tokenizer.eos_token_id), *advised}
+        written = plain.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=max(limits),
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=sorted(ends),
+            pad_token_id=pad,
+        )[:, longest:]
     texts: list[str | None] = []
     for tokens, limit in zip(written.tolist(), limits, strict=True):
-        ended = tokenizer.eos_token_id in tokens[:limit]
-        kept = tokens[: tokens.index(tokenizer.eos_token_id)] if ended else []
-        texts.append(str(tokenizer.decode(kept, skip_special_tokens=True)) if ended else None)
+        end = next((t for t, token in enumerate(tokens[:limit]) if token in ends), None)
+        done = end is not None
+        texts.append(
+            str(tokenizer.decode(tokens[:end], skip_special_tokens=True)) if done else None
+        )
     return texts
+
+
+@contextmanager
+def _without_advice(model: torch.nn.Module) -> Iterator[tuple[Any, list[int]]]:
+    """Yield the model without its generation config, and the end tokens that this named.
+
+    What a model recommends (a repetition penalty, banned words) would be merged into every call,
+    and what it then writes is not its arg-max.
+    """
+    from transformers import GenerationConfig
+
+    wrapped: Any = model
+    plain = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
+    kept = plain.generation_config
+    ends = kept.eos_token_id if kept.eos_token_id is not None else []
+    plain.generation_config = GenerationConfig()
+    try:
+        yield plain, [ends] if isinstance(ends, int) else list(ends)
+    finally:
+        plain.generation_config = kept
 
 
 def answer_loss(
@@ -77,5 +101,5 @@ def answer_loss(
     for i, (text, row) in enumerate(zip(generate(model, rows, tokenizer), rows, strict=True)):
         found = extract_answer(text) if text is not None else None
         if found is not None and row.answer is not None:
-            losses[i] = float(not same_answer(found, row.answer))
+            losses[i] = float(not same_answer(row.answer, found))
     return losses

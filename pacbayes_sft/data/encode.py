@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pacbayes_sft.answers import extract_answer
+from pacbayes_sft.answers import extract_answer, marked_answer
 from pacbayes_sft.data.messages import template_ids
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def encode(
                 f"{table.source}, row {number}: after tokenisation no completion token has a "
                 "context to be predicted from"
             )
-        answer = row.answer if row.answer is not None else extract_answer(row.completion)
+        answer = _true_answer(row)
         if answer is None and need_answers:
             raise InputError(
                 f"{table.source}, row {number}: no column 'answer', and no final answer can be "
@@ -106,6 +106,13 @@ def collate(
         ids[i, : len(row.ids)] = tokens
         labels[i, row.prompt_length : len(row.ids)] = tokens[row.prompt_length :]
     return {"input_ids": ids.to(device), "labels": labels.to(device)}
+
+
+def _true_answer(row: Row) -> str | None:
+    """The row's own answer, else its completion's; a column may hold a whole marked solution."""
+    if row.answer is None or not row.answer.strip():
+        return extract_answer(row.completion)
+    return marked_answer(row.answer) or row.answer
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -1,5 +1,8 @@
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 from estimators.posteriors import isotropic
 from pacbayes_sft.answers import extract_answer, same_answer
@@ -15,6 +18,7 @@ from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
+from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, row_losses
 
 BASE = resolve_base("strong")
@@ -31,6 +35,17 @@ BASE = resolve_base("strong")
         ("The answer is $x+1$.", "x+1"),
         ("Final answer: 1/2", "1/2"),
         ("first 3 then 8 apples", "8"),
+        (r"\boxed{1} and \boxed{2", "1"),
+        ("The answer is 3.5. I hope it is correct.", "3.5"),
+        ("The answer is: **42**.", "42"),
+        ("The answer is 12 because 3*4=12.", "12"),
+        (r"so the answer is \(x+1\).", "x+1"),
+        ("So Lakeside Academy's Pen = 3. So Music Room's Bag = 7 + 14 = 21.", "21"),
+        ("that makes 2 * 12 = 24 dollars in 3 days", "24"),
+        ("y = 3 + x", "3 + x"),
+        ("a1b0 = a2b3 ; a0b0 = a1b0", "a1b0"),
+        ("it costs 3-5", "5"),
+        ("####", None),
         ("yes", "yes"),
         ("no number in here", None),
         ("", None),
@@ -54,11 +69,32 @@ def test_what_the_final_answer_is(solution, answer):
         ("yes", "no", False),
         ("1/0", "1/0", True),
         ("", "3", False),
+        (".5", "1/2", True),
+        ("1,2", "12", False),
+        ("12,34", "1234", False),
+        ("1{,}000", "1000", True),
+        ("x = 5", "5", True),
+        ("b2c1", "1", False),
+        (r"\sqrt{8}", r"2\sqrt{2}", True),
     ],
 )
 def test_which_answers_mean_the_same(left, right, same):
     assert same_answer(left, right) is same
     assert same_answer(right, left) is same
+
+
+def test_a_broken_off_or_named_answer():
+    assert not same_answer("7", "7 *")
+    assert same_answer("20", "a3b1 = 20")
+
+
+def test_equivalence_is_settled_off_the_main_thread_too():
+    """No alarm can ring there, so none may be set."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(same_answer("x + 2", "2 + x")))
+    thread.start()
+    thread.join()
+    assert found == [True]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +133,40 @@ def test_a_solution_that_does_not_end_is_wrong(rows, monkeypatch):
     assert token_limit(Encoded(tuple(range(30)), 10)) == 46
 
 
+def test_what_a_model_recommends_does_not_change_its_arg_max(rows):
+    """A shipped repetition penalty or sampling temperature is not the greedy solution."""
+    model, tokenizer = load_model(BASE), load_tokenizer(BASE)
+    plain = generate(model, rows.encoded[:6], tokenizer)
+    model.generation_config.update(repetition_penalty=3.0, do_sample=True, min_new_tokens=60)
+    assert generate(model, rows.encoded[:6], tokenizer) == plain
+    assert model.generation_config.repetition_penalty == 3.0
+    model.generation_config.eos_token_id = [2, tokenizer.convert_tokens_to_ids("=")]
+    assert all("=" not in text for text in generate(model, rows.encoded[:6], tokenizer))
+
+
+def test_each_row_is_written_by_the_model_with_its_own_draw(lora_run, rows):
+    """Replay the hooks' noise as plain weights, one row at a time: the solutions agree."""
+    pair = factor_pair(read_adapter(lora_run), "base")
+    model, tokenizer = load_model(BASE, lora_run), load_tokenizer(BASE)
+    slots = find_slots(model, Space.FACTORS, list(pair.posterior))
+    few = rows.encoded[:6]
+    quiet = generate(model, few, tokenizer)
+    with posterior_noise(
+        slots, isotropic.fit(pair.posterior, 0.2), torch.Generator().manual_seed(4)
+    ) as redraw:
+        redraw(len(few))
+        together = generate(model, few, tokenizer)
+    generator = torch.Generator().manual_seed(4)
+    noise = {
+        name: torch.randn((len(few), *p.shape), generator=generator) * 0.2
+        for name, p in slots.parameters.items()
+    }
+    for i, row in enumerate(few):
+        slots.put({name: pair.posterior[name] + noise[name][i] for name in noise})
+        assert generate(model, [row], tokenizer) == [together[i]]
+    assert together != quiet
+
+
 def test_a_draw_serves_the_whole_of_a_generation(lora_run, rows):
     """With hardly any noise the Gibbs predictor writes what the finished model writes."""
     pair = factor_pair(read_adapter(lora_run), "base")
@@ -115,3 +185,9 @@ def test_rows_without_any_answer_are_refused():
     with pytest.raises(InputError, match=r"t.jsonl, row 1: no column 'answer'"):
         encode(table, load_tokenizer(BASE), None, need_answers=True)
     assert encode(table, load_tokenizer(BASE), None)[0].answer is None
+
+
+def test_an_answer_column_may_hold_a_whole_marked_solution():
+    rows = [Row("q :", " x = 7", answer=a) for a in ("3 + 4 = 7\n#### 7", "7", " ")]
+    encoded = encode(Table("t.jsonl", rows, ""), load_tokenizer(BASE), None, need_answers=True)
+    assert [row.answer for row in encoded] == ["7", "7", "7"]
