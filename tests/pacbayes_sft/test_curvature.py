@@ -59,6 +59,7 @@ def exact_diagonal(evaluator, slots, row, names):
             parameter.requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_random_signs_are_unbiased_for_the_whole_diagonal(lora):
     """The same row under many signs meets the sum over all labels."""
     point, evaluator, slots, rows = lora
@@ -79,7 +80,7 @@ def test_it_is_the_mean_squared_gradient_of_single_rows_in_a_padded_batch(lora, 
     monkeypatch.setattr("pacbayes_sft.curvature._probe", lambda z, _: z.softmax(-1))
     found = diagonal_fisher(evaluator, slots, point, rows)
     parameters = [slots.parameters[name].requires_grad_() for name in point]
-    batch = collate(rows.encoded, evaluator.pad, "cpu")
+    batch = collate(rows.encoded, evaluator.tokenizer.pad_token_id, "cpu")
     supervised = batch["labels"][:, 1:] != -100
     logits = evaluator.model(batch["input_ids"]).logits[:, :-1]
     value = (logits * logits.softmax(-1).detach()).sum(-1).mul(supervised).sum(1)
@@ -137,7 +138,7 @@ def quick(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("family", ["per_tensor", "laplace"])
+@pytest.mark.parametrize("family", [pytest.param("per_tensor", marks=pytest.mark.slow), "laplace"])
 def test_the_curved_families_go_through_and_repeat(family, lora_run, files, monkeypatch):
     quick(monkeypatch)
     monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (1.0, 100.0))
@@ -148,10 +149,11 @@ def test_the_curved_families_go_through_and_repeat(family, lora_run, files, monk
     assert record["kl"]["value"] >= 0 and record["drift"]["distance"] == 0
     assert record["posterior"]["sigma"] < record["prior"]["sigma"]
     assert "temperature" in record["posterior"]["reason"]
-    assert sum("prior scale" in row["event"] for row in record["delta_ledger"]) == 2
+    assert sum("PAC-Bayes with prior scale" in row["event"] for row in record["delta_ledger"]) == 2
     assert to_record(bound("strong", lora_run, *files, options)) == record
 
 
+@pytest.mark.slow
 def test_the_curved_families_know_dense_weights(full_run, files, monkeypatch):
     quick(monkeypatch)
     monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (10.0,))
