@@ -172,6 +172,16 @@ def kl_interval(mean: float, trials: int, delta: float) -> Estimate:
     )
 
 
+def check_losses(losses: ArrayLike) -> NDArray[np.float64]:
+    """Return losses as a float64 vector; raise ``ValueError`` unless all lie in [0, 1]."""
+    x = np.asarray(losses, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"losses must be a non-empty vector, got shape {x.shape}")
+    if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise ValueError("a loss lies outside [0, 1]")
+    return x
+
+
 def check_delta(delta: float) -> None:
     """Raise ``ValueError`` unless 0 < delta < 1."""
     if not 0 < delta < 1:

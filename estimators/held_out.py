@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from estimators.concentration import check_delta, kl_inverse_upper
+from estimators.concentration import check_delta, check_losses, kl_inverse_upper
 from estimators.estimate import Estimate, Guarantee
 
 UNSEEN = "the predictor was fixed before these independent units were seen"
@@ -31,11 +31,7 @@ def held_out_bound(losses: ArrayLike, delta: float) -> Estimate:
     0.0495
     """
     check_delta(delta)
-    x = np.asarray(losses, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0:
-        raise ValueError(f"losses must be a non-empty vector, got shape {x.shape}")
-    if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise ValueError("a loss lies outside [0, 1]")
+    x = check_losses(losses)
     n, mean = x.size, float(x.mean())
     if np.isin(x, (0.0, 1.0)).all():
         errors = int(x.sum())

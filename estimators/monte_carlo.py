@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from estimators.concentration import check_delta, kl_inverse_upper
+from estimators.concentration import check_delta, check_losses, kl_inverse_upper
 from estimators.estimate import Estimate, Guarantee
 
 FROZEN = "the draws are independent of each other and were made after the posterior was frozen"
@@ -34,11 +34,7 @@ def gibbs_risk(losses: ArrayLike, delta: float, weights: ArrayLike | None = None
     0.0295
     """
     check_delta(delta)
-    x = np.asarray(losses, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0:
-        raise ValueError(f"losses must be a non-empty vector, got shape {x.shape}")
-    if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise ValueError("a loss lies outside [0, 1]")
+    x = check_losses(losses)
     m = x.size
     w = np.full(m, 1 / m) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != x.shape or w.min() < 0 or abs(float(w.sum()) - 1) > 1e-9:
