@@ -133,6 +133,8 @@ def _compression(
     nats = put(levels)
     risk = float(evaluator.finished(certified, "quantised fine-tune, training rows").mean())
     limit = compression_bound(risk, nats, inputs.n, delta)
+    # the code writes the change from the prior's centre, so it stands on what that stands on
+    limit = replace(limit, assumptions=(*limit.assumptions, *pair.assumptions))
     return Baseline(
         "quantised",
         with_shift(limit, shift),

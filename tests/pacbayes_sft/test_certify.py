@@ -24,6 +24,7 @@ from pacbayes_sft.models import resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.terms import risk_term
 
 PLAIN = Options(posterior="isotropic", sigmas=(0.05,))
 
@@ -410,4 +411,7 @@ def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(lora_run, 
     assert checkpoint.on_test.upper == pytest.approx(checkpoint.on_train.upper + 1 / 3)
     base = bound("strong", lora_run, *files, PLAIN).baselines["prior_centre"]
     assert base.predictor == "base" and "96 unseen units" in base.on_train.method
+    assert base.on_train.value == pytest.approx(risk_term("strong", files[0]).risk.value)
+    for limit in (base.on_test, certificate.baselines["compression"].on_test):
+        assert any("base model did not depend" in sentence for sentence in limit.assumptions)
     assert "nats" in certificate.baselines["compression"].on_train.method
