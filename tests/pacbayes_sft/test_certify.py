@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from estimators import Guarantee, catoni_grid, kl_bound, mcallester
 from estimators.posteriors.refined import Schedule
@@ -415,3 +416,15 @@ def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(lora_run, 
     for limit in (base.on_test, certificate.baselines["compression"].on_test):
         assert any("base model did not depend" in sentence for sentence in limit.assumptions)
     assert "nats" in certificate.baselines["compression"].on_train.method
+
+
+def test_the_prior_centre_is_the_prior_and_not_the_fine_tune(lora_run, files, tmp_path):
+    run = tmp_path / "ruined"
+    shutil.copytree(lora_run, run, ignore=shutil.ignore_patterns("pacbayes_sft"))
+    tensors = load_file(run / "adapter_model.safetensors")
+    ruined = {name: t * 1e3 if "lora_B" in name else t for name, t in tensors.items()}
+    save_file(ruined, run / "adapter_model.safetensors", metadata={"format": "pt"})
+    certificate = bound("strong", run, *files, PLAIN)
+    base_risk = risk_term("strong", files[0]).risk.value
+    assert certificate.baselines["prior_centre"].on_train.value == pytest.approx(base_risk)
+    assert certificate.measured.train_risk_finetuned.value > base_risk + 0.2
