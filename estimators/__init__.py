@@ -39,7 +39,7 @@ from estimators.gaussian import (
 from estimators.gaussian_files import gaussian_metadata, load_gaussian, save_gaussian
 from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
-from estimators.monte_carlo import gibbs_risk
+from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.total_variation import (
     TwoSampleTest,
@@ -86,6 +86,8 @@ __all__ = [
     "quadratic",
     "quantise",
     "save_gaussian",
+    "split_gibbs_risk",
+    "split_pays",
     "squared_distance",
     "total_variation_attribute",
     "total_variation_known",

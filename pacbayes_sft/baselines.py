@@ -115,9 +115,7 @@ def _compression(
     """Quantise with the coarsest levels that a pilot bears, and bound what comes out."""
     pair = inputs.pair
     change = {name: t - pair.prior[name] for name, t in pair.posterior.items()}
-    few = set(list(dict.fromkeys(certified.units))[:PILOT_UNITS])
-    kept = [i for i, unit in enumerate(certified.units) if unit in few]
-    pilot = Rows([certified.encoded[i] for i in kept], [certified.units[i] for i in kept])
+    pilot = certified.first_units(PILOT_UNITS)
 
     def put(levels: int) -> float:
         symbols, nats = quantise(change, levels)

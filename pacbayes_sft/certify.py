@@ -15,7 +15,6 @@ from estimators import (
     Ledger,
     Proposition41,
     catoni_grid,
-    gibbs_risk,
     kl_bound,
     kl_divergence,
     lambda_bound,
@@ -31,6 +30,7 @@ from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
+from pacbayes_sft.empirical import empirical_gibbs_risk
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
@@ -140,8 +140,9 @@ def bound(
     kl = _kl(fitted, inputs.pair)
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
-    draws = evaluator.gibbs(slots, fitted.posterior, certified, "empirical risk", options.draws)
-    empirical_risk = gibbs_risk(draws.losses, leaves.monte_carlo, draws.weights)
+    empirical_risk = empirical_gibbs_risk(
+        evaluator, slots, fitted.posterior, certified, options.draws, leaves.monte_carlo
+    )
 
     # risk, KL, n, shift and δ give the bounds
     terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pacbayes_sft.baselines import LEVELS
 from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
-from pacbayes_sft.choices import Posterior
+from pacbayes_sft.choices import Posterior, Space
 from pacbayes_sft.curvature import CURVATURE_ROWS
+from pacbayes_sft.empirical import PILOT_UNITS as SPLIT_UNITS
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import (
@@ -33,6 +34,8 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
 
     evaluated = certified + test  # the finished model
     evaluated += certified * options.draws + test + heldout  # the Gibbs predictor
+    if options.draws > 1 and inputs.pair.space is Space.FACTORS:
+        evaluated += 2 * pilot(SPLIT_UNITS)  # does split-kl pay?
     evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
     evaluated += certified  # the prior's centre
     if options.posterior in CURVED:  # at most: the search may stop early

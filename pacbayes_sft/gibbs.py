@@ -30,6 +30,12 @@ class Rows:
     encoded: Sequence[Encoded]
     units: Sequence[str]
 
+    def first_units(self, count: int) -> Rows:
+        """Return the rows of the first few units: a pilot."""
+        few = set(list(dict.fromkeys(self.units))[:count])
+        kept = [i for i, unit in enumerate(self.units) if unit in few]
+        return Rows([self.encoded[i] for i in kept], [self.units[i] for i in kept])
+
 
 @dataclass(frozen=True)
 class Draws:

@@ -92,9 +92,7 @@ class Workbench:
 
     def gibbs_risk(self, posterior: DiagonalGaussian, units: int, purpose: str) -> float:
         """Return the Gibbs risk on the first few units: a point value, for choices only."""
-        few = set(list(dict.fromkeys(self.rows.units))[:units])
-        kept = [i for i, unit in enumerate(self.rows.units) if unit in few]
-        pilot = Rows([self.rows.encoded[i] for i in kept], [self.rows.units[i] for i in kept])
+        pilot = self.rows.first_units(units)
         draws = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
         return min(1.0, float(draws.losses @ draws.weights))
 

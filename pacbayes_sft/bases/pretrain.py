@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pacbayes_sft.igsm import OpLaw, draw_problem, problem_stream
 from pacbayes_sft.igsm import symbolic as rendering
 
+WIDTH, LAYERS = 128, 4
 BATCH = 32
 BATCHES_PER_CHUNK = 32  # problems are sorted by length within a chunk, to pad little
 SAVE_EVERY = 500
@@ -47,16 +48,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(seed: int) -> LlamaForCausalLM:
-    """Return an untrained Llama of about 0.8 M weights (four layers of width 128)."""
+def build_model(seed: int, width: int = WIDTH, layers: int = LAYERS) -> LlamaForCausalLM:
+    """Return an untrained Llama; four layers of width 128 make about 0.8 M weights."""
     torch.manual_seed(seed)
     words = rendering.vocabulary()
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(words),
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=4,
+            hidden_size=width,
+            intermediate_size=width * 11 // 4,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
@@ -130,7 +131,15 @@ def rate(step: int, steps: int, warmup: int = 100) -> float:
 
 
 def pretrain(
-    out: Path, *, law: OpLaw, steps: int, seed: int, abstract: bool, report: int = 250
+    out: Path,
+    *,
+    law: OpLaw,
+    steps: int,
+    seed: int,
+    abstract: bool,
+    width: int = WIDTH,
+    layers: int = LAYERS,
+    report: int = 250,
 ) -> None:
     """Train, save the model, its tokenizer and its card to ``out``.
 
@@ -140,13 +149,15 @@ def pretrain(
         steps: Optimiser steps of ``BATCH`` problems.
         seed: Fixes initial weights and data.
         abstract: Whether abstract parameters occur.
+        width: Hidden size of the model.
+        layers: Its depth.
         report: Steps between progress lines.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     partial = out / ".partial.pt"
     ids = {word: i for i, word in enumerate(rendering.vocabulary())}
-    model = build_model(seed)
+    model = build_model(seed, width, layers)
     model.set_attn_implementation("eager")  # twice as fast as sdpa backwards in bf16 on a CPU
     optimizers = build_optimizers(model)
     base_rates = [group["lr"] for o in optimizers for group in o.param_groups]
@@ -206,6 +217,8 @@ def save_base(
     }
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     facts = {
+        "width": model.config.hidden_size,
+        "layers": model.config.num_hidden_layers,
         "steps": steps,
         "seed": seed,
         "abstract_parameters": abstract,
@@ -225,6 +238,8 @@ def _card(facts: dict[str, Any]) -> str:
     ops = sorted(map(int, facts["op_law"]))
     table = "\n".join(f"| {op} | {a:.3f} |" for op, a in facts["whole_solution_accuracy"].items())
     flag = "" if facts["abstract_parameters"] else " --instance-only"
+    if (facts["width"], facts["layers"]) != (WIDTH, LAYERS):
+        flag += f" --width {facts['width']} --layers {facts['layers']}"
     kind = "instance and abstract" if facts["abstract_parameters"] else "instance"
     return f"""---
 license: apache-2.0
@@ -273,6 +288,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--instance-only", action="store_true", help="no abstract parameters")
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--layers", type=int, default=LAYERS)
     asked = parser.parse_args()
     pretrain(
         asked.out,
@@ -280,6 +297,8 @@ def main() -> None:
         steps=asked.steps,
         seed=asked.seed,
         abstract=not asked.instance_only,
+        width=asked.width,
+        layers=asked.layers,
     )
 
 

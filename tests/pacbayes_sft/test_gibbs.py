@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from estimators import gibbs_risk
 from estimators.posteriors import isotropic
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import factor_pair, weight_pair
@@ -11,6 +12,7 @@ from pacbayes_sft.checkpoints.lora import read_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import collate, encode
 from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.empirical import empirical_gibbs_risk
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
@@ -153,3 +155,25 @@ def test_a_shared_draw_never_cuts_a_unit():
 def test_units_average_their_rows():
     losses = np.array([0.0, 1.0, 1.0, 0.0])
     assert unit_means(losses, ["u", "v", "u", "u"]).tolist() == [pytest.approx(1 / 3), 1.0]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "draws", "split"), [(1e-3, 3, True), (0.3, 3, False), (1e-3, 1, False)]
+)
+def test_the_narrower_limit_is_taken_and_the_mean_is_the_posteriors(
+    factors, rows, sigma, draws, split
+):
+    """Around weights that are not the finished ones: the deterministic pass is at Q's mean."""
+    model, slots, pair = factors
+    moved = {name: t * (0 if "lora_B" in name else 1) for name, t in pair.posterior.items()}
+    evaluator = Evaluator(model, Loss.EXACT_MATCH, load_tokenizer(BASE), 64, seed=0)
+    posterior = isotropic.fit(moved, sigma)
+    found = empirical_gibbs_risk(evaluator, slots, posterior, rows, draws, 0.01)
+    assert ("split-kl" in found.method) is split
+    assert found.value <= found.upper
+    if split:
+        slots.put(moved)
+        at_mean = evaluator.finished(rows, "mean").mean()
+        plain = evaluator.gibbs(slots, posterior, rows, "again", draws)
+        assert abs(found.value - at_mean) < 0.1
+        assert found.upper < gibbs_risk(plain.losses, 0.01).upper
