@@ -42,6 +42,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
             "centre": inputs.pair.prior_source,
             "sigma": c.fitted.sigma,
             "sigma_grid": list(c.options.sigmas),
+            "shape": c.options.prior_shape.value,
         },
         "squared_distance": inputs.pair.squared_distance,
         "empirical_risk": c.empirical_risk.to_dict(),

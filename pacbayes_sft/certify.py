@@ -25,7 +25,6 @@ from estimators import (
 )
 from pacbayes_sft.baselines import Baseline, baselines
 from pacbayes_sft.charges import Leaves, open_ledger
-from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
@@ -37,6 +36,7 @@ from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
 from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
+from pacbayes_sft.prior_shape import prior_shape
 from pacbayes_sft.shift import Shift, shift_term
 
 Theorem = Callable[[Estimate, Estimate, int, float], Estimate]
@@ -135,9 +135,11 @@ def bound(
     evaluator, slots, rows = _prepare(inputs, options)
     certified = rows(inputs.certified)
     finished = measure_finished(evaluator, inputs, rows)
-    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem)
+    seen = rows(inputs.seen_by_prior) if inputs.seen_by_prior else None
+    shape = prior_shape(options.prior_shape, inputs, evaluator, slots, seen)
+    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem, shape)
     fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
-    kl = _kl(fitted, inputs.pair)
+    kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
     empirical_risk = empirical_gibbs_risk(
@@ -221,7 +223,7 @@ def _at_ledger(theorem: Estimate, ledger: Ledger) -> Estimate:
     return replace(theorem, confidence=1 - ledger.spent if claimed else 0.0)
 
 
-def _kl(fitted: Fitted, pair: Pair) -> Estimate:
+def _kl(fitted: Fitted, assumptions: tuple[str, ...]) -> Estimate:
     """KL(Q‖P); it stands on the assumptions of its prior."""
     kl = kl_divergence(fitted.posterior, fitted.prior)
-    return replace(kl, assumptions=(*kl.assumptions, *pair.assumptions))
+    return replace(kl, assumptions=(*kl.assumptions, *assumptions))

@@ -52,6 +52,21 @@ class Posterior(StrEnum):
     REFINED = "refined"
 
 
+class PriorShape(StrEnum):
+    """How the prior's scale is divided among the tensors; fixed before the rows were seen.
+
+    Attributes:
+        ISOTROPIC: The same for all.
+        MAGNITUDES: In proportion to the root mean square of the base's weights there.
+        CURVATURE: One over the root of the loss's curvature at the prior's centre, on text that
+            the base writes itself, or on the rows that a checkpoint prior had seen.
+    """
+
+    ISOTROPIC = "isotropic"
+    MAGNITUDES = "magnitudes"
+    CURVATURE = "curvature"
+
+
 class Space(StrEnum):
     """Where the Gaussian noise lives.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pacbayes_sft.baselines import LEVELS
 from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
-from pacbayes_sft.choices import Posterior, Space
+from pacbayes_sft.choices import Posterior, PriorShape, Space
 from pacbayes_sft.curvature import CURVATURE_ROWS
 from pacbayes_sft.empirical import PILOT_UNITS as SPLIT_UNITS
 from pacbayes_sft.inputs import Inputs
@@ -38,18 +38,20 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
         evaluated += 2 * pilot(SPLIT_UNITS)  # does split-kl pay?
     evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
     evaluated += certified  # the prior's centre
+    shaped = options.prior_shape is PriorShape.CURVATURE
+    curved = min(CURVATURE_ROWS, certified) if shaped else 0
     if options.posterior in CURVED:  # at most: the search may stop early
         evaluated += len(options.sigmas) * len(TEMPERATURES) * pilot(PILOT_UNITS)
-        return evaluated, min(CURVATURE_ROWS, certified)
+        return evaluated, curved + min(CURVATURE_ROWS, certified)
     if len(options.sigmas) > 1:
         evaluated += len(options.sigmas) * pilot(PILOT_UNITS)
     if options.posterior is Posterior.AUTO:
         evaluated += 2 * pilot(DUEL_UNITS)
     refinement = options.refinement
     if options.posterior is Posterior.ISOTROPIC:
-        return evaluated, 0
+        return evaluated, curved
     steps = refinement.schedule.steps
     runners = race_scales(options.sigmas, steps)
     evaluated += runners * pilot(RACE_UNITS)
     steps += runners * (steps // RACE_SHARE)
-    return evaluated, steps * min(refinement.batch_size, certified)
+    return evaluated, curved + steps * min(refinement.batch_size, certified)

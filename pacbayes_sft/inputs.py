@@ -68,6 +68,18 @@ class Inputs:
     warnings: tuple[str, ...] = ()
 
     @property
+    def seen_by_prior(self) -> Table | None:
+        """The training rows that a checkpoint prior may have seen: none reads like a certified one.
+
+        None under the base prior, or where no such row is left.
+        """
+        if not isinstance(self.prior, Path):
+            return None
+        held = {row.sha256() for row in self.certified.rows}
+        keep = [i for i, row in enumerate(self.train.rows) if row.sha256() not in held]
+        return _subset(self.train, keep, "") if keep else None
+
+    @property
     def n(self) -> int:
         """Independent units behind the empirical risk."""
         return len(set(self.certified.units))

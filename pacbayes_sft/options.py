@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacbayes_sft.choices import Loss, Posterior, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.posteriors import Refinement
 
@@ -20,6 +20,7 @@ class Options:
     Attributes:
         prior: ``base``, ``initial`` or the directory of an earlier checkpoint of the run.
         prior_train: Rows that the earlier checkpoint saw, where no run record says so.
+        prior_shape: How the prior's scale is divided among the tensors.
         posterior: Family of the posterior.
         refinement: How a refined posterior is fitted.
         space: Where the noise lives; None: ``factors`` for an adapter, else ``weights``.
@@ -39,6 +40,7 @@ class Options:
 
     prior: str | Path = "base"
     prior_train: str | None = None
+    prior_shape: PriorShape = PriorShape.ISOTROPIC
     posterior: Posterior = Posterior.AUTO
     refinement: Refinement = field(default_factory=Refinement)
     space: Space | None = None
@@ -64,3 +66,4 @@ class Options:
             raise InputError("draws and batch size must be at least 1")
         object.__setattr__(self, "loss", Loss(self.loss))
         object.__setattr__(self, "posterior", Posterior(self.posterior))
+        object.__setattr__(self, "prior_shape", PriorShape(self.prior_shape))

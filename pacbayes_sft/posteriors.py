@@ -18,11 +18,12 @@ import torch
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
 from estimators.posteriors import isotropic, laplace, per_tensor, refined
 from pacbayes_sft.checkpoints.finetune import Pair
-from pacbayes_sft.choices import Posterior
+from pacbayes_sft.choices import Posterior, PriorShape
 from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.models import Slots
+from pacbayes_sft.prior_shape import Shape
 from pacbayes_sft.progress import track
 from pacbayes_sft.refine import surrogate_risk
 
@@ -81,6 +82,7 @@ class Workbench:
         rows: The certified rows.
         n: Independent units among them.
         delta: The δ of one PAC-Bayes leaf.
+        shape: The prior's relative scales.
     """
 
     evaluator: Evaluator
@@ -89,6 +91,18 @@ class Workbench:
     rows: Rows
     n: int
     delta: float
+    shape: Shape = field(default_factory=lambda: Shape(PriorShape.ISOTROPIC, {}))
+
+    def prior(self, sigma: float) -> DiagonalGaussian:
+        """Return P at one scale of the grid."""
+        return self._around(self.pair.prior, sigma)
+
+    def start(self, sigma: float) -> DiagonalGaussian:
+        """Return the prior's noise around the finished weights."""
+        return self._around(self.pair.posterior, sigma)
+
+    def _around(self, mean: Mapping[str, torch.Tensor], sigma: float) -> DiagonalGaussian:
+        return DiagonalGaussian(dict(mean), self.shape.scales(list(mean), sigma))
 
     def gibbs_risk(self, posterior: DiagonalGaussian, units: int, purpose: str) -> float:
         """Return the Gibbs risk on the first few units: a point value, for choices only."""
@@ -122,6 +136,11 @@ def fit_posterior(
         InputError: If the refinement cannot be done or resumed.
     """
     if family in CURVED:
+        if bench.shape.relative:
+            raise InputError(
+                f"--posterior {family} stands on the isotropic prior; use --prior-shape isotropic "
+                "or --posterior refined"
+            )
         return _curved(bench, family, sigmas, _curvature(bench))
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
@@ -140,15 +159,13 @@ def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, flo
     if len(sigmas) == 1:
         return dict.fromkeys(sigmas, 0.0)  # no choice to make
     return {
-        sigma: bench.gibbs_risk(
-            isotropic.fit(bench.pair.posterior, sigma), PILOT_UNITS, f"pilot at scale {sigma:g}"
-        )
+        sigma: bench.gibbs_risk(bench.start(sigma), PILOT_UNITS, f"pilot at scale {sigma:g}")
         for sigma in sigmas
     }
 
 
 def _at(bench: Workbench, sigma: float) -> tuple[DiagonalGaussian, DiagonalGaussian]:
-    return isotropic.fit(bench.pair.posterior, sigma), isotropic.fit(bench.pair.prior, sigma)
+    return bench.start(sigma), bench.prior(sigma)
 
 
 def _isotropic(bench: Workbench, risks: dict[float, float]) -> Fitted:

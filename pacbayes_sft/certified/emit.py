@@ -108,7 +108,7 @@ def emit_adapter(
         tables = [t for t in (inputs.certified, inputs.test, inputs.heldout) if t is not None]
         losses = deployed_losses(inputs.base, partial, tables, options)
         write_units(inputs.certified, losses[0], partial / UNITS)
-        ratio = log_ratio(draw, posterior, fitted.prior, options.sigmas, inputs.pair.assumptions)
+        ratio = log_ratio(draw, posterior, fitted.prior, options.sigmas, certificate.kl.assumptions)
         spent = spends_delta(method_for(inputs.train, inputs.test, options.shift))
         shift_delta = certificate.leaves.shift if spent else 0.0
         made = claim(

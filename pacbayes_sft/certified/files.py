@@ -5,7 +5,7 @@ DIR/README.md                                        a model card with the certi
 DIR/certificate/certificate.json                     the numbers
 DIR/certificate/draw.safetensors                     the draw as drawn, float32
 DIR/certificate/posterior.safetensors                Q
-DIR/certificate/prior.safetensors                    P's centre; its scales are in the numbers
+DIR/certificate/prior.safetensors                    P's centre and shape; its grid is in the numbers
 DIR/certificate/units.jsonl                          the certified units: row hashes and losses
 """
 
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from estimators import DiagonalGaussian, load_gaussian
-from estimators.posteriors import isotropic
+from estimators.gaussian import typical_scale
 from pacbayes_sft.checkpoints.files import ADAPTER, read_json, sha256_of
 from pacbayes_sft.checkpoints.lora import CONFIG
 from pacbayes_sft.errors import InputError
@@ -77,8 +77,12 @@ def rounded(draw: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, t
 
 
 def mixture(prior: DiagonalGaussian, sigmas: tuple[float, ...]) -> list[DiagonalGaussian]:
-    """Return the components of P: its centre at every scale of the grid, equally weighted."""
-    return [isotropic.fit(prior.mean, sigma) for sigma in sigmas]
+    """Return the components of P: its shape at every scale of the grid, equally weighted."""
+    unit = typical_scale(prior)
+    return [
+        DiagonalGaussian(prior.mean, {k: s * (sigma / unit) for k, s in prior.scale.items()})
+        for sigma in sigmas
+    ]
 
 
 def read_gaussian(file: Path) -> DiagonalGaussian:

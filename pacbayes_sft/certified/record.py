@@ -77,7 +77,11 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
             "delta": e.claim.delta,
         },
         "posterior": {"family": c.fitted.family.value, "parameters": inputs.pair.parameters},
-        "prior": {"centre": inputs.pair.prior_source, "sigma_grid": list(options.sigmas)},
+        "prior": {
+            "centre": inputs.pair.prior_source,
+            "sigma_grid": list(options.sigmas),
+            "shape": options.prior_shape.value,
+        },
         "deployed": {"dtype": e.event["deployed"], "merged": False, "note": VOID},
         "evaluation": {
             "dtype": options.dtype,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pacbayes_sft.choices import Loss, Posterior, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -49,6 +49,9 @@ def bound(
     prior_train: Annotated[
         str | None, typer.Option(help="Rows that checkpoint saw, if no run record says so.")
     ] = None,
+    prior_shape: Annotated[
+        PriorShape, typer.Option(help="How the prior's scale is divided among the tensors.")
+    ] = PriorShape.ISOTROPIC,
     posterior: Annotated[Posterior, typer.Option(help="Family of Q.")] = Posterior.AUTO,
     prior_scales: Annotated[
         str | None,
@@ -118,6 +121,7 @@ def bound(
     options = Options(
         prior=prior if prior in ("base", "initial") else Path(prior),
         prior_train=prior_train,
+        prior_shape=prior_shape,
         posterior=posterior,
         refinement=Refinement(
             Schedule(steps=steps, radius=radius, time_budget=time_budget),

@@ -102,6 +102,7 @@ def reproduce(
     if options.prior_train:
         words += ["--prior-train", options.prior_train]
     schedule = options.refinement.schedule
+    words += ["--prior-shape", options.prior_shape.value]
     words += ["--posterior", options.posterior.value]
     words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.sigmas)]
     if options.posterior in (Posterior.AUTO, Posterior.REFINED):
