@@ -5,7 +5,7 @@ DIR/README.md                                        a model card with the certi
 DIR/certificate/certificate.json                     the numbers
 DIR/certificate/draw.safetensors                     the draw as drawn, float32
 DIR/certificate/posterior.safetensors                Q
-DIR/certificate/prior.safetensors                    P's centre and shape; its grid is in the numbers
+DIR/certificate/prior.safetensors                    P's centre and shape; its grid: the numbers
 DIR/certificate/units.jsonl                          the certified units: row hashes and losses
 """
 
