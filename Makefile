@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# without their declared torchvision, which they never import and whose wheels want another torch
+KFAC := curvlinops-for-pytorch backpack-for-pytorch unfoldNd
 RUN := TOKENIZERS_PARALLELISM=false $(BIN)
 
 .DEFAULT_GOAL := help
@@ -22,6 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --quiet --constraint constraints.txt --no-deps $(KFAC)
 	touch $@
 
 demo: $(VENV)/.ready

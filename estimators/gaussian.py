@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -26,14 +26,17 @@ class DiagonalGaussian:
         mean: Named mean tensors.
         scale: Standard deviation of each named tensor, a positive float or a tensor that
             broadcasts against the mean.
+        basis: For some matrices (out, in) a pair of orthogonal matrices L (out, out), R (in, in):
+            the entries of Lᵀ(θ - mean)R are independent with ``scale``, not those of θ - mean.
 
     Raises:
-        ValueError: If names differ or a scale is not positive and finite (a point mass has
-            infinite KL to any Gaussian).
+        ValueError: If names differ, a scale is not positive and finite (a point mass has
+            infinite KL to any Gaussian), or a basis is not orthogonal.
     """
 
     mean: NamedTensors
     scale: Mapping[str, float | torch.Tensor]
+    basis: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse names without scale and point masses."""
@@ -46,6 +49,10 @@ class DiagonalGaussian:
             s = torch.as_tensor(scale)
             if not bool((torch.isfinite(s) & (s > 0)).all()):
                 raise ValueError(f"the scale of {name!r} must be positive and finite")
+        for name, sides in self.basis.items():
+            shape = tuple(self.mean[name].shape) if name in self.mean else ()
+            if tuple(len(side) for side in sides) != shape or not all(map(_orthogonal, sides)):
+                raise ValueError(f"the basis of {name!r} is not orthogonal, or not of its shape")
 
     @property
     def parameters(self) -> int:
@@ -59,12 +66,19 @@ class DiagonalGaussian:
         >>> g.sample(torch.Generator().manual_seed(0))["w"].shape
         torch.Size([2])
         """
-        return {
-            name: mean
-            + torch.as_tensor(self.scale[name], dtype=mean.dtype)
-            * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
-            for name, mean in self.mean.items()
-        }
+        drawn = {}
+        for name, mean in self.mean.items():
+            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+            noise *= torch.as_tensor(self.scale[name], dtype=mean.dtype)
+            drawn[name] = mean + self.out_of_basis(name, noise)
+        return drawn
+
+    def out_of_basis(self, name: str, entries: torch.Tensor) -> torch.Tensor:
+        """Return L·entries·Rᵀ for a tensor with a basis, else ``entries``; (..., out, in)."""
+        if name not in self.basis:
+            return entries
+        left, right = (side.to(entries.device, entries.dtype) for side in self.basis[name])
+        return left @ entries @ right.mT
 
 
 def typical_scale(gaussian: DiagonalGaussian) -> float:
@@ -95,8 +109,12 @@ def noise_norm(gaussian: DiagonalGaussian) -> float:
 def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Estimate:
     """Return KL(posterior‖prior) = ½Σ[(σ_q²+(μ_q-μ_p)²)/σ_p² - 1 - ln(σ_q²/σ_p²)], exact, in nats.
 
+    A basis of the posterior does not enter: a tensor that has one needs one σ_p, and a sphere looks
+    alike from every basis.
+
     Raises:
-        ValueError: If the two name different tensors or shapes.
+        ValueError: If the two name different tensors or shapes, or the prior is no sphere where
+            the posterior has a basis.
 
     >>> q = DiagonalGaussian({"w": torch.ones(3)}, {"w": 1.0})
     >>> p = DiagonalGaussian({"w": torch.zeros(3)}, {"w": 1.0})
@@ -104,6 +122,7 @@ def kl_divergence(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> Estim
     1.5
     """
     _check_alike(posterior.mean, "posterior", prior.mean, "prior")
+    _check_spheres(posterior, prior)
     total = float(kl_nats(posterior.mean, posterior.scale, prior))
     return Estimate.exactly(total, method="KL of diagonal Gaussians", unit="nats")
 
@@ -149,6 +168,7 @@ def log_density_ratio(
     """
     _check_alike(theta, "draw", posterior.mean, "posterior")
     _check_alike(posterior.mean, "posterior", prior.mean, "prior")
+    _check_spheres(posterior, prior)
     total = 0.0
     for name, draw in theta.items():
         if draw.dtype not in (torch.float32, torch.float64):
@@ -158,8 +178,8 @@ def log_density_ratio(
             )
         sq = torch.as_tensor(posterior.scale[name], dtype=torch.float64)
         sp = torch.as_tensor(prior.scale[name], dtype=torch.float64)
-        zq = (draw.double() - posterior.mean[name].double()) / sq
-        zp = (draw.double() - prior.mean[name].double()) / sp
+        zq = _into_basis(posterior, name, draw.double() - posterior.mean[name].double()) / sq
+        zp = _into_basis(posterior, name, draw.double() - prior.mean[name].double()) / sp
         entry = torch.log(sp / sq) + 0.5 * (zp - zq) * (zp + zq)
         total += float(entry.expand(draw.shape).sum())
     return total
@@ -265,6 +285,28 @@ def _check_alike(left: NamedTensors, is_left: str, right: NamedTensors, is_right
                 f"{name!r} has shape {tuple(tensor.shape)} in the {is_left}, "
                 f"{tuple(right[name].shape)} in the {is_right}"
             )
+
+
+def _orthogonal(side: torch.Tensor) -> bool:
+    unit = torch.eye(len(side), dtype=torch.float64)
+    square = side.double().cpu()
+    return side.ndim == 2 and bool(torch.allclose(square.mT @ square, unit, atol=1e-5))
+
+
+def _into_basis(gaussian: DiagonalGaussian, name: str, change: torch.Tensor) -> torch.Tensor:
+    if name not in gaussian.basis:
+        return change
+    left, right = (side.double() for side in gaussian.basis[name])
+    return left.mT @ change @ right
+
+
+def _check_spheres(posterior: DiagonalGaussian, prior: DiagonalGaussian) -> None:
+    """Refuse a prior that is no sphere on a tensor for which the posterior has a basis."""
+    for name in posterior.basis:
+        if torch.as_tensor(prior.scale[name]).numel() != 1:
+            raise ValueError(f"{name!r}: the posterior has a basis, so the prior needs one sigma")
+    if prior.basis:
+        raise ValueError("a prior has no basis of its own")
 
 
 def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

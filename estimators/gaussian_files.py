@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from estimators.gaussian import DiagonalGaussian
 
-MEAN, SCALE = "mean/", "scale/"
+MEAN, SCALE, LEFT, RIGHT = "mean/", "scale/", "left/", "right/"
 
 
 def save_gaussian(
@@ -20,7 +20,7 @@ def save_gaussian(
     """Write a Gaussian to ``file``, whole or not at all, in the dtypes that its tensors have.
 
     The tensor ``name`` becomes ``mean/name`` and ``scale/name``; a scale that is one number is
-    stored as a float64 scalar.
+    stored as a float64 scalar. A basis becomes ``left/name`` and ``right/name``.
 
     Args:
         gaussian: What to keep.
@@ -42,6 +42,9 @@ def save_gaussian(
         # Cloned, since safetensors refuses tensors that share memory (tied or expanded ones do).
         tensors[MEAN + name] = mean.detach().cpu().contiguous().clone()
         tensors[SCALE + name] = scale.detach().cpu().contiguous().clone()
+    for name, sides in gaussian.basis.items():
+        for prefix, side in zip((LEFT, RIGHT), sides, strict=True):
+            tensors[prefix + name] = side.detach().cpu().contiguous().clone()
     path = Path(file)
     partial = path.with_name(path.name + ".tmp")
     try:
@@ -64,6 +67,7 @@ def load_gaussian(file: Path | str) -> DiagonalGaussian:
     """
     mean: dict[str, torch.Tensor] = {}
     scale: dict[str, float | torch.Tensor] = {}
+    sides: dict[str, dict[str, torch.Tensor]] = {LEFT: {}, RIGHT: {}}
     try:
         with safe_open(file, framework="pt") as stored:
             for key in sorted(stored.keys()):
@@ -73,12 +77,18 @@ def load_gaussian(file: Path | str) -> DiagonalGaussian:
                 elif key.startswith(SCALE):
                     number = tensor.ndim == 0 and tensor.dtype == torch.float64
                     scale[key.removeprefix(SCALE)] = float(tensor) if number else tensor
+                for prefix, found in sides.items():
+                    if key.startswith(prefix):
+                        found[key.removeprefix(prefix)] = tensor
     except SafetensorError as broken:
         raise ValueError(f"{file}: no safetensors file ({broken})") from broken
     if not mean:
         raise ValueError(f"{file}: holds no Gaussian; its tensors would be named {MEAN}…")
     try:
-        return DiagonalGaussian(mean, scale)
+        if sides[LEFT].keys() != sides[RIGHT].keys():
+            raise ValueError("a basis has two sides")
+        basis = {name: (left, sides[RIGHT][name]) for name, left in sides[LEFT].items()}
+        return DiagonalGaussian(mean, scale, basis)
     except ValueError as broken:
         raise ValueError(f"{file}: {broken}") from broken
 

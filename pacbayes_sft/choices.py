@@ -42,6 +42,7 @@ class Posterior(StrEnum):
         ISOTROPIC: One σ for every weight, around the finished weights.
         PER_TENSOR: One σ a tensor, from its mean curvature, around the finished weights.
         LAPLACE: One σ a weight, from the curvature there, around the finished weights.
+        KFAC: The same in the eigenbasis of Kronecker-factored curvature.
         REFINED: From the finished weights, mean and one σ a tensor moved to minimise the bound.
     """
 
@@ -49,6 +50,7 @@ class Posterior(StrEnum):
     ISOTROPIC = "isotropic"
     PER_TENSOR = "per_tensor"
     LAPLACE = "laplace"
+    KFAC = "kfac"
     REFINED = "refined"
 
 

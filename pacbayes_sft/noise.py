@@ -38,7 +38,8 @@ def posterior_noise(
         with example_noise(slots) as noise:
 
             def redraw(batch: int) -> None:
-                noise.update(draw_noise(slots, posterior.scale, batch, generator))
+                drawn = draw_noise(slots, posterior.scale, batch, generator)
+                noise.update({k: posterior.out_of_basis(k, drawn[k]) for k in drawn})
 
             yield redraw
     else:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
-from estimators.posteriors import isotropic, laplace, per_tensor, refined
+from estimators.posteriors import isotropic, kfac, laplace, per_tensor, refined
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.choices import Posterior, PriorShape
 from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.kronecker import kronecker_curvature
 from pacbayes_sft.models import Slots
 from pacbayes_sft.prior_shape import Shape
 from pacbayes_sft.progress import track
@@ -30,7 +32,11 @@ from pacbayes_sft.refine import surrogate_risk
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
 TEMPERATURES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)  # free: they shape Q alone
-CURVED = {Posterior.PER_TENSOR: per_tensor.fit, Posterior.LAPLACE: laplace.fit}
+CURVED: dict[Posterior, Callable[..., DiagonalGaussian]] = {
+    Posterior.PER_TENSOR: per_tensor.fit,
+    Posterior.LAPLACE: laplace.fit,
+    Posterior.KFAC: kfac.fit,
+}
 BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refinement begins
 RUNNERS = 3  # prior scales that race, the bearable one and its neighbours on the grid
 RACE_SHARE = 8  # a race is run over this fraction of the steps
@@ -122,7 +128,7 @@ def fit_posterior(
 ) -> Fitted:
     """Fit the posterior asked for; with ``auto`` the one whose pilot promises the least bound.
 
-    ``auto`` compares the isotropic and the refined one. The two families of the curvature hold
+    ``auto`` compares the isotropic and the refined one. The families of the curvature hold
     the mean where the fine-tune left it and so keep ‖Δ‖²/2σ² of the KL, which a refinement trades
     away; they must be asked for.
 
@@ -141,7 +147,7 @@ def fit_posterior(
                 f"--posterior {family} stands on the isotropic prior; use --prior-shape isotropic "
                 "or --posterior refined"
             )
-        return _curved(bench, family, sigmas, _curvature(bench))
+        return _curved(bench, family, sigmas, _curvature(bench, family))
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
         return _isotropic(bench, at_scale)
@@ -190,15 +196,16 @@ def race_scales(sigmas: Collection[float], steps: int) -> int:
     return runners if runners > 1 and steps >= RACE_SHARE else 0
 
 
-def _curvature(bench: Workbench) -> dict[str, torch.Tensor]:
-    return diagonal_fisher(bench.evaluator, bench.slots, bench.pair.posterior, bench.rows)
+def _curvature(bench: Workbench, family: Posterior) -> Mapping[str, Any]:
+    found = kronecker_curvature if family is Posterior.KFAC else diagonal_fisher
+    return found(bench.evaluator, bench.slots, bench.pair.posterior, bench.rows)
 
 
 def _curved(
     bench: Workbench,
     family: Posterior,
     sigmas: tuple[float, ...],
-    curvature: Mapping[str, torch.Tensor],
+    curvature: Mapping[str, Any],
 ) -> Fitted:
     """Return the best of all scales and temperatures by McAllester's value on a pilot.
 

@@ -1,5 +1,6 @@
 """The diagonal Fisher matrix against brute force, and the posteriors made from it."""
 
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from pacbayes_sft.data.encode import collate
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
 from pacbayes_sft.inputs import load_inputs
+from pacbayes_sft.kronecker import kronecker_curvature as kron
 
 SMALL = Options(sigmas=(0.05, 0.2))
 
@@ -133,12 +135,13 @@ def test_a_curvature_that_is_not_a_number_is_refused(lora):
 
 def quick(monkeypatch):
     monkeypatch.setattr("pacbayes_sft.posteriors.PILOT_UNITS", 8)
-    monkeypatch.setattr(
-        "pacbayes_sft.posteriors.diagonal_fisher", partial(diagonal_fisher, limit=8)
-    )
+    for name, found in (("diagonal_fisher", diagonal_fisher), ("kronecker_curvature", kron)):
+        monkeypatch.setattr(f"pacbayes_sft.posteriors.{name}", partial(found, limit=8))
 
 
-@pytest.mark.parametrize("family", [pytest.param("per_tensor", marks=pytest.mark.slow), "laplace"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("per_tensor", marks=pytest.mark.slow), "laplace", "kfac"]
+)
 def test_the_curved_families_go_through_and_repeat(family, lora_run, files, monkeypatch):
     quick(monkeypatch)
     monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (1.0, 100.0))
@@ -160,3 +163,34 @@ def test_the_curved_families_know_dense_weights(full_run, files, monkeypatch):
     options = Options(posterior="laplace", sigmas=(0.01,), loss="token_error")
     record = to_record(bound("strong", full_run, *files, options))
     assert (record["posterior"]["family"], record["space"]) == ("laplace", "weights")
+
+
+def test_kronecker_factors_have_the_trace_of_the_diagonal_and_its_pattern(lora):
+    point, evaluator, slots, rows = lora
+    found = kron(evaluator, slots, point, rows)
+    diagonal = diagonal_fisher(evaluator, slots, point, rows)
+    alike, chance = [], []
+    for name, (g, a) in found.items():
+        assert (len(g), len(a)) == tuple(point[name].shape)
+        approximate = g.diagonal()[:, None] * a.diagonal()
+        assert float(approximate.sum()) == pytest.approx(float(diagonal[name].sum()), rel=1e-6)
+        both = torch.stack([approximate.flatten(), diagonal[name].flatten()])
+        alike.append(float(torch.corrcoef(both)[0, 1]))
+        both[1] = both[1].roll(both.shape[1] // 2 + 3)
+        chance.append(float(torch.corrcoef(both)[0, 1]))
+    assert sum(alike) / len(alike) > 0.2 > 4 * abs(sum(chance) / len(chance))
+    assert not any(p.requires_grad for p in evaluator.model.parameters())
+
+
+def test_what_is_no_linear_layer_keeps_its_diagonal(full_run, files):
+    options = Options(space=Space.WEIGHTS, sigmas=(0.01,))
+    point, evaluator, slots, rows = prepared(full_run, files, options, few=2)
+    found = kron(evaluator, slots, point, rows)
+    plain = {name for name, value in found.items() if isinstance(value, torch.Tensor)}
+    assert plain == {name for name in point if "norm" in name or "embed" in name}
+
+
+def test_a_missing_curvlinops_is_said(lora, monkeypatch):
+    monkeypatch.setitem(sys.modules, "curvlinops", None)
+    with pytest.raises(InputError, match="needs curvlinops"):
+        kron(lora[1], lora[2], lora[0], lora[3])
