@@ -41,7 +41,7 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy pacbayes_sft
 
 test: lint
-	$(RUN)/python -m pytest
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.ready
 	$(RUN)/python -m pytest -m slow
