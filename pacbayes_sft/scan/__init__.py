@@ -1,0 +1,1 @@
+"""The map: many fine-tunes over training size × difficulty, each bounded and measured."""

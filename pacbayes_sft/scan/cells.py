@@ -1,0 +1,92 @@
+"""The cells of a scan: what each is made from, and the hash that names its record."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.choices import Objective
+from pacbayes_sft.models import local_directory, resolve_base
+from pacbayes_sft.scan.config import Config, Igsm, Method, Windows
+from pacbayes_sft.scan.rows import Pool, open_pool
+
+RECORD_VERSION = 1  # raised when the same inputs would give another record
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the map.
+
+    Attributes:
+        size: Training size n, in units.
+        window: Difficulty window, ``LO:HI``.
+        seed: Seed of rows and noise.
+        base: Name or path of the base.
+        objective: Training objective.
+        method: ``lora`` or ``full``.
+    """
+
+    size: int
+    window: str
+    seed: int
+    base: str
+    objective: Objective
+    method: Method
+
+
+def list_cells(config: Config) -> list[Cell]:
+    """Return every cell, small sizes first, so that an unfinished scan shows a whole map early."""
+    windows = config.windows
+    if isinstance(windows, Windows):
+        windows = _pool(config).windows(windows)
+    return [
+        Cell(size, window, seed, base, Objective(objective), method)
+        for size, seed, base, objective, method, window in itertools.product(
+            sorted(config.sizes),
+            config.seeds,
+            config.bases,
+            config.objectives,
+            config.methods,
+            windows,
+        )
+    ]
+
+
+class Keys:
+    """Names cells by what they are made from: files by their content, bases by their weights."""
+
+    def __init__(self, config: Config) -> None:
+        """Hash what all cells share."""
+        shared = config.model_dump(
+            mode="json",
+            include={"data", "loss", "delta", "fine_tune", "bounds", "batch_size", "dtype"},
+        )
+        if not isinstance(config.data, Igsm):
+            shared["data"] |= _pool(config).hashes()
+        self._shared = shared | {"version": RECORD_VERSION}
+        self._bases = {
+            base: open_checkpoint(local_directory(resolve_base(base))).sha256()
+            for base in config.bases
+        }
+
+    def of(self, cell: Cell) -> str:
+        """Return the key of a cell: 16 hexadecimal digits."""
+        return self._digest({"cell": asdict(cell) | {"base": self._bases[cell.base]}})
+
+    def of_base(self, base: str) -> str:
+        """Return the key of the base's own measurement."""
+        return self._digest({"base": self._bases[base]})
+
+    def _digest(self, what: dict[str, Any]) -> str:
+        text = json.dumps(self._shared | what, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _pool(config: Config) -> Pool:
+    if isinstance(config.data, Igsm):
+        raise AssertionError("igsm has no pool")
+    return open_pool(config.data)

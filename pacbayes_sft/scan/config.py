@@ -1,0 +1,227 @@
+"""What to scan: the content of ``CONFIG.yaml``, checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.options import SIGMAS
+
+THEOREMS = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni")
+Method = Literal["lora", "full"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Igsm(_Strict):
+    """Problems made here; their difficulty is the operation count, and every law is known.
+
+    Attributes:
+        kind: ``igsm``.
+        test: Op law of the test set, ``LO:HI`` or ``k=w,k=w,...``.
+        abstract: Whether abstract parameters occur.
+        test_rows: Rows of the test set.
+        heldout_rows: Rows of each window that nothing is fitted on, to measure the gaps.
+    """
+
+    kind: Literal["igsm"]
+    test: str
+    abstract: bool = True
+    test_rows: Positive = 512
+    heldout_rows: Positive = 256
+
+
+class Files(_Strict):
+    """Rows from files, cut into windows by a column.
+
+    Attributes:
+        kind: ``rows``.
+        pool: Rows to train on; a window's held-out rows are set aside from it too.
+        test: Rows of the test distribution.
+        column: The difficulty, a number in every row of both.
+        heldout_rows: Rows of each window that nothing is fitted on.
+    """
+
+    kind: Literal["rows"]
+    pool: str
+    test: str
+    column: str = "difficulty"
+    heldout_rows: Positive = 256
+
+
+class Windows(_Strict):
+    """A rule that cuts the difficulty of the pool into windows; only for ``kind: rows``.
+
+    Attributes:
+        by: ``quantile`` (equal numbers of units) or ``equal`` (equal intervals); with ``overlap``
+            either slides.
+        count: How many windows.
+        overlap: Share of a window that the next one covers too, in [0, 1).
+    """
+
+    by: Literal["quantile", "equal"]
+    count: Positive
+    overlap: float = Field(default=0.0, ge=0, lt=1)
+
+
+class FineTune(_Strict):
+    """How every cell is fine-tuned.
+
+    Attributes:
+        epochs: Passes over the rows.
+        least_steps: Small sets are passed over more often, until this many steps.
+        batch_size: Rows a step.
+        learning_rate: Peak learning rate.
+        lora_rank: Rank under ``lora``.
+        lora_alpha: Alpha under ``lora``.
+        prior_fraction: Share of the units that a checkpoint prior sees, where a bound asks for one.
+    """
+
+    epochs: float = Field(default=1.0, gt=0)
+    least_steps: Positive = 100
+    batch_size: Positive = 32
+    learning_rate: float = Field(default=2e-3, gt=0)
+    lora_rank: Positive = 8
+    lora_alpha: float = Field(default=16.0, gt=0)
+    prior_fraction: float = Field(default=0.5, gt=0, lt=1)
+
+
+class Bound(_Strict):
+    """One bound of every cell; the words of `pacbayes_sft.Options`.
+
+    Attributes:
+        posterior: Family of Q.
+        prior: ``base`` or ``checkpoint``.
+        prior_shape: How the prior's scale is divided.
+        prior_scales: Its grid.
+        steps: Steps of a refinement.
+        draws: Monte-Carlo draws a row.
+        shift: How the shift term is had; ``auto`` takes known laws, else the difficulty column.
+    """
+
+    posterior: Posterior = Posterior.REFINED
+    prior: Literal["base", "checkpoint"] = "base"
+    prior_shape: PriorShape = PriorShape.ISOTROPIC
+    prior_scales: tuple[Annotated[float, Field(gt=0)], ...] = SIGMAS
+    steps: Positive = 100
+    draws: Positive = 1
+    shift: str = "auto"
+
+
+class Primary(_Strict):
+    """The bound that is reported first, declared before the runs.
+
+    Attributes:
+        bound: A name under ``bounds``.
+        theorem: Which theorem's value.
+    """
+
+    bound: str
+    theorem: Literal["proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni"] = "kl"
+
+
+class Config(_Strict):
+    """A scan.
+
+    Attributes:
+        name: What it is called in pictures.
+        data: Where rows come from.
+        windows: Difficulty windows, ``LO:HI`` (both included) or a rule.
+        sizes: Training sizes n, in units.
+        seeds: Seeds; each draws its own rows and noise.
+        bases: Bases: paths, hub ids, or shipped ones.
+        objectives: Training objectives.
+        methods: ``lora`` or ``full``.
+        loss: A loss in [0, 1].
+        delta: Probability of failure of each bound.
+        fine_tune: How cells are fine-tuned.
+        bounds: Bounds by name.
+        primary: Which of them is reported first.
+        batch_size: Rows a forward pass.
+        device: Device of every cell.
+        dtype: Dtype of every cell.
+    """
+
+    name: str
+    data: Annotated[Igsm | Files, Field(discriminator="kind")]
+    windows: tuple[str, ...] | Windows
+    sizes: tuple[Positive, ...]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    bases: tuple[str, ...] = ("strong",)
+    objectives: tuple[Objective, ...] = (Objective.NLL,)
+    methods: tuple[Method, ...] = ("lora",)
+    loss: Loss = Loss.EXACT_MATCH
+    delta: float = Field(default=0.05, gt=0, lt=1)
+    fine_tune: FineTune = FineTune()
+    bounds: dict[str, Bound]
+    primary: Primary
+    batch_size: Positive = 64
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.primary.bound not in self.bounds:
+            raise ValueError(f"primary.bound: {self.primary.bound!r} is not among the bounds")
+        for name in ("sizes", "seeds", "bases", "objectives", "methods", "bounds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: holds nothing")
+        for name in ("sizes", "seeds", "bases", "objectives", "methods"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: names a value twice")
+        if isinstance(self.windows, Windows):
+            if self.data.kind == "igsm":
+                raise ValueError("windows: a rule needs rows from files; list LO:HI for igsm")
+            return self
+        if not self.windows or len(set(self.windows)) < len(self.windows):
+            raise ValueError("windows: holds nothing, or a window twice")
+        for window in self.windows:
+            edges(window)
+        return self
+
+
+def edges(window: str) -> tuple[float, float]:
+    """Read ``LO:HI``.
+
+    Raises:
+        ValueError: If it is no window.
+    """
+    low, _, high = window.partition(":")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        raise ValueError(f"windows: {window!r} is not LO:HI") from None
+    if not found[0] <= found[1]:
+        raise ValueError(f"windows: {window!r} runs from high to low")
+    return found
+
+
+def read_config(file: Path) -> Config:
+    """Read and check a configuration.
+
+    Raises:
+        InputError: Naming the key and what is wrong with it.
+    """
+    try:
+        content: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds no keys; see `pacbayes-sft scan --example`")
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "config"
+        raise InputError(f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,183 @@
+"""Records as tidy frames, and whether a bound knows where the best difficulty is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from pacbayes_sft.scan.config import edges
+
+GROUP = ["base", "objective", "method"]
+
+
+def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row a cell × bound × theorem.
+
+    Columns: size, window, low, high, seed, base, objective, method; ``test_risk``, ``train_risk``,
+    ``train_distribution_risk``, ``generalization_gap``, ``extrapolation_gap`` (measured, of the
+    finished model); ``bound``, ``theorem``, ``value`` (raw, on test risk), ``train_value``,
+    ``guarantee``; ``kl_nats``, ``tv``, the four terms of Proposition 4.1; ``gibbs_test_risk`` (what
+    the bound speaks of) and its interval.
+    """
+    rows = []
+    for record in records:
+        if "cell" not in record:
+            continue
+        cell, measured = record["cell"], record["measured"]
+        low, high = edges(cell["window"])
+        common = {
+            **cell,
+            "low": low,
+            "high": high,
+            "test_risk": measured["test_risk"]["value"],
+            "train_distribution_risk": measured["train_distribution_risk"]["value"],
+            **{k: measured[k] for k in ("train_risk", "generalization_gap", "extrapolation_gap")},
+        }
+        for name, found in record["bounds"].items():
+            gibbs = found["gibbs"]["test_risk"]
+            terms = {f"term_{term}": value for term, value in found["terms"].items()}
+            for theorem, entry in found["bounds"].items():
+                rows.append(
+                    {
+                        **common,
+                        "bound": name,
+                        "theorem": theorem,
+                        "value": entry["raw"],
+                        "train_value": entry["train_raw"],
+                        "guarantee": entry["guarantee"],
+                        "kl_nats": found["kl_nats"],
+                        "tv": found["tv"]["value"],
+                        **terms,
+                        "gibbs_test_risk": gibbs["value"],
+                        "gibbs_test_lower": gibbs["lower"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row a cell × test slice: measured risk, and its change over the base's own."""
+    own = {
+        r["base"]: {k: e["value"] for k, e in r["measured"]["slices"].items()}
+        for r in records
+        if "cell" not in r
+    }
+    rows = []
+    for record in records:
+        if "cell" in record:
+            before = own.get(record["cell"]["base"], {})
+            for label, estimate in record["measured"]["slices"].items():
+                risk = estimate["value"]
+                change = risk - before[label] if label in before else math.nan
+                rows.append({**record["cell"], "slice": label, "risk": risk, "change": change})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a bound's curve over difficulty agrees with measured risk, within one group.
+
+    Attributes:
+        minimiser: For every size the window of the least mean measured risk and of the least mean
+            bound, and their distance in windows.
+        spearman_per_size: Rank correlation over windows of the seed means, by size.
+        spearman: Over all cells' seed means.
+        interval: Its 95 % bootstrap interval over seeds and windows.
+        violations: Cells in which the Gibbs test risk's lower limit exceeds a bound labelled
+            ``upper``.
+        cells: How many cells entered.
+    """
+
+    minimiser: dict[int, tuple[str, str, int]]
+    spearman_per_size: dict[int, float]
+    spearman: float
+    interval: tuple[float, float]
+    violations: int
+    cells: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object; an undefined correlation is null."""
+        return {
+            "minimiser": {
+                n: {"measured": m, "bound": b} for n, (m, b, _) in self.minimiser.items()
+            },
+            "minimiser_distance": {n: d for n, (_, _, d) in self.minimiser.items()},
+            "spearman_per_n": {n: _number(r) for n, r in self.spearman_per_size.items()},
+            "spearman": _number(self.spearman),
+            "spearman_interval": [_number(x) for x in self.interval],
+            "violations": self.violations,
+            "cells": self.cells,
+        }
+
+
+def agreement(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Agreement:
+    """Compare one bound's raw value with the measured test risk of the finished model.
+
+    Args:
+        frame: Rows of `cells_frame` of one group, one bound and one theorem.
+        resamples: Bootstrap resamples of the cells' seed means, over points of the map.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: If the frame is empty.
+    """
+    if frame.empty:
+        raise ValueError("no cells to compare")
+    means = frame.groupby(["size", "window", "low", "high"], as_index=False)[
+        ["value", "test_risk"]
+    ].mean()
+    order = list(means.sort_values(["low", "high"])["window"].drop_duplicates())
+    minimiser, per_size = {}, {}
+    for size, group in means.groupby("size"):
+        measured = str(group.loc[group["test_risk"].idxmin(), "window"])
+        bound = str(group.loc[group["value"].idxmin(), "window"])
+        distance = abs(order.index(measured) - order.index(bound))
+        minimiser[int(size)] = (measured, bound, distance)
+        per_size[int(size)] = _spearman(group)
+    generator = np.random.default_rng(seed)
+    drawn = [
+        _spearman(means.iloc[generator.integers(len(means), size=len(means))])
+        for _ in range(resamples)
+    ]
+    finite = [r for r in drawn if math.isfinite(r)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if finite else (math.nan, math.nan)
+    promised = frame[frame["guarantee"] == "upper"]
+    violations = int((promised["gibbs_test_lower"] > promised["value"]).sum())
+    return Agreement(
+        minimiser, per_size, _spearman(means), (float(low), float(high)), violations, len(frame)
+    )
+
+
+def summary(frame: pd.DataFrame, bound: str, theorem: str) -> dict[str, Any]:
+    """Return the primary bound's agreement in every group first, then every other's.
+
+    Args:
+        frame: `cells_frame` of all records.
+        bound: Name of the primary bound.
+        theorem: Its theorem.
+    """
+    found: dict[str, Any] = {}
+    for group, of_group in frame.groupby(GROUP):
+        each = {
+            f"{name}, {how}": agreement(rows).to_dict()
+            for (name, how), rows in of_group.groupby(["bound", "theorem"])
+        }
+        primary = each.pop(f"{bound}, {theorem}")
+        found[", ".join(map(str, group))] = {"primary": primary, "others": each}
+    return {"primary": {"bound": bound, "theorem": theorem}, "groups": found}
+
+
+def _spearman(frame: pd.DataFrame) -> float:
+    if frame["value"].nunique() < 2 or frame["test_risk"].nunique() < 2:
+        return math.nan
+    return float(spearmanr(frame["value"], frame["test_risk"]).statistic)
+
+
+def _number(x: float) -> float | None:
+    return x if math.isfinite(x) else None

@@ -1,0 +1,189 @@
+"""One cell: fine-tune, evaluate every slice, bound, and the gaps as observed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.bound_json import to_record
+from pacbayes_sft.certify import bound
+from pacbayes_sft.choices import Objective
+from pacbayes_sft.options import Options
+from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.scan.cells import Cell
+from pacbayes_sft.scan.config import Bound, Config, FineTune
+from pacbayes_sft.scan.rows import Sources, write_rows
+from pacbayes_sft.sft import Settings, run_sft
+from pacbayes_sft.terms import RiskTerm, risk_term
+
+Record = dict[str, Any]
+
+
+def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
+    """Return the record of a cell.
+
+    Args:
+        config: The scan.
+        cell: Which point of the map.
+        key: Its name.
+        folder: Where to work; an interrupted fine-tune there goes on. Removed at the end.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = write_rows(config.data, cell, folder)
+    run = folder / "finetune"
+    run_sft(cell.base, sources.train, run, _settings(config, cell))
+    trained = time.monotonic()
+    test = _risk(config, cell.base, sources.test, sources.column, run)
+    heldout = _risk(config, cell.base, str(sources.heldout), None, run)
+    bounds = {
+        name: _bound(config, cell, asked, sources, run) for name, asked in config.bounds.items()
+    }
+    whole = [b["train_risk_finetuned"] for b in bounds.values() if b["n"] == b["n_train"]]
+    train_risk = (
+        whole[0] if whole else _risk(config, cell.base, str(sources.train), None, run).risk.value
+    )
+    record = {
+        "key": key,
+        "cell": {
+            "size": cell.size,
+            "window": cell.window,
+            "seed": cell.seed,
+            "base": cell.base,
+            "objective": cell.objective.value,
+            "method": cell.method,
+        },
+        "measured": {
+            "test_risk": test.risk.to_dict(),
+            "slices": {label: e.to_dict() for label, e in test.slices.items()},
+            "train_distribution_risk": heldout.risk.to_dict(),
+            "train_risk": train_risk,
+            "generalization_gap": heldout.risk.value - train_risk,
+            "extrapolation_gap": test.risk.value - heldout.risk.value,
+        },
+        "bounds": bounds,
+        "version": version("pacbayes-sft"),
+        "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
+    }
+    shutil.rmtree(folder)
+    return record
+
+
+def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
+    """Return the record of a base itself: what every slice's change is held against.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    window = config.windows[0] if isinstance(config.windows, tuple) else None
+    cell = Cell(1, window or f"{-1e300}:{1e300}", 0, base, Objective.NLL, "lora")
+    sources = write_rows(config.data, cell, folder)
+    term = _risk(config, base, sources.test, sources.column, None)
+    shutil.rmtree(folder)
+    return {
+        "key": key,
+        "base": base,
+        "measured": {
+            "test_risk": term.risk.to_dict(),
+            "slices": {label: e.to_dict() for label, e in term.slices.items()},
+        },
+    }
+
+
+def _settings(config: Config, cell: Cell) -> Settings:
+    asked: FineTune = config.fine_tune
+    steps = max(asked.least_steps, round(asked.epochs * cell.size / asked.batch_size))
+    checkpoint = any(b.prior == "checkpoint" for b in config.bounds.values())
+    return Settings(
+        objective=cell.objective,
+        lora_rank=asked.lora_rank if cell.method == "lora" else 0,
+        lora_alpha=asked.lora_alpha,
+        steps=steps,
+        batch_size=asked.batch_size,
+        learning_rate=asked.learning_rate,
+        prior_fraction=asked.prior_fraction if checkpoint else 0.0,
+        seed=cell.seed,
+        device=config.device,
+        dtype=config.dtype,
+    )
+
+
+def _risk(config: Config, base: str, rows: str, column: str | None, run: Path | None) -> RiskTerm:
+    return risk_term(
+        base,
+        rows,
+        run,
+        loss=config.loss,
+        slice_by=column,
+        device=config.device,
+        dtype=config.dtype,
+        batch_size=config.batch_size,
+    )
+
+
+def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path) -> Record:
+    """Return what a map needs of one ``bound.json``."""
+    from estimators.posteriors.refined import Schedule
+
+    shift = asked.shift
+    if shift == "auto" and config.data.kind == "rows":
+        shift = sources.column
+    options = Options(
+        prior=run / "pacbayes_sft" / "prior" if asked.prior == "checkpoint" else "base",
+        prior_shape=asked.prior_shape,
+        posterior=asked.posterior,
+        refinement=Refinement(Schedule(steps=asked.steps)),
+        sigmas=asked.prior_scales,
+        draws=asked.draws,
+        shift=shift,
+        loss=config.loss,
+        delta=config.delta,
+        batch_size=config.batch_size,
+        seed=cell.seed,
+        device=config.device,
+        dtype=config.dtype,
+    )
+    certificate = bound(
+        cell.base,
+        run,
+        str(sources.train),
+        sources.test,
+        options,
+        train_heldout=str(sources.heldout),
+    )
+    full = to_record(certificate)
+    return {
+        "n": full["n"],
+        "n_train": full["n_train"],
+        "train_risk_finetuned": full["measured"]["train_risk_finetuned"]["value"],
+        "posterior": full["posterior"],
+        "prior": full["prior"],
+        "kl_nats": full["kl"]["value"],
+        "squared_distance": full["squared_distance"],
+        "empirical_risk": full["empirical_risk"],
+        "tv": full["tv"],
+        "terms": full["terms"],
+        "bounds": {name: _slim(entry) for name, entry in full["bounds"].items()},
+        "gibbs": {
+            name: full["measured"][name]
+            for name in (
+                "test_risk",
+                "train_distribution_risk",
+                "generalization_gap",
+                "extrapolation_gap",
+            )
+        },
+        "drift": full["drift"]["distance"],
+    }
+
+
+def _slim(entry: Mapping[str, Any]) -> Record:
+    return {k: entry[k] for k in ("raw", "train_raw", "guarantee", "vacuous")}

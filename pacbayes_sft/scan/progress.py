@@ -1,0 +1,67 @@
+"""What a scan shows while it runs: cells done, time left, the best difficulty so far."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+
+
+class Watch:
+    """Print a line a finished cell to stderr, rewritten in place on a terminal."""
+
+    def __init__(self, done: int, total: int, workers: int) -> None:
+        """Begin at ``done`` of ``total``."""
+        self.done, self.total, self.workers = done, total, workers
+        self.began, self.new = time.monotonic(), 0
+        self.risks: dict[tuple[int, str], list[float]] = {}
+        self.console = Console(stderr=True, highlight=False)
+
+    def __enter__(self) -> Watch:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say where an interrupted scan goes on."""
+        if sys.stderr.isatty() and self.new:
+            self.console.print()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.console.print(
+                f"stopped: {self.done} of {self.total} are kept; the same command goes on"
+            )
+
+    def saw(self, record: dict[str, Any], *, finished: bool) -> None:
+        """Take in a record, new or from an earlier run."""
+        if "cell" in record:
+            cell = record["cell"]
+            point = (cell["size"], cell["window"])
+            self.risks.setdefault(point, []).append(record["measured"]["test_risk"]["value"])
+        if finished:
+            self.done, self.new = self.done + 1, self.new + 1
+            end = "\r" if sys.stderr.isatty() else "\n"
+            self.console.print(self.line(), end=end, soft_wrap=True)
+
+    def line(self) -> str:
+        """Return the line."""
+        seconds = (time.monotonic() - self.began) / max(1, self.new) * (self.total - self.done)
+        left = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        best = "; ".join(f"n={n}: {window}" for n, window in sorted(self.best().items()))
+        return (
+            f"{self.done} of {self.total} done, about {left} left; least test risk so far: {best}"
+        )
+
+    def best(self) -> dict[int, str]:
+        """Return for every size the window with the least mean test risk."""
+        found: dict[int, tuple[float, str]] = {}
+        for (size, window), risks in self.risks.items():
+            mean = sum(risks) / len(risks)
+            found[size] = min(found.get(size, (mean, window)), (mean, window))
+        return {size: window for size, (_, window) in found.items()}

@@ -1,0 +1,188 @@
+"""Run the cells that are missing: here one by one, or on the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.cells import Cell, Keys, list_cells
+from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
+from pacbayes_sft.scan.progress import Watch
+from pacbayes_sft.scan.store import Store
+
+RETRIES = 3  # of a cell whose worker died
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where cells run.
+
+    Attributes:
+        workers: Ray workers on this machine; 0 runs in this process.
+        address: Address of a Ray cluster instead.
+        threads: Torch threads a cell; None leaves torch alone in this process and gives a worker
+            one.
+        gpus: GPUs a cell, a fraction shares one.
+    """
+
+    workers: int = 0
+    address: str | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be measured: a cell, or a base itself (``cell`` is None)."""
+
+    key: str
+    base: str
+    cell: Cell | None
+
+    def run(self, config: Config, folder: Path) -> Record:
+        """Measure it, the bars and logs of a hundred trainers apart."""
+        with _quiet():
+            if self.cell is None:
+                return measure_base(config, self.base, self.key, folder)
+            return measure_cell(config, self.cell, self.key, folder)
+
+
+def scan(config: Config, out: Path, where: Where | None = None) -> list[Record]:
+    """Measure every cell of a scan that has no record yet; return the records of all.
+
+    Kill it anywhere and call it again: finished cells are not done again, and the records equal
+    those of an uninterrupted run (same machine and threads).
+
+    Args:
+        config: What to scan.
+        out: Directory of the records.
+        where: Where cells run.
+
+    Returns:
+        Records of the bases, then of the cells, in the order of `list_cells`.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    where, store = where or Where(), Store(out)
+    jobs = list_jobs(config)
+    missing = [job for job in jobs if not store.has(job.key)]
+    results = _on_ray if where.workers or where.address else _here
+    watch = Watch(len(jobs) - len(missing), len(jobs), where.workers or 1)
+    with watch:
+        for job in jobs:
+            if store.has(job.key):
+                watch.saw(store.get(job.key), finished=False)
+        for record in results(config, missing, store, where):
+            store.put(record)
+            watch.saw(record, finished=True)
+    return [store.get(job.key) for job in jobs]
+
+
+def list_jobs(config: Config) -> list[Job]:
+    """Return what a scan measures: each base, then each cell."""
+    keys = Keys(config)
+    bases = [Job(keys.of_base(base), base, None) for base in config.bases]
+    return bases + [Job(keys.of(cell), cell.base, cell) for cell in list_cells(config)]
+
+
+def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
+    _set_threads(where.threads)
+    for job in jobs:
+        yield job.run(config, store.work(job.key))
+
+
+def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
+    """Yield records as workers finish them; a cell whose worker died is tried again elsewhere.
+
+    Only this process writes records, so none is doubled and workers need no common disk.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--workers: needs Ray; pip install 'pacbayes-sft[ray]'") from None
+    started = not ray.is_initialized()
+    if started:
+        here = {"num_cpus": where.workers, "include_dashboard": False}
+        options: dict[str, Any] = {"address": where.address} if where.address else here
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    threads = where.threads or 1
+    environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    task: Any = ray.remote(_work).options(
+        num_cpus=threads if where.address else 1,
+        num_gpus=where.gpus,
+        max_retries=RETRIES,
+        runtime_env={"env_vars": environment},
+    )
+    shared = ray.put(config.model_dump(mode="json"))
+    waiting = [task.remote(shared, job, threads) for job in jobs]
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            try:
+                yield ray.get(done[0])
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, InputError) else None
+                if cause is None:
+                    raise
+                raise cause from None
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+        if started:
+            ray.shutdown()
+
+
+def _work(config: dict[str, Any], job: Job, threads: int) -> Record:
+    """Measure one job in a worker."""
+    _set_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="pacbayes-sft-") as folder:
+        return job.run(Config.model_validate(config), Path(folder) / job.key)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what trainers and loaders print off the terminal; warnings still come through."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
+def hours_left(records: list[Record], cells: list[Cell], workers: int) -> float | None:
+    """Return how long cells will take by what finished ones of like size took; None if unknown.
+
+    A cell of a size that was never run is estimated in proportion from the nearest size.
+    """
+    known: dict[int, list[float]] = {}
+    for record in records:
+        if "cell" in record:
+            known.setdefault(record["cell"]["size"], []).append(record["seconds"]["all"])
+    if not known:
+        return None
+    mean = {size: sum(s) / len(s) for size, s in known.items()}
+    total = 0.0
+    for cell in cells:
+        near = min(mean, key=lambda size: abs(size - cell.size))
+        total += mean[near] * max(1.0, cell.size / near)
+    return total / max(1, workers) / 3600

@@ -1,0 +1,58 @@
+"""Records on disk: one immutable file a cell, named by the hash of what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.checkpoints.files import read_json
+from pacbayes_sft.errors import InputError
+
+
+class Store:
+    """The records of one scan, under ``DIR/records``."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make the directory."""
+        self.directory = Path(directory)
+        self.records = self.directory / "records"
+        self.records.mkdir(parents=True, exist_ok=True)
+
+    def has(self, key: str) -> bool:
+        """Return whether a record is there."""
+        return self._file(key).is_file()
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Write a record whole or not at all; one that is there already stays."""
+        file = self._file(record["key"])
+        if file.exists():
+            return
+        with replacing(file) as partial:
+            text = json.dumps(record, indent=1, allow_nan=False, sort_keys=True)
+            partial.write_text(text + "\n", encoding="utf-8")
+
+    def get(self, key: str) -> dict[str, Any]:
+        """Return a record.
+
+        Raises:
+            InputError: If it is not there or damaged.
+        """
+        record: dict[str, Any] = read_json(self._file(key))
+        if record.get("key") != key:
+            raise InputError(f"{self._file(key)}: not the record of {key}; remove it")
+        return record
+
+    def all(self) -> Iterator[dict[str, Any]]:
+        """Yield every record, those of other configurations included, by key."""
+        for file in sorted(self.records.glob("*.json")):
+            yield self.get(file.stem)
+
+    def work(self, key: str) -> Path:
+        """Return the folder in which an unfinished cell works."""
+        return self.directory / "work" / key
+
+    def _file(self, key: str) -> Path:
+        return self.records / f"{key}.json"

@@ -1,0 +1,393 @@
+"""The map: configuration, keys, resumption, workers, and what its numbers say."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pacbayes_sft.cli import app, main
+from pacbayes_sft.cli.scan import EXAMPLE
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan import run as running
+from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.scan.config import Config, read_config
+from pacbayes_sft.scan.frame import agreement, cells_frame, slices_frame, summary
+from pacbayes_sft.scan.pictures import plot_scan
+from pacbayes_sft.scan.rows import open_pool, write_rows
+from pacbayes_sft.scan.run import Where, hours_left, list_jobs, scan
+from pacbayes_sft.scan.store import Store
+
+TINY = {
+    "name": "tiny",
+    "data": {"kind": "igsm", "test": "3:5", "test_rows": 24, "heldout_rows": 16},
+    "windows": ["2:3", "3:4"],
+    "sizes": [48],
+    "fine_tune": {"least_steps": 2, "batch_size": 16, "lora_rank": 4},
+    "bounds": {"plain": {"posterior": "isotropic", "prior_scales": [0.05]}},
+    "primary": {"bound": "plain", "theorem": "proposition_4_1"},
+}
+
+
+def config(**changes):
+    return Config.model_validate(TINY | changes)
+
+
+# --- configuration ---------------------------------------------------------------------------
+
+
+def test_the_printed_example_is_a_configuration():
+    assert len(list_cells(Config.model_validate(yaml.safe_load(EXAMPLE)))) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sizes": []}, "sizes"),
+        ({"sizes": [0]}, "sizes.0"),
+        ({"sizes": [64, 64]}, "twice"),
+        ({"windows": ["5:2"]}, "from high to low"),
+        ({"windows": ["a"]}, "not LO:HI"),
+        ({"windows": {"by": "quantile", "count": 3}}, "rows from files"),
+        ({"methods": ["qlora"]}, "methods.0"),
+        ({"data": {"kind": "web"}}, "data"),
+        ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
+        ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
+        ({"primary": {"bound": "none"}}, "primary.bound"),
+        ({"delta": 1.5}, "delta"),
+        ({"speed": 3}, "speed"),
+    ],
+)
+def test_a_wrong_key_is_named(changes, says, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(TINY | changes))
+    with pytest.raises(InputError, match="yaml") as caught:
+        read_config(file)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "\x00"])
+def test_what_is_no_configuration_is_refused(text, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match="yaml"):
+        read_config(tmp_path / "c.yaml")
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+def test_a_key_changes_with_every_input_and_with_nothing_else():
+    cell = list_cells(config())[0]
+    key = Keys(config()).of(cell)
+    assert key == Keys(config(name="other", sizes=[48, 64], seeds=[0, 1])).of(cell)
+    others = [
+        {"data": TINY["data"] | {"test": "3:6"}},
+        {"loss": "token_error"},
+        {"fine_tune": TINY["fine_tune"] | {"learning_rate": 1e-3}},
+        {"bounds": {"plain": {"posterior": "isotropic", "prior_scales": [0.02]}}},
+        {"delta": 0.1},
+    ]
+    keys = {Keys(config(**changes)).of(cell) for changes in others}
+    for changes in ({"size": 64}, {"window": "3:4"}, {"seed": 1}, {"method": "full"}):
+        keys.add(Keys(config()).of(replace(cell, **changes)))
+    keys.add(Keys(config(bases=["weak"])).of(replace(cell, base="weak")))
+    assert len(keys) == 10 and key not in keys
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(tmp_path):
+    rows = [
+        {"prompt": f"p{i}", "completion": f"c{i}", "length": i // 2, "unit": f"u{i // 2}"}
+        for i in range(200)
+    ]
+    for name, kept in (("pool", rows), ("test", rows[:20])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in kept))
+    data = {
+        "kind": "rows",
+        "pool": str(tmp_path / "pool.jsonl"),
+        "test": str(tmp_path / "test.jsonl"),
+        "column": "length",
+        "heldout_rows": 5,
+    }
+    return config(data=data, windows={"by": "quantile", "count": 4}, sizes=[10])
+
+
+def test_a_pool_is_cut_by_units_and_held_out_units_are_trained_on_by_none(pool, tmp_path):
+    cells = list_cells(pool)
+    assert [cell.window for cell in cells] == ["0:24", "24:49", "49:74", "74:99"]
+    seen, held = set(), set()
+    for seed in range(4):
+        sources = write_rows(pool.data, replace(cells[1], seed=seed), tmp_path)
+        units = [json.loads(line)["unit"] for line in sources.train.read_text().splitlines()]
+        assert len(set(units)) == 10 and len(units) == 20
+        assert all(24 <= int(unit[1:]) <= 49 for unit in units)
+        seen |= set(units)
+        held |= {json.loads(line)["unit"] for line in sources.heldout.read_text().splitlines()}
+    assert len(held) == 5 and not held & seen and len(seen) > 10
+
+
+def test_sliding_and_equal_windows(pool):
+    of = open_pool(pool.data).windows
+    rule = type(pool.windows)
+    assert of(rule(by="equal", count=2)) == ("0:49.5", "49.5:99")
+    sliding = [tuple(map(float, w.split(":"))) for w in of(rule(by="equal", count=3, overlap=0.5))]
+    assert sliding == [(0, 49.5), (24.75, 74.25), (49.5, 99)]
+
+
+def test_a_window_without_rows_enough_is_said(pool, tmp_path):
+    cell = replace(list_cells(pool)[0], size=21)
+    with pytest.raises(InputError, match=r"window 0:24 holds 25 units, 5 held out"):
+        write_rows(pool.data, cell, tmp_path)
+
+
+# --- running ---------------------------------------------------------------------------------
+
+
+def fake(config, cell, key, folder):
+    low = int(cell.window[0])
+    risk = abs(low - math.log2(cell.size) / 2) / 10 + 0.01 * cell.seed
+    estimate = {"value": risk, "lower": risk - 0.02, "upper": risk + 0.02}
+    entry = {"raw": risk + 0.3, "train_raw": risk, "guarantee": "upper", "vacuous": False}
+    terms = dict.fromkeys(("empirical_risk", "generalization", "extrapolation", "epsilon"), 0.1)
+    return {
+        "key": key,
+        "cell": {**cell.__dict__, "objective": cell.objective.value},
+        "measured": {
+            "test_risk": estimate,
+            "slices": {"3": estimate},
+            "train_distribution_risk": estimate,
+            "train_risk": 0.1,
+            "generalization_gap": 0.1,
+            "extrapolation_gap": 0.1,
+        },
+        "bounds": {
+            "plain": {
+                "bounds": {"proposition_4_1": entry},
+                "kl_nats": 1.0,
+                "tv": {"value": 0.1},
+                "terms": terms,
+                "gibbs": {"test_risk": estimate},
+            }
+        },
+        "seconds": {"all": 2.0},
+    }
+
+
+def fake_base(config, base, key, folder):
+    return {"key": key, "base": base, "measured": {"test_risk": {}, "slices": {"3": {"value": 1}}}}
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    monkeypatch.setattr(running, "measure_cell", fake)
+    monkeypatch.setattr(running, "measure_base", fake_base)
+
+
+def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, monkeypatch):
+    asked, done = config(sizes=[16, 64], seeds=[0, 1]), []
+
+    def stops(config, cell, key, folder):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(key)
+        return fake(config, cell, key, folder)
+
+    monkeypatch.setattr(running, "measure_cell", stops)
+    with pytest.raises(KeyboardInterrupt):
+        scan(asked, tmp_path / "a")
+    assert len(list(Store(tmp_path / "a").all())) == 4  # three cells and the base
+
+    def counts(config, cell, key, folder):
+        done.append(key)
+        return fake(config, cell, key, folder)
+
+    monkeypatch.setattr(running, "measure_cell", counts)
+    records = scan(asked, tmp_path / "a")
+    assert len(done) == len(set(done)) == 8
+    assert records == scan(asked, tmp_path / "b")
+
+
+def test_a_record_that_is_there_is_never_written_again(tmp_path):
+    store = Store(tmp_path)
+    store.put({"key": "k", "x": 1})
+    store.put({"key": "k", "x": 2})
+    assert store.get("k")["x"] == 1
+    (tmp_path / "records" / "j.json").write_text('{"key": "k"}')
+    with pytest.raises(InputError, match="not the record of j"):
+        store.get("j")
+
+
+def test_hours_come_from_what_was_measured(faked, tmp_path):
+    asked = config(sizes=[16])
+    records = scan(asked, tmp_path)
+    assert hours_left([], list_cells(asked), 0) is None
+    assert hours_left(records, list_cells(asked), 0) == pytest.approx(2 * 2 / 3600)
+    assert hours_left(records, list_cells(config(sizes=[32])), 2) == pytest.approx(2 * 4 / 7200)
+
+
+# --- what it says ----------------------------------------------------------------------------
+
+
+def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
+    asked = config(windows=["2:3", "3:4", "4:5", "5:6"], sizes=[16, 256], seeds=[0, 1])
+    frame = cells_frame(scan(asked, tmp_path))
+    frame = frame.astype({"value": float})
+    found = agreement(frame)
+    assert found.minimiser == {16: ("2:3", "2:3", 0), 256: ("4:5", "4:5", 0)}
+    assert found.spearman == pytest.approx(1) and found.violations == 0
+    wrong = frame.assign(value=-frame["value"])
+    assert agreement(wrong).minimiser[16] == ("2:3", "5:6", 3)
+    assert agreement(wrong).spearman == pytest.approx(-1)
+    assert agreement(wrong).violations == len(frame)
+    assert agreement(wrong.assign(guarantee="estimate")).violations == 0
+    said = summary(frame, "plain", "proposition_4_1")
+    assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}
+    json.dumps(said)
+    slices = slices_frame(scan(asked, tmp_path))
+    assert len(slices) == len(frame) and (slices["change"] < 0).all()
+
+
+def test_a_constant_bound_has_no_rank_correlation():
+    frame = pd.DataFrame(
+        {
+            "size": [1, 1],
+            "window": ["1:2", "2:3"],
+            "low": [1, 2],
+            "high": [2, 3],
+            "value": [1.0, 1.0],
+            "test_risk": [0.1, 0.2],
+            "guarantee": "upper",
+            "gibbs_test_lower": 0.0,
+        }
+    )
+    assert agreement(frame, resamples=3).to_dict()["spearman"] is None
+
+
+def test_pictures_of_every_kind_are_drawn(faked, tmp_path):
+    asked = config(sizes=[16, 256])
+    files = plot_scan(scan(asked, tmp_path), tmp_path / "p", "plain", "proposition_4_1")
+    assert {file.stem.rpartition("-")[2] for file in files} == {
+        "curves", "maps", "saturation", "optimum", "slices",
+    }  # fmt: skip
+    assert all(file.stat().st_size > 10_000 for file in files)
+    assert all(file.with_suffix(".svg").exists() for file in files)
+
+
+def test_the_commands(faked, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
+    words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    dry = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert json.loads(dry.stdout) == {"cells": 2, "missing": 2, "hours": None}
+    found = json.loads(CliRunner().invoke(app, words).stdout)
+    assert found["primary"] == {"bound": "plain", "theorem": "proposition_4_1"}
+    assert (tmp_path / "out" / "cells.csv").exists()
+    drawn = CliRunner().invoke(
+        app, ["plot", str(tmp_path / "out"), "--bound", "plain", "--theorem", "proposition_4_1"]
+    )
+    assert drawn.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["scan"], ["scan", "nowhere.yaml"], ["plot", "nowhere", "--bound", "x"]]
+)
+def test_bad_input_ends_in_a_sentence(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pacbayes-sft", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+# --- for real --------------------------------------------------------------------------------
+
+
+def plain(record):
+    return {k: v for k, v in record.items() if k != "seconds"}
+
+
+def test_a_cell_for_real(tmp_path):
+    asked = config(windows=["2:3"])
+    base, cell = scan(asked, tmp_path, Where(threads=1))
+    assert set(base["measured"]["slices"]) == {"3", "4", "5"} == set(cell["measured"]["slices"])
+    found, measured = cell["bounds"]["plain"], cell["measured"]
+    assert found["n"] == 48 and found["bounds"]["kl"]["guarantee"] == "upper"
+    assert found["tv"]["value"] == pytest.approx(2 / 3)
+    gap = measured["train_distribution_risk"]["value"] - measured["train_risk"]
+    assert measured["generalization_gap"] == gap
+    assert sum(found["terms"].values()) == pytest.approx(
+        found["bounds"]["proposition_4_1"]["raw"], rel=1e-6
+    )
+    assert not any((tmp_path / "work").iterdir())
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_equals_uninterrupted(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
+
+    def command(out):
+        words = ["scan", str(tmp_path / "c.yaml"), "--out", str(out), "--threads", "1"]
+        return subprocess.Popen([sys.executable, "-m", "pacbayes_sft", *words])
+
+    assert command(tmp_path / "whole").wait() == 0
+    killed = command(tmp_path / "killed")
+    records = tmp_path / "killed" / "records"
+    while not records.is_dir() or len(list(records.glob("*.json"))) < 2:
+        time.sleep(0.2)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert len(list(records.glob("*.json"))) < 3
+    assert command(tmp_path / "killed").wait() == 0
+    one, other = Store(tmp_path / "whole"), Store(tmp_path / "killed")
+    assert [plain(r) for r in one.all()] == [plain(r) for r in other.all()]
+
+
+@pytest.mark.slow
+def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
+    ray = pytest.importorskip("ray")
+    asked = config(sizes=[48, 64])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        import threading
+
+        def kill():
+            import psutil
+
+            while True:  # the first worker that is at work
+                for process in psutil.process_iter(["cmdline", "cpu_times"]):
+                    words = " ".join(process.info["cmdline"] or [])
+                    if "ray::_work" in words and process.info["cpu_times"].user > 4:
+                        process.kill()
+                        return
+                time.sleep(0.2)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        records = scan(asked, tmp_path / "ray", Where(workers=2))
+        assert not killer.is_alive(), "no worker was killed: the test tested nothing"
+    finally:
+        ray.shutdown()
+    assert len(records) == 5 == len(list(Store(tmp_path / "ray").all()))
+    alone = scan(asked, tmp_path / "alone", Where(threads=1))
+    assert [plain(r) for r in records] == [plain(r) for r in alone]
+
+
+@pytest.mark.slow
+def test_bad_input_in_a_worker_is_still_a_sentence(tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(InputError, match="op law"):
+        scan(config(data=TINY["data"] | {"test": "x"}), tmp_path, Where(workers=1))
+
+
+def test_every_job_has_a_name_of_its_own():
+    jobs = list_jobs(config(seeds=[0, 1], bases=["strong", "weak"]))
+    assert len({job.key for job in jobs}) == len(jobs) == 2 + 8
