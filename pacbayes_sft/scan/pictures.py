@@ -101,7 +101,9 @@ def curves(rows: pd.DataFrame, title: str) -> Figure:
         panel.set_xticks(places, windows)
         panel.set_xlabel("difficulty window")
         panel.set_ylabel("risk (0 to 1)")
-    panels[0].legend(fontsize=8, loc="upper right")
+    for colour, label in ((RISK, "least measured risk"), ("black", "least bound")):
+        panels[0].plot([], [], "v", color=colour, label=label)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -118,9 +120,10 @@ def heat_maps(rows: pd.DataFrame, title: str) -> Figure:
             ax=panel,
             annot=True,
             fmt=".2f",
-            cmap="Greys",
+            cmap=sns.light_palette("#5b7fa6", as_cmap=True),
             cbar=False,
-            annot_kws={"fontsize": 8},
+            linewidths=1,
+            annot_kws={"fontsize": 10},
         )
         panel.set_title(label)
         panel.set_xlabel("difficulty window")
