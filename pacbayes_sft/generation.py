@@ -27,9 +27,14 @@ def token_limit(row: Encoded) -> int:
 
 
 def generate(
-    model: torch.nn.Module, rows: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase
+    model: torch.nn.Module,
+    rows: Sequence[Encoded],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[str | None]:
-    """Return the greedy continuation of every prompt; None where it did not end within its limit.
+    """Return a continuation of every prompt; None where it did not end within its limit.
 
     A solution ends with the tokenizer's end of sequence, or another token that the model's
     generation config ends with (chat models name the end of a turn there).
@@ -38,6 +43,8 @@ def generate(
         model: A causal language model that can ``generate`` (through PEFT or plain).
         rows: Encoded rows; their prompts are what is continued.
         tokenizer: The base's tokenizer.
+        temperature: 0 writes greedily; above it, tokens are sampled.
+        seed: Seed of the samples of this batch.
     """
     device = next(model.parameters()).device
     pad = int(tokenizer.pad_token_id)
@@ -48,13 +55,15 @@ def generate(
         ids[i, longest - row.prompt_length :] = torch.tensor(row.ids[: row.prompt_length])
         mask[i, longest - row.prompt_length :] = 1
     limits = [token_limit(row) for row in rows]
-    with _without_advice(model) as (plain, advised):
+    how = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {}
+    with _without_advice(model) as (plain, advised), torch.random.fork_rng():
+        torch.manual_seed(seed)
         ends = {int(tokenizer.eos_token_id), *advised}
         written = plain.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=max(limits),
-            do_sample=False,
+            **{"do_sample": False, **how},
             use_cache=True,
             eos_token_id=sorted(ends),
             pad_token_id=pad,

@@ -126,6 +126,20 @@ def token_probability_of_error(logits: torch.Tensor, labels: torch.Tensor) -> to
     return ((1 - log_p.exp()) * supervised).sum(dim=1) / supervised.sum(dim=1)
 
 
+def mean_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean of -ln p over the supervised tokens, in nats: a difficulty, not a loss here.
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T).
+
+    Returns:
+        Shape (B,), >= 0.
+    """
+    log_p, supervised = _log_likelihoods(logits, labels)
+    return -(log_p * supervised).sum(dim=1) / supervised.sum(dim=1)
+
+
 def _log_likelihoods(
     logits: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,11 +165,16 @@ def scorer(loss: Loss, tokenizer: PreTrainedTokenizerBase) -> Score:
     """Return the function that judges a batch: ``score(model, rows)``, shape (B,), in [0, 1]."""
     if loss is Loss.ANSWER:
         return lambda model, rows: answer_loss(model, rows, tokenizer)
+    return score_with(BY_NAME[loss], tokenizer)
+
+
+def score_with(of_logits: TokenLoss, tokenizer: PreTrainedTokenizerBase) -> Score:
+    """Return the function that runs a batch through a model and judges its logits."""
 
     def score(model: torch.nn.Module, rows: Sequence[Encoded]) -> torch.Tensor:
         inputs = collate(rows, tokenizer.pad_token_id, next(model.parameters()).device)
         labels = inputs.pop("labels")
-        return BY_NAME[loss](model(**inputs, use_cache=False).logits, labels)
+        return of_logits(model(**inputs, use_cache=False).logits, labels)
 
     return score
 

@@ -1,0 +1,79 @@
+"""The command ``difficulty``: metrics of every row, and how they rank rows alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pacbayes_sft.cli.output import (
+    Base,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    Seed,
+    TrustRemoteCode,
+    check_dtype,
+    emit,
+    new_table,
+    quiet_stdout,
+    resolve_device,
+)
+
+
+def difficulty(
+    train: Annotated[str, typer.Argument(help="Rows.")],
+    base: Base,
+    out: Annotated[
+        Path, typer.Option(dir_okay=False, help="File for the rows with a column a metric.")
+    ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="cot_tokens, base_loss, pass_rate, or a column; may be given again."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Solutions a row for pass_rate.")] = 8,
+    temperature: Annotated[float, typer.Option(help="At which they are sampled.")] = 1.0,
+    picture: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw laws and correlations there.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    trust_remote_code: TrustRemoteCode = False,
+    json: Json = False,
+) -> None:
+    """Measure the difficulty of rows, in as many ways as asked, and compare the ways.
+
+    Example: `pacbayes-sft difficulty train.jsonl --base strong --metric cot_tokens --metric
+    pass_rate --out train.difficulty.jsonl --picture difficulty.png`
+    """
+    from pacbayes_sft.difficulty import difficulty as compute
+    from pacbayes_sft.difficulty import plot_difficulty
+
+    with quiet_stdout():
+        found = compute(
+            train,
+            base,
+            tuple(metric or ["cot_tokens"]),
+            samples=samples,
+            temperature=temperature,
+            seed=seed,
+            device=resolve_device(device),
+            dtype=check_dtype(dtype),
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+        )
+        found.write(out)
+        if picture is not None:
+            plot_difficulty(found, picture)
+    record = found.to_dict()
+    table = new_table(f"Difficulty of {train}", "metric", "least", "median", "most", "what it is")
+    for name, entry in record["metrics"].items():
+        least, _, median, _, most = entry["quantiles"]
+        table.add_row(name, f"{least:.4g}", f"{median:.4g}", f"{most:.4g}", entry["what"])
+    for pair, rho in record["spearman"].items():
+        table.add_row(pair, "", "-" if rho is None else f"{rho:.3f}", "", "Spearman")
+    emit(record, table, as_json=json, out=None)

@@ -1,0 +1,75 @@
+"""Metrics of difficulty against what they must be on the shipped base."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pacbayes_sft.cli import app
+from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.difficulty import difficulty
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.igsm import OpLaw
+from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.models import load_model, load_tokenizer, resolve_base
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_problems(file, OpLaw.parse("2=0.5,11=0.5"), size=24, seed=5)
+    return str(file)
+
+
+def test_every_metric_ranks_long_problems_as_hard(rows, tmp_path):
+    found = difficulty(
+        rows,
+        "strong",
+        ("difficulty", "cot_tokens", "base_loss", "pass_rate"),
+        samples=2,
+        batch_size=8,
+    )
+    ranks = found.correlations()["difficulty"]
+    assert ranks["cot_tokens"] > 0.8 and ranks["base_loss"] > 0.3 > 0 > ranks["pass_rate"]
+    assert set(found.columns["pass_rate"]) <= {0.0, 0.5, 1.0}
+    assert "2 solutions sampled" in found.said["pass_rate"]
+    again = difficulty(rows, "strong", ("pass_rate",), samples=2, batch_size=8)
+    assert np.array_equal(again.columns["pass_rate"], found.columns["pass_rate"])
+    found.write(tmp_path / "out.jsonl")
+    back = read_table(tmp_path / "out.jsonl")
+    assert back.has("base_loss") and back.units == read_table(rows).units
+    assert [r.completion for r in back.rows] == [r.completion for r in read_table(rows).rows]
+
+
+def test_the_loss_is_that_of_the_model(rows):
+    found = difficulty(rows, "strong", ("base_loss",)).columns["base_loss"]
+    row = read_table(rows).rows[3]
+    base = resolve_base("strong")
+    tokenizer, model = load_tokenizer(base), load_model(base)
+    prompt = tokenizer(row.prompt).input_ids
+    ids = torch.tensor([*tokenizer(row.prompt + row.completion).input_ids, tokenizer.eos_token_id])
+    labels = ids.clone()
+    labels[: len(prompt)] = -100
+    expected = model(input_ids=ids[None], labels=labels[None]).loss
+    assert found[3] == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
+
+
+def test_a_column_needs_no_model(rows):
+    assert difficulty(rows, "strong", ("difficulty",)).columns["difficulty"].max() == 11
+
+
+@pytest.mark.parametrize("metrics", [("hardness",), (), ("answer",)])
+def test_an_unknown_metric_is_refused(metrics, rows):
+    with pytest.raises(InputError, match="metric"):
+        difficulty(rows, "strong", metrics)
+
+
+def test_the_command_writes_rows_and_picture(rows, tmp_path):
+    words = ["difficulty", rows, "--base", "strong", "--metric", "cot_tokens"]
+    words += ["--metric", "difficulty", "--out", str(tmp_path / "o.jsonl"), "--json"]
+    run = CliRunner().invoke(app, [*words, "--picture", str(tmp_path / "p.png")])
+    found = json.loads(run.stdout)
+    assert found["rows"] == 24 and found["spearman"]["cot_tokens, difficulty"] > 0.8
+    assert (tmp_path / "p.png").stat().st_size > 5_000
