@@ -6,7 +6,7 @@ what a user would pick instead: a held-out binomial limit, the limit of the prio
 compression bound. About three hours on one core; finished cells in
 ``runs/tightness`` are not done again. Writes ``benchmarks/results/tightness.json`` (one record per
 posterior, prior and bound), the README's table and ``docs/tightness.png``; ``--table`` only
-redraws.
+redraws, ``--finished`` takes in the cells that are there and measures none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from readme import Record, said, write_between
 
@@ -71,6 +70,11 @@ def prepare(base: str, n: int) -> Path:
     return folder
 
 
+def cell_file(base: str, n: int, prior: str, posterior: str) -> Path:
+    """Return where the ``bound.json`` of a cell lies."""
+    return WORK / f"{base}-n{n}" / f"{posterior}-{prior}.json"
+
+
 def measure_cell(base: str, n: int, prior: str, posterior: str) -> Record:
     """Return the ``bound.json`` of one cell, computed if it was not."""
     from estimators.posteriors.refined import Schedule
@@ -79,8 +83,7 @@ def measure_cell(base: str, n: int, prior: str, posterior: str) -> Record:
     from pacbayes_sft.certified.emit import emit_adapter
     from pacbayes_sft.posteriors import Refinement
 
-    folder = prepare(base, n)
-    file = folder / f"{posterior}-{prior}.json"
+    folder, file = prepare(base, n), cell_file(base, n, prior, posterior)
     if not file.exists():
         run = folder / ("finetune_lost" if prior == "base_initial_lost" else "finetune")
         options = Options(
@@ -104,7 +107,7 @@ def records_of(base: str, n: int, prior: str, posterior: str, found: Record) -> 
     """Return one record per bound of a cell, that of one deployed draw included."""
     measured, baselines = found["measured"], found["baselines"]
     values = {name: entry["raw"] for name, entry in found["bounds"].items()}
-    adapter = WORK / f"{base}-n{n}" / f"{posterior}-{prior}.adapter" / CERTIFICATE
+    adapter = cell_file(base, n, prior, posterior).with_suffix(".adapter") / CERTIFICATE
     if adapter.exists():
         values["disintegrated"] = json.loads(adapter.read_text(encoding="utf-8"))["bound"]["upper"]
     return [
@@ -137,16 +140,22 @@ def records_of(base: str, n: int, prior: str, posterior: str, found: Record) -> 
 def table(result: list[Record]) -> str:
     """Return the README's table: one line a cell, at its kl bound."""
     lines = [
-        "| base | n | prior | posterior | KL (nats) | R̂ (limit) | PAC-Bayes-kl | limit of the "
-        "prior's own centre | Gibbs test risk | finished test risk | bound ÷ finished |",
-        "|" + "---|" * 11,
+        "| base | n | prior | posterior | KL (nats) | R̂ (limit) | PAC-Bayes-kl | one deployed "
+        "draw | limit of the prior's own centre | Gibbs test risk | finished test risk | bound ÷ "
+        "finished |",
+        "|" + "---|" * 12,
     ]
+    cell = ("base", "n_train", "prior", "posterior")
+    draws = {
+        tuple(r[k] for k in cell): said(r["value"]) for r in result if r["bound"] == "disintegrated"
+    }
     for r in (r for r in result if r["bound"] == "kl"):
         centre = f"{r['prior_centre_limit']:.3f}" if r["prior_centre_limit"] else "not measured"
         lines.append(
             f"| {r['base']} | {r['n']:,} | {PRIOR_NAMES[r['prior']]} | {r['posterior']} "
             f"| {r['kl_nats']:,.0f} | {r['empirical_risk_limit']:.3f} | {said(r['value'])} "
-            f"| {centre} | {r['gibbs_test_risk']:.3f} "
+            f"| {draws.get(tuple(r[k] for k in cell), 'not drawn')} | {centre} "
+            f"| {r['gibbs_test_risk']:.3f} "
             f"| {r['finished_test_risk']:.3f} | {r['value'] / r['finished_test_risk']:.2f} |"
         )
     return "\n".join(lines)
@@ -180,18 +189,22 @@ def draw(result: list[Record]) -> None:
     figure.savefig(PICTURE, dpi=110)
 
 
-def measure() -> list[Any]:
-    """Go through all cells; write what is there after each, above what an earlier run left."""
-    result: list[Record] = []
+def measure(only_finished: bool) -> None:
+    """Go through the cells and write after each; records of cells not measured yet stay."""
+    names = ("base", "n_train", "prior", "posterior")
     for cell in CELLS:
-        result += records_of(*cell, measure_cell(*cell))
+        if only_finished and not cell_file(*cell).exists():
+            continue
+        found = records_of(*cell, measure_cell(*cell))
+        committed = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
+        others = [r for r in committed if tuple(r[k] for k in names) != cell]
+        result = sorted(others + found, key=lambda r: CELLS.index(tuple(r[k] for k in names)))
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
 
 
 if __name__ == "__main__":
     if "--table" not in sys.argv:
-        measure()
+        measure("--finished" in sys.argv)
     committed = json.loads(RESULT.read_text(encoding="utf-8"))
     write_between("tightness", table(committed))
     draw(committed)
