@@ -28,6 +28,7 @@ from pacbayes_sft.shift import (
     CLASSIFIER,
     FEWEST_UNITS,
     KNOWN,
+    MONOTONE,
     NONE,
     TRIVIAL,
     method_for,
@@ -206,6 +207,8 @@ def _least_shift(inputs: Inputs, options: Options, method: str, delta: float) ->
     found = shift_term(train, test, options.shift, delta, seed=options.seed)
     if method in (KNOWN, NONE, TRIVIAL, CLASSIFIER) or found.rows is None:
         return found.tv
+    if method.startswith(MONOTONE):
+        return replace(found.tv, value=0.0, upper=found.tv.upper - found.tv.value)
     on_train, on_test = found.rows
     blank = total_variation_attribute([0] * on_train, [0] * on_test, delta)
     return replace(blank, assumptions=found.tv.assumptions)

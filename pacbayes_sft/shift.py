@@ -13,6 +13,7 @@ from estimators import (
     total_variation_attribute,
     total_variation_known,
 )
+from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
 from pacbayes_sft.choices import View
 from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
@@ -23,7 +24,8 @@ NONE = "none"
 KNOWN = "known"
 CLASSIFIER = "classifier"
 TRIVIAL = "trivial"
-RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL)
+MONOTONE = "monotone"
+RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL, MONOTONE)
 FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
@@ -80,6 +82,17 @@ def method_for(train: Table, test: Table, asked: str) -> str:
             return KNOWN
         column = "difficulty" if train.has("difficulty") and test.has("difficulty") else None
         return column or (CLASSIFIER if _enough(train, test) else TRIVIAL)
+    if asked == MONOTONE and laws_are_known(train, test):
+        return asked
+    if asked == MONOTONE or asked.startswith(f"{MONOTONE}:"):
+        column = asked.partition(":")[2] or "difficulty"
+        for table in (train, test):
+            if not all(_is_number(row.value_of(column)) for row in table.rows):
+                raise InputError(
+                    f"{table.source}: not every row has a number in the column {column!r}, which "
+                    "--shift monotone orders rows by"
+                )
+        return f"{MONOTONE}:{column}"
     if asked not in RESERVED:
         for table in (train, test):
             if not table.has(asked):
@@ -91,7 +104,7 @@ def method_for(train: Table, test: Table, asked: str) -> str:
 
 def spends_delta(method: str) -> bool:
     """Return whether the shift term of a method is a limit from samples."""
-    return method not in (NONE, KNOWN, TRIVIAL)
+    return method not in (NONE, KNOWN, TRIVIAL, MONOTONE)
 
 
 def shift_term(
@@ -104,7 +117,8 @@ def shift_term(
         test: Test rows.
         method: ``known`` (both files record their law), ``none`` (train and test are declared to
             have one law), ``classifier`` (two-sample test on the text: a lower certificate), the
-            name of a column (attribute shift), or ``auto``: known laws, else the column
+            name of a column (attribute shift), ``monotone`` or ``monotone:COLUMN`` (D⁺, for risks
+            that do not fall with difficulty: an assumption, so an estimate), or ``auto``: known laws, else the column
             ``difficulty``, else the classifier, else (too few rows) the trivial TV <= 1.
         delta: Probability with which a limit from samples may fail.
         view: What the classifier looks at.
@@ -126,6 +140,8 @@ def shift_term(
         return Shift(trivial, "none", None, "no law and no common column is known, so only TV <= 1")
     if method == CLASSIFIER:
         found = _classified(train, test, delta, view, seed)
+    elif method.startswith(MONOTONE):
+        found = _monotone(train, test, method, delta)
     else:
         found = _through_column(train, test, method, delta)
     return _despite_shared_rows(found, train, test)
@@ -136,6 +152,37 @@ def _known(train: Table, test: Table) -> Shift:
     tv = total_variation_known(train.metadata.law, test.metadata.law)
     column = train.metadata.attribute
     return Shift(tv, column, None, f"both files record the law of {column!r}")
+
+
+def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
+    """D⁺, with the γ at which TV would be the better limit to quote."""
+    column, rows = method.partition(":")[2], None
+    if column:
+        sides = [[float(x) for x in _one_per_unit(t, column)] for t in (train, test)]
+        d_plus, tv = (
+            profile_shift(*sides, NON_DECREASING, delta),
+            profile_shift(*sides, delta=delta),
+        )
+        rows = len(sides[0]), len(sides[1])
+    else:
+        assert train.metadata and test.metadata
+        column = train.metadata.attribute
+        laws = [
+            {float(k): w for k, w in t.metadata.law.items()} for t in (train, test) if t.metadata
+        ]
+        d_plus, tv = profile_shift(*laws, NON_DECREASING), profile_shift(*laws)
+    gamma = breakdown_gamma(d_plus.value, tv.value, tv.value)
+    return Shift(
+        d_plus,
+        column,
+        rows,
+        f"D⁺ over {column!r}, for a risk that does not fall with it; if it falls by up to γ the term "
+        f"is {d_plus.value:.3g} + γ·{tv.value:.3g}, which is plain TV at γ = {gamma:.3g}",
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _through_column(train: Table, test: Table, column: str, delta: float) -> Shift:

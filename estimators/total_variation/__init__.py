@@ -3,10 +3,30 @@
 from estimators.total_variation.attribute import total_variation_attribute
 from estimators.total_variation.classifier import TwoSampleTest, classifier_two_sample
 from estimators.total_variation.known_law import total_variation_known
+from estimators.total_variation.mixture import labelled_mixture
+from estimators.total_variation.risk_profiles import (
+    ALL,
+    NON_DECREASING,
+    Profiles,
+    RobustShift,
+    breakdown_gamma,
+    profile_shift,
+    robust_shift,
+    slice_limit_shift,
+)
 
 __all__ = [
+    "ALL",
+    "NON_DECREASING",
+    "Profiles",
+    "RobustShift",
     "TwoSampleTest",
+    "breakdown_gamma",
     "classifier_two_sample",
+    "labelled_mixture",
+    "profile_shift",
+    "robust_shift",
+    "slice_limit_shift",
     "total_variation_attribute",
     "total_variation_known",
 ]

@@ -70,7 +70,7 @@ def bound(
         Space | None, typer.Option(help="Where the noise lives (default: factors for an adapter).")
     ] = None,
     shift: Annotated[
-        str, typer.Option(help="auto, known, none, classifier, or a column (attribute shift).")
+        str, typer.Option(help="auto, known, none, classifier, monotone, or a column.")
     ] = "auto",
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
     draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 1,

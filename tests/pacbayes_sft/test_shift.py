@@ -85,3 +85,19 @@ def test_rows_that_read_alike_are_still_draws():
 def test_one_seed_and_law_twice_is_no_sample(pair):
     with pytest.raises(InputError, match="one seed and one law"):
         shift_term(pair[0], pair[0], "auto", 0.01)
+
+
+def test_monotone_is_d_plus_and_an_estimate(pair):
+    """U{2,3,4} against the harder U{3,4,5} costs the same; the other way round nothing."""
+    shift = shift_term(*pair, "monotone", 0.01)
+    assert shift.tv.guarantee is Guarantee.ESTIMATE and shift.tv.value == pytest.approx(1 / 3)
+    assert not spends_delta(method_for(*pair, "monotone"))
+    back = shift_term(pair[1], pair[0], "monotone", 0.01)
+    assert back.tv.value == 0 and "plain TV at γ = 1" in back.reason
+    train, test = (replace(t, metadata=None) for t in pair)
+    sampled = shift_term(train, test, "monotone", 0.01)
+    assert sampled.view == "difficulty" and sampled.tv.upper > sampled.tv.value > 0.2
+    assert spends_delta(method_for(train, test, "monotone"))
+    bare = [Table(name, [Row("a", "b")], name) for name in ("x", "y")]
+    with pytest.raises(InputError, match="number in the column 'depth'"):
+        shift_term(*bare, "monotone:depth", 0.01)
