@@ -26,8 +26,8 @@ from estimators import (
 )
 from pacbayes_sft.baselines import Baseline, baselines
 from pacbayes_sft.charges import Leaves, open_ledger
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.finetune import Pair
-from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
-from pacbayes_sft.checkpoints.lora import check_base, is_adapter, other_base, read_adapter
+from pacbayes_sft.checkpoints.lora import check_base, other_base, read_adapter
 from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
