@@ -34,7 +34,14 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
-from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
+from pacbayes_sft.models import (
+    Slots,
+    context_length,
+    find_slots,
+    load_model,
+    load_tokenizer,
+    set_ties,
+)
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.shift import Shift, shift_term
@@ -195,6 +202,8 @@ def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callab
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
     )
+    if not factors:
+        set_ties(model, inputs.pair.untied, inputs.pair.tied)
     slots = find_slots(model, inputs.pair.space, list(inputs.pair.posterior))
     if not as_adapter:  # a LoRA in weights space: its factors multiplied out
         slots.put(inputs.pair.posterior)

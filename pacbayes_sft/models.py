@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pacbayes_sft.checkpoints.adapter_files import is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter, refuse_renamed
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
@@ -129,9 +129,10 @@ def load_model(
     except Exception as error:
         _refuse_remote_code(weights, error)
         raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None
-    if adapter:
+    if finetuned is not None and adapter:
         from peft import PeftModel
 
+        refuse_renamed(finetuned)
         try:
             model = PeftModel.from_pretrained(model, str(finetuned))
         except Exception as error:
@@ -217,8 +218,30 @@ def find_slots(model: torch.nn.Module, space: Space, names: list[str]) -> Slots:
                 owner, _, attribute = name.rpartition(".")
                 parameters[name] = getattr(every[owner], attribute)
         except (KeyError, AttributeError):
-            raise InputError(f"the loaded model has no weight {name!r}") from None
+            parameters.pop(name, None)
+        if not isinstance(parameters.get(name), torch.nn.Parameter):
+            raise InputError(
+                f"the loaded model has no weight {name!r}: its files name or divide the weights "
+                "otherwise, so only `kl` can be computed for it"
+            )
     return Slots(space, parameters, modules)
+
+
+def set_ties(model: torch.nn.Module, untied: Sequence[str], tied: Sequence[str]) -> None:
+    """Make heads parameters of their own, or one with the input embedding.
+
+    Args:
+        model: A plain loaded model.
+        untied: Weights of heads that must be apart from the embedding.
+        tied: Weights of heads that must be the embedding's.
+    """
+    for name in untied:
+        module: Any = model.get_submodule(name.rpartition(".")[0])
+        module.weight = torch.nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+    for name in tied:
+        module = model.get_submodule(name.rpartition(".")[0])
+        embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+        module.weight = embedding.weight
 
 
 def full_names(model: torch.nn.Module, slots: Slots) -> dict[str, str]:

@@ -122,6 +122,21 @@ def sort_adapter(directory: Path) -> AdapterFiles:
     )
 
 
+def refuse_renamed(directory: Path) -> None:
+    """Refuse tensors whose keys carry an adapter name: PEFT would leave them aside, with a warning.
+
+    Raises:
+        InputError: Naming the adapter.
+    """
+    for name in open_checkpoint(directory).shape_of:
+        found = _factor(name)
+        if found is not None and found[2] not in (None, "default"):
+            raise InputError(
+                f"{directory / ADAPTER}: its tensors carry the adapter name {found[2]!r}, with "
+                "which PEFT does not load them; save it anew with PEFT"
+            )
+
+
 def without_wrappers(module: str) -> str:
     """Return a module's path in the base model, without PEFT's ``base_layer``."""
     return re.sub(r"(\.base_layer)+$", "", module)

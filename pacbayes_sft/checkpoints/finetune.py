@@ -9,6 +9,7 @@ Two spaces (design: two posteriors, so KL and risk are always taken in the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Pair:
         )
 
 
+_ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
 BASE_INDEPENDENT = (
     "the base model did not depend on the training rows (unknown unless its pre-training data "
     "are recorded)"
@@ -140,7 +142,7 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
     """
     refuse_quantised(base.directory)
     changes = weight_changes(base, finetuned)
-    _refuse_other_models(changes, finetuned)
+    refuse_other_models(changes, finetuned)
     posterior = {name: change.dense() for name, change in changes.tensors.items()}
     if isinstance(prior, Path):
         earlier = weight_changes(base, prior)
@@ -193,11 +195,22 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     return pair.squared_distance, pair.parameters
 
 
-def _refuse_other_models(changes: Changes, finetuned: Path) -> None:
+def refuse_other_models(changes: Changes, finetuned: Path) -> None:
+    """Refuse a fine-tune that the base's own architecture and tokenizer cannot run.
+
+    Raises:
+        InputError: If its vocabulary was resized, its layers replicated, or its weights are
+            divided otherwise than in the loaded model.
+    """
     if changes.resized:
         raise InputError(
             f"{finetuned}: {changes.resized[0]!r} has another number of rows than in the base, "
             "whose tokenizer the rows are encoded with; only `kl` can be computed for it"
+        )
+    if any(_ONE_EXPERT.search(name) for name in changes.tensors):
+        raise InputError(
+            f"{finetuned}: its experts lie one by one, and the loaded model holds them fused; only "
+            "`kl` can be computed for it"
         )
     if changes.replicated:
         raise InputError(

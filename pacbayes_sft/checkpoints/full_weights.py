@@ -115,7 +115,7 @@ def _settle_head(
                 f"{head} is {embedding} in the fine-tune, but a tensor of its own in the base: "
                 "both are counted, each from its own mean"
             )
-        return replace(changes, tensors=tensors, notes=tuple(notes))
+        return replace(changes, tensors=tensors, notes=tuple(notes), untied=(head,))
     if alike:
         del tensors[head]
         notes.append(f"{head} and {embedding} are one tensor on both sides: counted once")
@@ -124,7 +124,7 @@ def _settle_head(
         f"the base ties {head} to {embedding}, the fine-tune parts them: both are counted, each "
         "from the base's one tensor"
     )
-    return replace(changes, tensors=tensors, notes=tuple(notes))
+    return replace(changes, tensors=tensors, notes=tuple(notes), untied=(head,))
 
 
 def _refuse(

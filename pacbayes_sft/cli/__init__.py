@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pacbayes_sft.cli.bound import bound
 from pacbayes_sft.cli.demo import demo
+from pacbayes_sft.cli.inspect import inspect
 from pacbayes_sft.cli.make import igsm, sft
 from pacbayes_sft.cli.terms import kl, risk, tv
 from pacbayes_sft.cli.verify import verify
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (demo, bound, verify, kl, tv, risk, igsm, sft):
+for command in (demo, bound, verify, inspect, kl, tv, risk, igsm, sft):
     app.command()(command)
 
 
