@@ -131,12 +131,6 @@ RESIDUAL = {
 RANK = {"r": 2, "lora_alpha": 6}
 
 
-@pytest.fixture(scope="session")
-def bases(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bases")
-    return {name: tiny.make_base(name, folder / name) for name in tiny.CONFIGS}
-
-
 def distance(base, folder):
     return squared_distance(open_checkpoint(base), folder, Space.WEIGHTS)
 

@@ -33,8 +33,8 @@ _SMALL = {
 _EXPERTS = {
     "num_experts": 3,
     "num_experts_per_tok": 2,
-    "moe_intermediate_size": 5,
-    "shared_expert_intermediate_size": 6,
+    "moe_intermediate_size": 4,
+    "shared_expert_intermediate_size": 12,
 }
 CONFIGS = {
     "llama": LlamaConfig(**_SMALL, tie_word_embeddings=False, attention_bias=True),
