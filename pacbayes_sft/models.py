@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,11 @@ def local_directory(base: str) -> Path:
     """
     if Path(base).is_dir():
         return Path(base)
+    if base.endswith(".gguf") and Path(base).is_file():
+        raise InputError(
+            f"{base}: a GGUF file; de-quantise it once with `python -m "
+            f"pacbayes_sft.checkpoints.gguf {base} DIR` and give DIR as --base"
+        )
     if Path(base).exists() or base.startswith((".", "/", "~")) or base.count("/") != 1:
         raise InputError(f"{base}: no such model directory (nor a hub id 'owner/name')")
     from huggingface_hub import snapshot_download
@@ -134,7 +140,10 @@ def load_model(
 
         refuse_renamed(finetuned)
         try:
-            model = PeftModel.from_pretrained(model, str(finetuned))
+            with warnings.catch_warnings():
+                # else PEFT goes on with those factors as they were initialised
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                model = PeftModel.from_pretrained(model, str(finetuned))
         except Exception as error:
             raise InputError(
                 f"{finetuned}: PEFT could not load it onto {base} ({_first_line(error)})"

@@ -7,19 +7,22 @@ from pathlib import Path
 
 import torch
 
+from pacbayes_sft.checkpoints.absolute import (
+    copied_tensor,
+    token_rows,
+    without_repeated_copies,
+)
 from pacbayes_sft.checkpoints.adapter_files import (
-    EMBEDDINGS,
     AdapterFiles,
     sort_adapter,
     without_wrappers,
 )
-from pacbayes_sft.checkpoints.base_weights import BaseWeights, Stored, same
+from pacbayes_sft.checkpoints.base_weights import BaseWeights, Stored
 from pacbayes_sft.checkpoints.changes import Changes, settle_ties
 from pacbayes_sft.checkpoints.files import TensorFiles
 from pacbayes_sft.checkpoints.peft_config import CONFIG
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.tensor_change import Factors, TensorChange
-from pacbayes_sft.checkpoints.vocabulary import fit_rows
 from pacbayes_sft.errors import InputError
 
 _CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
@@ -43,7 +46,7 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
     notes: list[str] = []
     resized: list[str] = []
     for name, stored in sorted(adapter.copies.items()):
-        change, note = _copied(adapter, weights, name, stored)
+        change, note = copied_tensor(adapter, weights, name, stored)
         if change is None:
             continue
         tensors[name] = change
@@ -57,7 +60,7 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
     if adapter.settings.init_lora_weights == "eva":
         notes.append(SEES_DATA)
     if adapter.settings.layer_replication:
-        tensors = _without_repeated_copies(tensors)
+        tensors = without_repeated_copies(tensors)
     found = Changes(
         tensors,
         tuple(notes),
@@ -65,27 +68,6 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
         replicated=bool(adapter.settings.layer_replication),
     )
     return settle_ties(found, weights)
-
-
-def _copied(
-    adapter: AdapterFiles, weights: BaseWeights, name: str, stored: str
-) -> tuple[TensorChange | None, str | None]:
-    """A tensor stored absolutely; None if it is the base's own, saved beside its factors."""
-    files = adapter.files
-    copy = Stored(files, ((stored,),), files.shape_of[stored])
-    base = weights.find(name)
-    if base is None and name.endswith(".bias"):
-        base = Stored(files, ((stored,),), copy.shape, zero=True)
-    if base is None:
-        raise InputError(
-            f"{adapter.where}: stores {name!r}, which the base {weights.files.directory} does not "
-            "have, so there is no pre-trained mean for it; put its initial values into the base "
-            "and give that as --base"
-        )
-    base, note = fit_rows(base, copy, name, adapter.where)
-    if ".base_layer." in stored and note is None and same(base, copy):
-        return None, None
-    return TensorChange(name, base, copy=copy), note
 
 
 def _of_module(
@@ -98,7 +80,7 @@ def _of_module(
     """The changes of one module's weight and bias."""
     found = []
     if "tokens" in kinds:
-        found.append(_tokens(adapter, weights, module, kinds["tokens"], known))
+        found.append(token_rows(adapter, weights, module, kinds["tokens"], known))
     if kinds.keys() <= {"tokens"}:
         return found
     embedding = "embedding_A" in kinds or "embedding_B" in kinds
@@ -222,45 +204,6 @@ def _experts(
     return TensorChange(name, base, factors=factors)
 
 
-def _tokens(
-    adapter: AdapterFiles,
-    weights: BaseWeights,
-    module: str,
-    stored: str,
-    known: dict[str, TensorChange],
-) -> TensorChange:
-    """Rows of an embedding that were trained; they are stored absolutely, despite their name."""
-    values = adapter.files.tensor(stored)
-    named = adapter.settings.trainable_token_indices
-    if isinstance(named, dict):
-        fitting = [v for key, v in named.items() if module == key or module.endswith(f".{key}")]
-        indices = fitting[0] if len(fitting) == 1 else None
-    else:
-        indices = named if module.rpartition(".")[2] in EMBEDDINGS else None
-    name = f"{module}.weight"
-    base = known[name].base if name in known else weights.find(name)
-    if indices is None or base is None:
-        raise InputError(
-            f"{adapter.where}: {stored!r} has no trainable_token_indices in {CONFIG}, or no tensor "
-            f"{name!r} in the base {weights.files.directory}; save the adapter anew with PEFT"
-        )
-    if values.shape != (len(indices), base.shape[-1]) or len(set(indices)) != len(indices):
-        raise InputError(
-            f"{adapter.where}: {stored!r} has shape {tuple(values.shape)} for {len(indices)} "
-            f"trainable_token_indices of {name!r} ({base.shape} in the base)"
-        )
-    if indices and not 0 <= min(indices) <= max(indices) < base.shape[0]:
-        raise InputError(
-            f"{adapter.directory / CONFIG}: trainable_token_indices names token {max(indices)}, "
-            f"but {name!r} has {base.shape[0]} rows in the base; save the adapter with "
-            "save_embedding_layers=True"
-        )
-    tokens = (torch.tensor(indices, dtype=torch.long), values)
-    if name in known:
-        return replace(known[name], tokens=tokens)
-    return TensorChange(name, base, tokens=tokens)
-
-
 def _bias(
     adapter: AdapterFiles,
     weights: BaseWeights,
@@ -336,20 +279,3 @@ def _check_base_is_readable(tensors: dict[str, TensorChange], weights: BaseWeigh
             continue
         if weights.files.shape_of[stored.name] != stored.shape and stored.beyond is None:
             refuse_quantised(weights.files.directory)
-
-
-def _without_repeated_copies(tensors: dict[str, TensorChange]) -> dict[str, TensorChange]:
-    """Replicated layers share their biases; a copy saved for each of them is one tensor."""
-    kept: dict[str, TensorChange] = {}
-    for name, change in tensors.items():
-        twin = any(
-            change.copy is not None
-            and other.copy is not None
-            and change.addend is None
-            and other.base.pieces == change.base.pieces
-            and same(other.copy, change.copy)
-            for other in kept.values()
-        )
-        if not twin:
-            kept[name] = change
-    return kept

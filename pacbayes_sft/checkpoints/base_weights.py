@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -152,7 +153,7 @@ class BaseWeights:
             )
         return f"{match[1]}{self._layers[layer]}{match[3]}"
 
-    @property
+    @cached_property
     def embedding(self) -> str | None:
         """The file's name of the input embedding."""
         ends = tuple(f"{name}.weight" for name in EMBEDDINGS)

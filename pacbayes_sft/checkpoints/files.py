@@ -96,6 +96,11 @@ def open_checkpoint(directory: Path) -> TensorFiles:
             f"{directory / pickles[0]}: a pickle, which can run code when read; load it once with "
             "transformers or peft and save it again with safe_serialization"
         )
+    if quantised := sorted(p.name for p in directory.glob("*.gguf")):
+        raise InputError(
+            f"{directory / quantised[0]}: a GGUF file; de-quantise it once with `python -m "
+            f"pacbayes_sft.checkpoints.gguf {directory / quantised[0]} DIR` and give DIR"
+        )
     raise InputError(f"{directory}: holds neither {FULL}, {FULL}.index.json nor {ADAPTER}")
 
 

@@ -6,13 +6,14 @@ import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.certify import bound
-from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import weight_pair
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import find_slots, resolve_base, set_ties
+from pacbayes_sft.models import find_slots, load_model, resolve_base, set_ties
 from pacbayes_sft.options import Options
 from tests.pacbayes_sft.checkpoints import tiny
 
@@ -90,6 +91,20 @@ def test_a_bias_that_the_model_does_not_have(bases, tmp_path):
     assert not pair.prior[name].any() and pair.posterior[name].any()
     with pytest.raises(InputError, match=r"q_proj.bias.*only `kl`"):
         find_slots(tiny.load(bases["tied"]), Space.WEIGHTS, list(pair.posterior))
+
+
+def test_an_adapter_that_peft_would_leave_aside_is_refused(bases, tmp_path):
+    """PEFT only warns, and evaluates the base with factors as they were initialised."""
+    folder = tiny.make_adapter(bases["llama"], tmp_path / "a", target_modules=["q_proj"], r=2)
+    tensors = load_file(folder / ADAPTER)
+    assert load_model(str(bases["llama"]), folder)
+    save_file(dict(list(tensors.items())[:2]), folder / ADAPTER)
+    with pytest.raises(InputError, match="Found missing adapter keys"):
+        load_model(str(bases["llama"]), folder)
+    renamed = {k.replace(".weight", ".mine.weight"): v for k, v in tensors.items()}
+    save_file(renamed, folder / ADAPTER)
+    with pytest.raises(InputError, match="carry the adapter name 'mine'"):
+        load_model(str(bases["llama"]), folder)
 
 
 @pytest.mark.slow

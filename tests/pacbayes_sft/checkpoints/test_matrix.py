@@ -285,3 +285,42 @@ def test_merged_combinations(kind, bases, tmp_path):
     folder = adapter_directory(tmp_path)
     assert distance(base, folder)[0] == pytest.approx(tiny.merged_distance(base, folder), rel=1e-6)
     assert read_adapter(folder).layers  # plain factors: both spaces
+
+
+def test_an_adapter_of_single_experts_from_before_they_were_fused(bases, tmp_path):
+    """Saved under transformers 4: a LoRA on each expert's own linear layer; PEFT fuses it."""
+    base = bases["mixtral"]
+    shapes = {k: v.shape for k, v in load_file(base / "model.safetensors").items()}
+    tensors = {}
+    torch.manual_seed(3)
+    for name, shape in shapes.items():
+        if ".experts." in name:
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            tensors[f"{module}.lora_A.weight"] = torch.randn(2, shape[1])
+            tensors[f"{module}.lora_B.weight"] = torch.randn(shape[0], 2)
+    save_file(tensors, tmp_path / ADAPTER)
+    targets = ["w1", "w2", "w3"]
+    LoraConfig(target_modules=targets, **RANK).save_pretrained(tmp_path)
+    found, _ = distance(base, tmp_path)
+    assert found == pytest.approx(tiny.merged_distance(base, tmp_path), rel=1e-6)
+
+
+def test_a_residual_start_converted_to_plain_lora(bases, tmp_path):
+    """PEFT's own mend for what changes the base: [B, -B0] and [A, A0], of twice the rank."""
+    base = bases["qwen3"]
+    model = get_peft_model(
+        tiny.load(base, torch.float32),
+        LoraConfig(target_modules=ATTENTION, init_lora_weights="pissa", **RANK),
+    )
+    model.peft_config["default"].init_lora_weights = True
+    model.save_pretrained(tmp_path / "start")
+    model.peft_config["default"].init_lora_weights = "pissa"
+    tiny.disturb(model)
+    model.save_pretrained(tmp_path / "trained")
+    model.save_pretrained(
+        tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start")
+    )
+    found, _ = distance(base, tmp_path / "plain")
+    assert found == pytest.approx(tiny.merged_distance(base, tmp_path / "plain"), rel=1e-6)
+    assert found == pytest.approx(distance(base, tmp_path / "trained")[0], rel=1e-5)
+    assert read_adapter(tmp_path / "plain").layers

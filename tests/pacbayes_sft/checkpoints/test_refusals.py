@@ -149,14 +149,7 @@ TENSORS = {
         "does not say use_dora",
     ),
     "token rows without indices": (
-        lambda t: (
-            t
-            | {
-                "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": torch.ones(
-                    2, 8
-                )
-            }
-        ),
+        lambda t: t | {ROWS: torch.ones(2, 8)},
         "no trainable_token_indices",
     ),
 }

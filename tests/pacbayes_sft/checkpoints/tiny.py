@@ -86,6 +86,7 @@ def make_adapter(base: Path, folder: Path, *, adapter_name: str = "default", **c
 def attach(base: Path, folder: Path, dtype: torch.dtype = torch.float64) -> PeftModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message="Found missing adapter keys")
         return PeftModel.from_pretrained(load(base, dtype), folder)
 
 
