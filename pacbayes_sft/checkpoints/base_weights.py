@@ -79,11 +79,11 @@ class Stored:
             parts.append(self.beyond.expand(new, *self.beyond.shape))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def blocks(self, entries: int = BLOCK) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) so that each block of rows has about so many entries."""
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) so that each block of rows has about ``BLOCK`` entries."""
         rows = self.shape[0] if self.shape else 1
         width = max(1, _count(self.shape) // max(rows, 1))
-        step = max(1, entries // width)
+        step = max(1, BLOCK // width)
         for start in range(0, rows, step):
             yield start, min(start + step, rows)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from pacbayes_sft.checkpoints.base_weights import BaseWeights, same
 from pacbayes_sft.checkpoints.tensor_change import TensorChange
+from pacbayes_sft.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,17 @@ class Changes:
         return sum(change.parameters for change in self.tensors.values())
 
     def squared_distance(self) -> float:
-        """Return ‖W − W₀‖² over all tensors."""
-        return sum(change.squared_norm() for change in self.tensors.values())
+        """Return ‖W − W₀‖² over all tensors.
+
+        Raises:
+            InputError: If it is too large for a number.
+        """
+        total = 0.0
+        for name, change in self.tensors.items():
+            total += change.squared_norm()
+            if not math.isfinite(total):
+                raise InputError(f"{name}: ‖ΔW‖² is beyond every number; the weights are broken")
+        return total
 
 
 def settle_ties(changes: Changes, base: BaseWeights) -> Changes:

@@ -14,6 +14,8 @@ from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.errors import InputError
 
 CONFIG = "adapter_config.json"
+_MOST = 1e9  # of alpha, in size; no one means more
+_MOST_LAYERS = 10_000
 PLAIN_INITS = (True, False, "gaussian", "orthogonal", None)
 # The base is changed when the adapter is made, and in the same way again whenever it is loaded.
 RESIDUAL_INITS = ("pissa", "olora")
@@ -73,7 +75,7 @@ class LoraSettings(BaseModel):
     peft_version: str | None = None
     base_model_name_or_path: str | None = None
     r: int = Field(default=8, gt=0)
-    lora_alpha: float = Field(default=8, allow_inf_nan=False)
+    lora_alpha: float = Field(default=8, allow_inf_nan=False, ge=-_MOST, le=_MOST)
     rank_pattern: dict[str, int] | None = None
     alpha_pattern: dict[str, float] | None = None
     use_rslora: bool | None = False
@@ -166,7 +168,7 @@ def _refuse_fields(settings: LoraSettings, file: Path) -> None:
             f"wrongly; {_MERGE}"
         )
     for start_stop in settings.layer_replication or []:
-        if len(start_stop) != 2 or not 0 <= start_stop[0] < start_stop[1]:
+        if len(start_stop) != 2 or not 0 <= start_stop[0] < start_stop[1] <= _MOST_LAYERS:
             raise InputError(
                 f"{file}: layer_replication has the range {start_stop}, no start and stop"
             )
@@ -181,7 +183,7 @@ def _check_patterns(settings: LoraSettings, file: Path) -> None:
                 raise InputError(
                     f"{file}: {field} has the bad pattern {pattern!r} ({error})"
                 ) from (None)
-            if not math.isfinite(value) or (field == "rank_pattern" and value < 1):
+            if not abs(value) <= _MOST or (field == "rank_pattern" and value < 1):
                 raise InputError(f"{file}: {field} of {pattern!r} is {value}, no rank or alpha")
 
 

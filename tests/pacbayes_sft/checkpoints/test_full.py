@@ -18,6 +18,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.terms import kl_term
 from tests.pacbayes_sft.checkpoints import tiny
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 

@@ -67,7 +67,7 @@ CONFIGS = {
 }
 WRONG_TYPES = {
     "r": ["two", 0, -1, 2.5, None, [2], True],
-    "lora_alpha": ["eight", None, [8], float("nan"), float("inf"), {}],
+    "lora_alpha": ["eight", None, [8], float("nan"), float("inf"), {}, 1e308],
     "rank_pattern": ["q_proj", {"q_proj": "2"}, {"(": 2}, {"q_proj": 0}, [1]],
     "alpha_pattern": [3, {"[": 2.0}, {"q_proj": None}, {"q_proj": float("inf")}],
     "use_rslora": ["yes", 1],
@@ -78,7 +78,7 @@ WRONG_TYPES = {
     "modules_to_save": ["lm_head", [1], {"a": 1}],
     "trainable_token_indices": ["all", {"embed_tokens": "1"}, [1.5], [[1]]],
     "target_parameters": ["experts", [3]],
-    "layer_replication": [3, [3], [[0]], [[2, 1]], [["a", "b"]], [[0, 1, 2]]],
+    "layer_replication": [3, [3], [[0]], [[2, 1]], [["a", "b"]], [[0, 1, 2]], [[0, 10**12]]],
     "peft_type": [3, ["LORA"], {}],
     "base_model_name_or_path": [3, ["x"]],
 }
@@ -120,6 +120,10 @@ def with_(**changes):
 
 TENSORS = {
     "NaN": (lambda t: t | {A: t[A] * float("nan")}, "NaN or infinity"),
+    "beyond float64": (
+        lambda t: t | {A: t[A].double() * 1e160, B: t[B].double() * 1e160},
+        "beyond every number",
+    ),
     "infinite": (lambda t: t | {B: t[B] + float("inf")}, "NaN or infinity"),
     "unmatched": (
         lambda t: t | {"base_model.model.model.odd": torch.ones(2)},
