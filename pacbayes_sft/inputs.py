@@ -113,6 +113,7 @@ def load_inputs(
             f"{finetuned}: adapter_config.json names another base ({named}); every number is that "
             f"of this adapter on {base}, which it may never have been trained on"
         )
+    warnings += pair.notes
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(

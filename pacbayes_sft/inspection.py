@@ -142,7 +142,7 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
         contents,
         tuple(_change_words(changes, distance)),
         distance,
-        tuple(warnings),
+        tuple(dict.fromkeys(warnings)),
         words,
         ways,
         tuple(_priors(directory, adapter, record)) if refusal is None else (),

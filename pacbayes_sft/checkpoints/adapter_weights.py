@@ -20,14 +20,13 @@ from pacbayes_sft.checkpoints.adapter_files import (
 from pacbayes_sft.checkpoints.base_weights import BaseWeights, Stored
 from pacbayes_sft.checkpoints.changes import Changes, settle_ties
 from pacbayes_sft.checkpoints.files import TensorFiles
-from pacbayes_sft.checkpoints.peft_config import CONFIG
+from pacbayes_sft.checkpoints.peft_config import CONFIG, SEES_DATA
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.tensor_change import Factors, TensorChange
 from pacbayes_sft.errors import InputError
 
 _CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 _EXPERTS_TRANSPOSED = ("gpt_oss", "aria", "aria_text", "openai_privacy_filter")
-SEES_DATA = "EVA chose A, and the ranks, from training rows: they may shape Q only, which they do"
 
 
 def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
@@ -80,7 +79,9 @@ def _of_module(
     """The changes of one module's weight and bias."""
     found = []
     if "tokens" in kinds:
-        found.append(token_rows(adapter, weights, module, kinds["tokens"], known))
+        rows = token_rows(adapter, weights, module, kinds["tokens"], known)
+        found.append(rows)
+        known = known | {rows.name: rows}
     if kinds.keys() <= {"tokens"}:
         return found
     embedding = "embedding_A" in kinds or "embedding_B" in kinds

@@ -11,7 +11,7 @@ import torch
 from pacbayes_sft.checkpoints.adapter_files import HEADS, AdapterFiles, without_wrappers
 from pacbayes_sft.checkpoints.base_weights import BaseWeights
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
-from pacbayes_sft.checkpoints.peft_config import LoraSettings
+from pacbayes_sft.checkpoints.peft_config import SEES_DATA, LoraSettings
 from pacbayes_sft.checkpoints.precision import stored_precision
 
 KNOWN_PEFT = (0, 21)  # whose features this version knows
@@ -86,7 +86,7 @@ def adapter_warnings(adapter: AdapterFiles) -> Iterator[str]:
             "and count in the KL"
         )
     if settings.init_lora_weights == "eva":
-        yield "EVA saw the training data: A and the ranks may shape Q only, never the prior"
+        yield SEES_DATA
     if settings.residual_init:
         yield (
             "the base is changed whenever this adapter is loaded: the KL is that of s(BA − B₀A₀), "

@@ -41,6 +41,7 @@ class Pair:
         assumptions: What must be true for that prior to be legal.
         untied: Heads that the base ties to its embedding and the fine-tune does not.
         tied: Heads that are one tensor with the embedding, and not listed apart from it.
+        notes: What was decided on the way, in words.
     """
 
     space: Space
@@ -50,6 +51,7 @@ class Pair:
     assumptions: tuple[str, ...]
     untied: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -161,6 +163,7 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
         (BASE_INDEPENDENT, RECIPE_FIXED),
         changes.untied,
         changes.tied,
+        changes.notes,
     )
 
 

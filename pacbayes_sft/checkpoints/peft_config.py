@@ -19,6 +19,7 @@ _MOST_LAYERS = 10_000
 PLAIN_INITS = (True, False, "gaussian", "orthogonal", None)
 # The base is changed when the adapter is made, and in the same way again whenever it is loaded.
 RESIDUAL_INITS = ("pissa", "olora")
+SEES_DATA = "EVA saw the training data: A and the ranks may shape Q only, never the prior"
 
 _MERGE = (
     "merge it with PEFT (merge_and_unload, then save_pretrained) and give that full checkpoint as "

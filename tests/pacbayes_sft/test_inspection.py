@@ -78,6 +78,7 @@ def test_what_trl_adds_is_a_warning(base, tmp_path):
 def test_warnings(config, says, base, tmp_path):
     found = inspect_checkpoint(adapter(base, tmp_path, **config), base=str(base))
     assert says in " ".join(found.warnings)
+    assert len(set(found.warnings)) == len(found.warnings)
     assert ways(found)["bound --space weights"] is ("layer_replication" not in config)
 
 

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from pacbayes_sft.certify import bound
 from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import weight_pair
-from pacbayes_sft.choices import Space
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import find_slots, load_model, resolve_base, set_ties
 from pacbayes_sft.options import Options
+from pacbayes_sft.terms import risk_term
 from tests.pacbayes_sft.checkpoints import tiny
 
 ATTENTION = ["q_proj", "o_proj"]
@@ -115,10 +116,15 @@ def test_a_bound_for_more_than_factors(rows_dir, tmp_path):
         base, tmp_path, target_modules=["q_proj"], r=2, use_dora=True, modules_to_save=["lm_head"]
     )
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
-    options = Options(space=Space.WEIGHTS, posterior="isotropic", sigmas=(0.05,))
+    options = Options(
+        space=Space.WEIGHTS, posterior="isotropic", sigmas=(0.05,), loss=Loss.SMOOTHED_NLL
+    )
     certificate = bound("strong", folder, *files, options)
     pair = certificate.inputs.pair
     assert pair.untied == ("lm_head.weight",) and len(pair.posterior) == 5
+    assert any("two part" in warning for warning in certificate.inputs.warnings)
     assert certificate.kl.value == pytest.approx(pair.squared_distance / (2 * 0.05**2), rel=1e-6)
+    through_peft = risk_term("strong", files[1], folder, loss=Loss.SMOOTHED_NLL).risk.value
+    assert certificate.measured.test_risk_finetuned.value == pytest.approx(through_peft, abs=1e-5)
     with pytest.raises(InputError, match=r"use_dora.*use --space weights"):
         bound("strong", folder, *files, Options(posterior="isotropic", sigmas=(0.05,)))

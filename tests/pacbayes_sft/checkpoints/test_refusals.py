@@ -224,3 +224,27 @@ def test_factors_of_what_is_more_than_factors(name, bases, tmp_path):
     with pytest.raises(InputError, match=name):
         distance(bases["llama"], folder, Space.FACTORS)
     assert distance(bases["llama"], folder) > 0  # where it works
+
+
+def test_codes_serve_only_where_their_values_are_not_needed(bases, tmp_path):
+    """QLoRA: the factors alone need no W0, nor does a copy of what was left unquantised."""
+    base = shutil.copytree(bases["llama"], tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    packed = {
+        k: torch.zeros((v.numel() // 2, 1), dtype=torch.uint8) if "proj.weight" in k else v
+        for k, v in tensors.items()
+    }
+    save_file(packed, base / "model.safetensors")
+    config = json.loads((base / "config.json").read_text())
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (base / "config.json").write_text(json.dumps(config | quantised))
+    readable = tiny.make_adapter(
+        bases["llama"], tmp_path / "a", target_modules=["q_proj"], r=2, modules_to_save=["lm_head"]
+    )
+    assert distance(base, readable) == distance(bases["llama"], readable)
+    for name, more in (("b", {"use_dora": True}), ("c", {"init_lora_weights": "olora"})):
+        folder = tiny.make_adapter(
+            bases["llama"], tmp_path / name, target_modules=["q_proj"], r=2, **more
+        )
+        with pytest.raises(InputError, match="stored quantised"):
+            distance(base, folder)
