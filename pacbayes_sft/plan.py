@@ -16,7 +16,7 @@ from estimators.monte_carlo import FROZEN
 from estimators.total_variation import classifier as two_sample
 from pacbayes_sft.certify import THEOREMS
 from pacbayes_sft.charges import Leaves, open_ledger
-from pacbayes_sft.checkpoints.lora import is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.cost import rows_through_model
 from pacbayes_sft.data.encode import encode

@@ -118,8 +118,9 @@ def shift_term(
         method: ``known`` (both files record their law), ``none`` (train and test are declared to
             have one law), ``classifier`` (two-sample test on the text: a lower certificate), the
             name of a column (attribute shift), ``monotone`` or ``monotone:COLUMN`` (D⁺, for risks
-            that do not fall with difficulty: an assumption, so an estimate), or ``auto``: known laws, else the column
-            ``difficulty``, else the classifier, else (too few rows) the trivial TV <= 1.
+            that do not fall with difficulty: an assumption, so an estimate), or ``auto``: known
+            laws, else the column ``difficulty``, else the classifier, else (too few rows) the
+            trivial TV <= 1.
         delta: Probability with which a limit from samples may fail.
         view: What the classifier looks at.
         seed: Seed of the classifier's splits.
@@ -155,30 +156,38 @@ def _known(train: Table, test: Table) -> Shift:
 
 
 def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
-    """D⁺, with the γ at which TV would be the better limit to quote."""
-    column, rows = method.partition(":")[2], None
+    """D⁺, and what it becomes where the risk falls after all."""
+    column = method.partition(":")[2]
     if column:
-        sides = [[float(x) for x in _one_per_unit(t, column)] for t in (train, test)]
-        d_plus, tv = (
-            profile_shift(*sides, NON_DECREASING, delta),
-            profile_shift(*sides, delta=delta),
-        )
-        rows = len(sides[0]), len(sides[1])
+        left, right = (_number_per_unit(table, column) for table in (train, test))
+        d_plus = profile_shift(left, right, NON_DECREASING, delta)
+        tv, rows = profile_shift(left, right, delta=delta), (len(left), len(right))
     else:
         assert train.metadata and test.metadata
-        column = train.metadata.attribute
-        laws = [
-            {float(k): w for k, w in t.metadata.law.items()} for t in (train, test) if t.metadata
-        ]
-        d_plus, tv = profile_shift(*laws, NON_DECREASING), profile_shift(*laws)
+        column, rows = train.metadata.attribute, None
+        p, q = ({float(k): w for k, w in m.law.items()} for m in (train.metadata, test.metadata))
+        d_plus, tv = profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
     gamma = breakdown_gamma(d_plus.value, tv.value, tv.value)
     return Shift(
         d_plus,
         column,
         rows,
-        f"D⁺ over {column!r}, for a risk that does not fall with it; if it falls by up to γ the term "
-        f"is {d_plus.value:.3g} + γ·{tv.value:.3g}, which is plain TV at γ = {gamma:.3g}",
+        f"D⁺ over {column!r}, for a risk that does not fall with it; if it falls by up to γ the "
+        f"term is {d_plus.value:.3g} + γ·{tv.value:.3g}, which is plain TV at γ = {gamma:.3g}",
     )
+
+
+def _number_per_unit(table: Table, column: str) -> list[float]:
+    """The difficulty of each independent unit."""
+    values: dict[str, float] = {}
+    for unit, row in zip(table.units, table.rows, strict=True):
+        value = float(row.value_of(column))
+        if values.setdefault(unit, value) != value:
+            raise InputError(
+                f"{table.source}: unit {unit!r} has several values of {column!r}; --shift monotone "
+                "needs one a unit"
+            )
+    return list(values.values())
 
 
 def _is_number(value: object) -> bool:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, kl_isotropic
+from pacbayes_sft.checkpoints.adapter_files import adapter_directory, is_adapter
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import (
     A_CENTRED_ON_ZERO,
     initial_was_kept,
     squared_distance,
+    weight_changes,
 )
-from pacbayes_sft.checkpoints.precision import base_precision
-from pacbayes_sft.checkpoints.record import check_recorded_base
+from pacbayes_sft.checkpoints.lora import other_base
+from pacbayes_sft.checkpoints.merged import MergeDrift, merge_drift
+from pacbayes_sft.checkpoints.precision import base_precision, stored_precision
+from pacbayes_sft.checkpoints.record import check_recorded_base, read_record
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
@@ -30,7 +35,7 @@ from pacbayes_sft.models import (
 from pacbayes_sft.risk import by_length, risk_estimate, row_losses, slice_risks, unit_means
 
 DISTANCE_METHOD = {
-    Space.WEIGHTS: "‖s·BA‖², or fine-tune minus base tensor by tensor",
+    Space.WEIGHTS: "‖s·BA‖² where that is all, else fine-tune minus base tensor by tensor",
     Space.FACTORS: "‖A−A₀‖²+‖B‖², or the balanced gauge around 0 where A₀ was not kept",
 }
 
@@ -45,6 +50,9 @@ class KlTerm:
         parameters: Number of Gaussian entries.
         space: Where they live.
         sigma: Scale of prior and posterior.
+        base_precision: What the base's weights are, in words.
+        notes: What was decided on the way: tied tensors, new rows, another base than named.
+        merged: How far a merged checkpoint lies from base plus adapter, if one was given.
     """
 
     kl: Estimate
@@ -52,6 +60,9 @@ class KlTerm:
     parameters: int
     space: Space
     sigma: float
+    base_precision: str = ""
+    notes: tuple[str, ...] = ()
+    merged: MergeDrift | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -63,6 +74,9 @@ class KlTerm:
             "space": self.space.value,
             "sigma": self.sigma,
             "posterior": "isotropic",
+            "base_precision": self.base_precision,
+            "notes": list(self.notes),
+            "merged": self.merged.to_dict() if self.merged else None,
         }
 
 
@@ -73,8 +87,17 @@ def kl_term(
     sigma: float,
     space: Space = Space.WEIGHTS,
     posterior: str = "isotropic",
+    merged: Path | None = None,
 ) -> KlTerm:
     """Return the KL of a finished fine-tune, streamed from its files.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        finetuned: Adapter directory or full checkpoint.
+        sigma: Scale of prior and posterior.
+        space: Where the Gaussians live.
+        posterior: Their family.
+        merged: A checkpoint that the adapter was merged into, to measure what rounding moved.
 
     Raises:
         InputError: If the checkpoints cannot be used, or sigma is not positive.
@@ -83,13 +106,37 @@ def kl_term(
         raise InputError(f"--posterior {posterior}: only isotropic can be had from the files alone")
     if not 0 < sigma < float("inf"):
         raise InputError(f"--sigma must be positive and finite, got {sigma}")
-    files = open_checkpoint(local_directory(resolve_base(base)))
-    check_recorded_base(Path(finetuned), files)
-    distance, parameters = squared_distance(files, Path(finetuned), space)
+    base = resolve_base(base)
+    files = open_checkpoint(local_directory(base))
+    finetuned = adapter_directory(Path(finetuned))
+    check_recorded_base(finetuned, files)
+    notes = list(_other_base_note(finetuned, base))
+    if space is Space.WEIGHTS:
+        changes = weight_changes(files, finetuned)
+        distance, parameters = changes.squared_distance(), changes.parameters
+        notes += changes.notes
+    else:
+        distance, parameters = squared_distance(files, finetuned, space)
+    drift = None
+    if merged is not None:
+        if not is_adapter(finetuned):
+            raise InputError(
+                f"--merged {merged}: needs --finetuned to be the adapter it was made of"
+            )
+        drift = merge_drift(files, finetuned, Path(merged))
     kl = kl_isotropic(distance, parameters, sigma, sigma)
-    if space is Space.FACTORS and not initial_was_kept(Path(finetuned)):
+    if space is Space.FACTORS and not initial_was_kept(finetuned):
         kl = replace(kl, assumptions=(A_CENTRED_ON_ZERO,))
-    return KlTerm(kl, distance, parameters, space, sigma)
+    precision = stored_precision(files.directory)
+    return KlTerm(kl, distance, parameters, space, sigma, precision, tuple(notes), drift)
+
+
+def _other_base_note(finetuned: Path, base: str) -> Iterator[str]:
+    if read_record(finetuned) is None and (named := other_base(finetuned, base)):
+        yield (
+            f"{finetuned}: adapter_config.json names another base ({named}); this is the change of "
+            f"{base}"
+        )
 
 
 @dataclass(frozen=True)
@@ -144,7 +191,8 @@ def risk_term(
     base = resolve_base(base)
     table = read_table(test)
     if finetuned is not None:
-        check_recorded_base(Path(finetuned), open_checkpoint(local_directory(base)))
+        finetuned = adapter_directory(Path(finetuned))
+        check_recorded_base(finetuned, open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)

@@ -13,7 +13,7 @@ Let r(d) be the predictor's risk at difficulty d, and let train and test differ 
 * Lipschitz, |r(d) - r(d')| <= L|d - d'|: a linear programme over the sorted values.
 
 From samples, the plug-in value is biased upwards (a sup of unbiased gaps) and changes by at most
-1/m when one of m values does, so McDiarmid adds √(½ ln(1/δ)(1/m_train + 1/m_test)) whatever the class.
+1/m when one of m values does, so McDiarmid adds √(½ ln(1/δ)(1/m_train + 1/m_test)), for any class.
 Under a *fixed design* the law of training is the empirical one itself and its 1/m_train drops out.
 
 A class other than all profiles is an assumption about the predictor. A number that rests on it is

@@ -51,6 +51,17 @@ class TensorFiles:
         with _opened(self.file_of[name]) as handle:
             return _finite(handle.get_tensor(name), name, self.file_of[name])
 
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return rows ``start`` to ``stop`` of one tensor (all of one without dimensions).
+
+        Raises:
+            InputError: If there is none of that name or they hold NaN or infinity.
+        """
+        if not self.shape_of.get(name):
+            return self.tensor(name)
+        with _opened(self.file_of[name]) as handle:
+            return _finite(handle.get_slice(name)[start:stop], name, self.file_of[name])
+
     @property
     def files(self) -> list[Path]:
         """The files, each once."""
@@ -84,6 +95,11 @@ def open_checkpoint(directory: Path) -> TensorFiles:
         raise InputError(
             f"{directory / pickles[0]}: a pickle, which can run code when read; load it once with "
             "transformers or peft and save it again with safe_serialization"
+        )
+    if quantised := sorted(p.name for p in directory.glob("*.gguf")):
+        raise InputError(
+            f"{directory / quantised[0]}: a GGUF file; de-quantise it once with `python -m "
+            f"pacbayes_sft.checkpoints.gguf {directory / quantised[0]} DIR` and give DIR"
         )
     raise InputError(f"{directory}: holds neither {FULL}, {FULL}.index.json nor {ADAPTER}")
 
@@ -149,6 +165,7 @@ def _opened(file: Path) -> Any:
 
 
 def _finite(tensor: torch.Tensor, name: str, file: Path) -> torch.Tensor:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    values = tensor.float() if tensor.element_size() == 1 else tensor  # no isfinite for float8
+    if tensor.is_floating_point() and not bool(torch.isfinite(values).all()):
         raise InputError(f"{file}: tensor {name!r} holds NaN or infinity; no KL exists for it")
     return tensor

@@ -9,15 +9,20 @@ Two spaces (design: two posteriors, so KL and risk are always taken in the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from estimators import balanced_factors, low_rank_squared_norm
+from estimators import balanced_factors
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
+from pacbayes_sft.checkpoints.adapter_weights import adapter_changes
+from pacbayes_sft.checkpoints.changes import Changes
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
-from pacbayes_sft.checkpoints.lora import Adapter, check_base, is_adapter, read_adapter
+from pacbayes_sft.checkpoints.full_weights import full_changes
+from pacbayes_sft.checkpoints.lora import Adapter, check_base, read_adapter
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Space
@@ -34,6 +39,9 @@ class Pair:
         prior: Means of P, same names and shapes.
         prior_source: What the prior is centred on, in words.
         assumptions: What must be true for that prior to be legal.
+        untied: Heads that the base ties to its embedding and the fine-tune does not.
+        tied: Heads that are one tensor with the embedding, and not listed apart from it.
+        notes: What was decided on the way, in words.
     """
 
     space: Space
@@ -41,6 +49,9 @@ class Pair:
     prior: dict[str, torch.Tensor]
     prior_source: str
     assumptions: tuple[str, ...]
+    untied: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -56,6 +67,7 @@ class Pair:
         )
 
 
+_ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
 BASE_INDEPENDENT = (
     "the base model did not depend on the training rows (unknown unless its pre-training data "
     "are recorded)"
@@ -124,25 +136,46 @@ def initial_was_kept(finetuned: Path) -> bool:
 
 
 def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
-    """Return the changed weight matrices of the fine-tune (LoRA or full) and of its prior.
+    """Return the changed weight tensors of the fine-tune (adapter or full) and of its prior.
 
     Raises:
-        InputError: If base, fine-tune or prior do not fit together.
+        InputError: If base, fine-tune or prior do not fit together, or the fine-tune is no model
+            that the base's own architecture and tokenizer can run.
     """
-    posterior = dict(_dense_weights(base, finetuned))
+    refuse_quantised(base.directory)
+    changes = weight_changes(base, finetuned)
+    refuse_other_models(changes, finetuned)
+    posterior = {name: change.dense() for name, change in changes.tensors.items()}
     if isinstance(prior, Path):
-        centre = dict(_dense_weights(base, prior))
-        if centre.keys() != posterior.keys():
+        earlier = weight_changes(base, prior)
+        if earlier.tensors.keys() != posterior.keys() or earlier.untied != changes.untied:
             raise InputError(f"{prior}: changes other tensors than {finetuned}")
-        return Pair(
-            Space.WEIGHTS,
-            posterior,
-            centre,
-            "an earlier checkpoint",
-            (BASE_INDEPENDENT, RECIPE_FIXED),
-        )
-    centre = {name: base.tensor(name).float() for name in posterior}
-    return Pair(Space.WEIGHTS, posterior, centre, "the base", (BASE_INDEPENDENT, RECIPE_FIXED))
+        centre = {name: change.dense() for name, change in earlier.tensors.items()}
+        source = "an earlier checkpoint"
+    else:
+        centre = {name: change.base.whole().float() for name, change in changes.tensors.items()}
+        source = "the base"
+    return Pair(
+        Space.WEIGHTS,
+        posterior,
+        centre,
+        source,
+        (BASE_INDEPENDENT, RECIPE_FIXED),
+        changes.untied,
+        changes.tied,
+        changes.notes,
+    )
+
+
+def weight_changes(base: TensorFiles, finetuned: Path) -> Changes:
+    """Return what a fine-tune, adapter or full checkpoint, makes of each tensor of its base.
+
+    Raises:
+        InputError: If the two do not fit, or the fine-tune cannot be read rightly.
+    """
+    if is_adapter(finetuned):
+        return adapter_changes(base, finetuned)
+    return full_changes(base, finetuned)
 
 
 def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[float, int]:
@@ -154,40 +187,39 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     Raises:
         InputError: If the two do not fit, or factors are asked of a full checkpoint.
     """
-    if is_adapter(finetuned):
-        adapter = read_adapter(finetuned)
-        check_base(adapter, base)
-        if space is Space.FACTORS:
-            pair = factor_pair(adapter, "base")
-            return pair.squared_distance, pair.parameters
-        layers = adapter.layers.values()
-        distance = sum(low_rank_squared_norm(x.a, x.b, x.scaling) for x in layers)
-        return distance, sum(x.b.shape[0] * x.a.shape[1] for x in layers)
-    if space is Space.FACTORS:
+    if space is Space.WEIGHTS:
+        changes = weight_changes(base, finetuned)
+        return changes.squared_distance(), changes.parameters
+    if not is_adapter(finetuned):
         raise InputError(f"{finetuned}: a full checkpoint has no factors; use --space weights")
-    tuned = open_checkpoint(finetuned)
-    refuse_quantised(base.directory)
-    _check_same_tensors(base, tuned)
-    distance, parameters = 0.0, 0
-    for name, tensor in tuned:
-        distance += float((tensor.double() - base.tensor(name).double()).square().sum())
-        parameters += tensor.numel()
-    return distance, parameters
+    adapter = read_adapter(finetuned)
+    check_base(adapter, base)
+    pair = factor_pair(adapter, "base")
+    return pair.squared_distance, pair.parameters
 
 
-def _dense_weights(base: TensorFiles, finetuned: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    refuse_quantised(base.directory)
-    if is_adapter(finetuned):
-        adapter = read_adapter(finetuned)
-        check_base(adapter, base)
-        for layer in adapter.layers.values():
-            start = base.tensor(layer.weight_name)
-            yield layer.weight_name, (start.double() + layer.delta()).float()
-    else:
-        tuned = open_checkpoint(finetuned)
-        _check_same_tensors(base, tuned)
-        for name, tensor in tuned:
-            yield name, tensor.float()
+def refuse_other_models(changes: Changes, finetuned: Path) -> None:
+    """Refuse a fine-tune that the base's own architecture and tokenizer cannot run.
+
+    Raises:
+        InputError: If its vocabulary was resized, its layers replicated, or its weights are
+            divided otherwise than in the loaded model.
+    """
+    if changes.resized:
+        raise InputError(
+            f"{finetuned}: {changes.resized[0]!r} has another number of rows than in the base, "
+            "whose tokenizer the rows are encoded with; only `kl` can be computed for it"
+        )
+    if any(_ONE_EXPERT.search(name) for name in changes.tensors):
+        raise InputError(
+            f"{finetuned}: its experts lie one by one, and the loaded model holds them fused; only "
+            "`kl` can be computed for it"
+        )
+    if changes.replicated:
+        raise InputError(
+            f"{finetuned}: layer_replication makes another model of the base, which is not built "
+            "here; only `kl` can be computed for it"
+        )
 
 
 def _factors(adapter: Adapter) -> dict[str, torch.Tensor]:
@@ -214,14 +246,4 @@ def _check_same_shapes(
             raise InputError(
                 f"{where}: the prior does not fit the adapter: {name!r} has shape {shapes[1]} "
                 f"there and {shapes[0]} in the adapter"
-            )
-
-
-def _check_same_tensors(base: TensorFiles, tuned: TensorFiles) -> None:
-    for name in sorted(base.shape_of.keys() | tuned.shape_of.keys()):
-        shapes = base.shape_of.get(name), tuned.shape_of.get(name)
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"{tuned.directory}: not a fine-tune of {base.directory}: tensor {name!r} has "
-                f"shape {shapes[1]} there and {shapes[0]} in the base"
             )

@@ -1,9 +1,7 @@
-"""Read a PEFT LoRA directory: its factors, its scaling, and which base weights it changes."""
+"""Read the factors of a plain LoRA directory; what is more than factors is refused by name."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,51 +9,34 @@ from typing import Any
 
 import torch
 
-from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint, read_json
+from pacbayes_sft.checkpoints.adapter_files import AdapterFiles, sort_adapter
+from pacbayes_sft.checkpoints.base_weights import BaseWeights
+from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, read_json
+from pacbayes_sft.checkpoints.peft_config import CONFIG
 from pacbayes_sft.checkpoints.precision import quantisation
 from pacbayes_sft.errors import InputError
-
-CONFIG = "adapter_config.json"
-_PREFIX = "base_model.model."
-
-# Fields of adapter_config.json that leave the meaning of the stored factors alone.
-_HARMLESS = {
-    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path",
-    "revision", "inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha",
-    "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "init_lora_weights",
-    "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_core",
-    "qalora_group_size", "runtime_config",
-}  # fmt: skip
-_PLAIN_INITS = (True, False, "gaussian", "orthogonal", None)
 
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One adapted matrix: W = W₀ + scaling·BA (transposed where ``transposed``).
+    """One adapted matrix: W = W₀ + scaling·BA (transposed where the base stores W so).
 
     Attributes:
         module: Module path in the base model, e.g. ``model.layers.0.self_attn.q_proj``.
         a: Shape (r, in).
         b: Shape (out, r).
         scaling: lora_alpha/r, or lora_alpha/√r under rsLoRA.
-        transposed: Whether the base stores the weight as (in, out) (GPT-2's Conv1D).
     """
 
     module: str
     a: torch.Tensor
     b: torch.Tensor
     scaling: float
-    transposed: bool
 
     @property
     def weight_name(self) -> str:
         """Name of the base tensor that it changes."""
         return f"{self.module}.weight"
-
-    def delta(self) -> torch.Tensor:
-        """Return s·BA in the orientation of the base weight, float64."""
-        change = self.scaling * (self.b.double() @ self.a.double())
-        return change.T if self.transposed else change
 
 
 @dataclass(frozen=True)
@@ -80,41 +61,64 @@ class Adapter:
         return sum(layer.a.numel() + layer.b.numel() for layer in self.layers.values())
 
 
-def is_adapter(directory: Path) -> bool:
-    """Return whether a directory is meant as a PEFT adapter rather than a full checkpoint."""
-    return (directory / CONFIG).exists() or (directory / ADAPTER).exists()
-
-
 def read_adapter(directory: Path) -> Adapter:
-    """Read a plain LoRA adapter.
+    """Read the factors of an adapter whose factors are all there is to it.
+
+    Plain LoRA on linear layers, also with rsLoRA, rank and alpha patterns, transposed layers, or
+    made by ``add_weighted_adapter``.
 
     Raises:
-        InputError: If a file is missing or broken, or the adapter uses a feature whose change of
-            the weights this version cannot compute; the feature is named.
+        InputError: If a file is missing or broken, or the adapter changes the weights otherwise
+            too; the feature is named.
     """
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such adapter directory")
-    config = read_json(directory / CONFIG)
-    _refuse_unsupported(config, directory / CONFIG)
-    files = open_checkpoint(directory)
-    pairs: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in files:
-        match = re.fullmatch(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight", name)
-        if not match:
-            raise InputError(
-                f"{directory / ADAPTER}: tensor {name!r} is not a lora_A or lora_B weight; "
-                "only plain LoRA on linear layers can be read"
-            )
-        if tensor.ndim != 2:
-            raise InputError(
-                f"{directory / ADAPTER}: tensor {name!r} has {tensor.ndim} dimensions, not 2; "
-                "a sharded (FSDP, DeepSpeed) adapter must be gathered before saving"
-            )
-        pairs.setdefault(match[1], {})[match[2]] = tensor
-    if not pairs:
-        raise InputError(f"{directory / ADAPTER}: holds no LoRA factors")
-    layers = {m: _layer(m, p, config, directory) for m, p in sorted(pairs.items())}
-    return Adapter(directory, config, layers, files)
+    found = sort_adapter(directory)
+    if feature := beyond_factors(found):
+        raise InputError(
+            f"{directory / CONFIG}: {feature}, so a Gaussian around A and B alone is not this "
+            "fine-tune's; use --space weights"
+        )
+    settings = found.settings
+    layers = {}
+    for module, kinds in sorted(found.modules.items()):
+        where = f"{directory / ADAPTER}: module {module!r}"
+        if kinds.keys() != {"lora_A", "lora_B"}:
+            raise InputError(f"{where} has only one of lora_A and lora_B")
+        a, b = (found.files.tensor(kinds[kind]) for kind in ("lora_A", "lora_B"))
+        rank = a.shape[0]
+        if b.shape[1] != rank:
+            raise InputError(f"{where}: lora_A has rank {rank}, lora_B rank {b.shape[1]}")
+        if (stated := settings.rank_of(module)) != rank:
+            raise InputError(f"{where} has rank {rank}, but {CONFIG} says {stated}")
+        layers[module] = LoraLayer(module, a, b, settings.scaling_of(module, rank))
+    return Adapter(directory, read_json(directory / CONFIG), layers, found.files)
+
+
+def beyond_factors(adapter: AdapterFiles) -> str | None:
+    """Return what an adapter is besides A and B of linear layers, in words; None if nothing."""
+    settings = adapter.settings
+    init = settings.init_lora_weights
+    kinds = {kind for found in adapter.modules.values() for kind in found}
+    nested = any(module.endswith(".base_layer") for module in adapter.modules)
+    said = {
+        "use_dora also trains magnitudes": settings.use_dora or "magnitude" in kinds,
+        "lora_bias also trains biases": settings.lora_bias or "lora_bias" in kinds,
+        f"bias={settings.bias!r} also trains biases": settings.bias != "none",
+        "modules_to_save also trains whole modules": settings.modules_to_save,
+        "trainable_token_indices also trains rows of the embedding": (
+            settings.trainable_token_indices or "tokens" in kinds
+        ),
+        "target_parameters change bare parameters": settings.target_parameters or nested,
+        "layer_replication makes another model of the base": settings.layer_replication,
+        f"init_lora_weights={init!r} also changes the base": settings.residual_init,
+        "init_lora_weights='eva' chose A and the ranks from training rows": init == "eva",
+        "init_lora_weights='mica' freezes B": init == "mica",
+        "it also changes the embedding": kinds & {"embedding_A", "embedding_B"},
+        "it also stores whole tensors": adapter.copies,
+        f"its tensors carry the adapter name {adapter.adapter_names}, which PEFT leaves out": (
+            adapter.adapter_names
+        ),
+    }
+    return next((words for words, there in said.items() if there), None)
 
 
 def check_base(adapter: Adapter, base: TensorFiles) -> None:
@@ -126,13 +130,14 @@ def check_base(adapter: Adapter, base: TensorFiles) -> None:
         InputError: Naming the first tensor that is missing or has another shape.
     """
     stored_as_codes = bool(quantisation(base.directory))
+    weights = BaseWeights(base)
     for layer in adapter.layers.values():
         if stored_as_codes and any(name.startswith(f"{layer.module}.") for name in base.shape_of):
             continue
-        out_in = (layer.b.shape[0], layer.a.shape[1])
-        expected = out_in[::-1] if layer.transposed else out_in
-        found = base.shape_of.get(layer.weight_name)
-        if found != expected:
+        expected = (layer.b.shape[0], layer.a.shape[1])  # GPT-2's Conv1D stores it transposed
+        stored = weights.find(layer.weight_name)
+        found = stored.shape if stored else None
+        if found not in (expected, expected[::-1]):
             problem = "is missing there" if found is None else f"has shape {found} there"
             raise InputError(
                 f"{adapter.directory}: this adapter is not for the base {base.directory}: it "
@@ -153,51 +158,3 @@ def other_base(finetuned: Path, base: str) -> str | None:
     last = named.strip("/").split("/")[-1]
     parts = {part.split("--")[-1] for part in base.partition("@")[0].split("/")}
     return None if last in parts else named
-
-
-def _layer(
-    module: str, pair: dict[str, torch.Tensor], config: Mapping[str, Any], directory: Path
-) -> LoraLayer:
-    where = f"{directory / ADAPTER}: module {module!r}"
-    if pair.keys() != {"A", "B"}:
-        raise InputError(f"{where} has only one of lora_A and lora_B")
-    a, b = pair["A"], pair["B"]
-    rank = a.shape[0]
-    if b.shape[1] != rank:
-        raise InputError(f"{where}: lora_A has rank {rank}, lora_B rank {b.shape[1]}")
-    stated = _pattern_value(module, config.get("rank_pattern"), config.get("r"))
-    if stated != rank:
-        raise InputError(f"{where} has rank {rank}, but {CONFIG} says {stated}")
-    alpha = _pattern_value(module, config.get("alpha_pattern"), config.get("lora_alpha"))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise InputError(f"{directory / CONFIG}: lora_alpha of {module!r} is {alpha!r}, no number")
-    scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return LoraLayer(module, a, b, scaling, bool(config.get("fan_in_fan_out")))
-
-
-def _pattern_value(module: str, patterns: Any, default: Any) -> Any:
-    """PEFT's rule: the first pattern that matches the end of the module path wins."""
-    for key, value in (patterns or {}).items():
-        if re.fullmatch(rf"(.*\.)?({key})", module):
-            return value
-    return default
-
-
-def _refuse_unsupported(config: Mapping[str, Any], file: Path) -> None:
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        raise InputError(f"{file}: peft_type {kind!r} cannot be read, only LORA")
-    if config.get("bias", "none") != "none":
-        raise InputError(f"{file}: bias={config['bias']!r} also trains biases; not supported yet")
-    init = config.get("init_lora_weights", True)
-    if init not in _PLAIN_INITS:
-        raise InputError(
-            f"{file}: init_lora_weights={init!r} changes the base or reads training data; "
-            "convert it to plain LoRA (PEFT: path_initial_model_for_weight_conversion)"
-        )
-    for field, value in config.items():
-        if field not in _HARMLESS and value not in (None, False, {}, []):
-            raise InputError(
-                f"{file}: {field}={value!r} is not supported; without it this version would "
-                "compute the change of the weights wrongly"
-            )

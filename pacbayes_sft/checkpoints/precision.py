@@ -27,6 +27,13 @@ def base_precision(directory: Path) -> str:
     return f"as stored, {config.get('dtype') or config.get('torch_dtype') or 'dtype not stated'}"
 
 
+def stored_precision(directory: Path) -> str:
+    """Say the same of files that may lie there without a ``config.json``."""
+    if (directory / "config.json").is_file():
+        return base_precision(directory)
+    return "as stored, dtype not stated"
+
+
 def quantisation(directory: Path) -> dict[str, Any]:
     """Return the ``quantization_config`` of a checkpoint; empty if its weights are plain."""
     file = directory / "config.json"

@@ -13,6 +13,7 @@ from rich.console import Console
 from pacbayes_sft.cli.bound import bound
 from pacbayes_sft.cli.demo import demo
 from pacbayes_sft.cli.difficulty import difficulty
+from pacbayes_sft.cli.inspect import inspect
 from pacbayes_sft.cli.make import igsm, sft
 from pacbayes_sft.cli.scan import plot, scan
 from pacbayes_sft.cli.terms import kl, risk, tv
@@ -26,7 +27,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (demo, bound, verify, kl, tv, risk, igsm, sft, difficulty, scan, plot):
+COMMANDS = (demo, bound, verify, inspect, kl, tv, risk, igsm, sft, difficulty, scan, plot)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -39,6 +39,10 @@ def kl(
     posterior: Annotated[str, typer.Option(help="Family of the posterior: isotropic.")] = (
         "isotropic"
     ),
+    merged: Annotated[
+        Path | None,
+        typer.Option(help="A merge of the adapter: measure how far rounding moved it."),
+    ] = None,
     json: Json = False,
     out: Out = None,
 ) -> None:
@@ -48,11 +52,18 @@ def kl(
     """
     from pacbayes_sft.terms import kl_term
 
-    result = kl_term(base, finetuned, sigma=sigma, space=space, posterior=posterior)
+    result = kl_term(base, finetuned, sigma=sigma, space=space, posterior=posterior, merged=merged)
     table = new_table(f"KL of {finetuned}", "quantity", "value", "what it promises")
     table.add_row("KL(Q‖P), nats", f"{result.kl.value:,.6g}", claim(result.kl))
     table.add_row("‖μ_Q − μ_P‖²", f"{result.squared_distance:,.6g}", "exact")
     table.add_row("Gaussian entries", f"{result.parameters:,}", f"in {space.value} space")
+    table.add_row("base weights", "", result.base_precision)
+    if drift := result.merged:
+        words = f"{drift.relative:.3g} of ‖ΔW‖; of the changed tensors' entries "
+        words += f"{drift.moved / drift.entries:.1%} moved, {drift.lost / drift.entries:.1%} lost"
+        table.add_row("merged − (base + ΔW)", f"{drift.distance:.4g}", words)
+    for note in result.notes:
+        table.add_row("note", "", note)
     emit(result.to_dict(), table, as_json=json, out=out)
 
 

@@ -65,7 +65,7 @@ def complaint(*words):
 def test_help_names_every_command():
     done = run("--help")
     assert done.returncode == 0
-    for command in ("demo", "bound", "kl", "tv", "risk", "igsm", "sft", "verify"):
+    for command in ("demo", "bound", "kl", "tv", "risk", "igsm", "sft", "verify", "inspect"):
         assert command in done.stdout
         one = run(command, "--help")
         assert one.returncode == 0 and "Example: pacbayes-sft" in " ".join(one.stdout.split())
