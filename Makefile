@@ -15,6 +15,8 @@ help:
 	@echo "make demo-real  the same commands on SmolLM2-135M (half an hour), writes runs/real/"
 	@echo "make test       create the environment if needed, lint, run the fast tests"
 	@echo "make test-slow  run the slow tests"
+	@echo "make matrix     every kind of adapter and checkpoint, against PEFT"
+	@echo "make fuzz       thousands of broken directories, each must end in one sentence"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make base       pre-train the shipped bases again (about 45 minutes each, one core)"
 	@echo "make wheel      build the wheel into dist/"
@@ -60,3 +62,8 @@ matrix: $(VENV)/.ready  # every adapter and full checkpoint people have, against
 	$(RUN)/python -m pytest -m "slow or not slow" tests/pacbayes_sft/checkpoints tests/pacbayes_sft/test_inspection.py
 
 .PHONY: matrix
+
+fuzz: $(VENV)/.ready  # thousands of broken directories, each must end in one sentence
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "slow or not slow" tests/fuzz
+
+.PHONY: fuzz
