@@ -65,5 +65,6 @@ class Options:
         if self.draws < 1 or self.batch_size < 1:
             raise InputError("draws and batch size must be at least 1")
         object.__setattr__(self, "loss", Loss(self.loss))
+        object.__setattr__(self, "space", None if self.space is None else Space(self.space))
         object.__setattr__(self, "posterior", Posterior(self.posterior))
         object.__setattr__(self, "prior_shape", PriorShape(self.prior_shape))

@@ -187,7 +187,7 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     Raises:
         InputError: If the two do not fit, or factors are asked of a full checkpoint.
     """
-    if space is Space.WEIGHTS:
+    if Space(space) is Space.WEIGHTS:
         changes = weight_changes(base, finetuned)
         return changes.squared_distance(), changes.parameters
     if not is_adapter(finetuned):

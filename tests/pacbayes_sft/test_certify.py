@@ -197,9 +197,7 @@ def test_a_checkpoint_prior_needs_the_recorded_rows(lora_run, files, tmp_path):
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_dense_posteriors_go_through(kind, lora_run, full_run, files):
     run = lora_run if kind == "lora" else full_run
-    options = Options(
-        posterior="isotropic", space=Space.WEIGHTS, sigmas=(0.01,), loss="token_error"
-    )
+    options = Options(posterior="isotropic", space="weights", sigmas=(0.01,), loss="token_error")
     certificate = bound("strong", run, *files, options)
     distance, _ = squared_distance(open_checkpoint(Path(resolve_base("strong"))), run, "weights")
     assert certificate.kl.value == pytest.approx(distance / (2 * 0.01**2), rel=1e-4)

@@ -1,6 +1,7 @@
 """Shapes of the prior: where they come from and what they may not see."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -104,7 +105,8 @@ def test_the_mixture_keeps_the_shape():
 
 @pytest.mark.parametrize("kind", ["magnitudes", "curvature"])
 def test_a_shaped_prior_goes_the_whole_way(kind, lora_run, files, tmp_path):
-    certificate = bound("strong", lora_run, *files, replace(OPTIONS, prior_shape=kind))
+    run = shutil.copytree(lora_run, tmp_path / "run")  # draws are counted beside it
+    certificate = bound("strong", run, *files, replace(OPTIONS, prior_shape=kind))
     assert typical_scale(certificate.fitted.prior) == pytest.approx(certificate.fitted.sigma)
     assert len(set(certificate.fitted.prior.scale.values())) > 5
     if kind == "curvature":
