@@ -52,3 +52,7 @@ wheel: $(VENV)/.ready
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info
+
+.PHONY: bench-streaming
+bench-streaming: $(VENV)/.ready
+	$(RUN)/python benchmarks/streaming.py

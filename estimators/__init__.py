@@ -41,6 +41,7 @@ from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
 from estimators.single_draw import disintegrated, draw_delta
+from estimators.sums import SumOfSquares
 from estimators.total_variation import (
     TwoSampleTest,
     classifier_two_sample,
@@ -55,6 +56,7 @@ __all__ = [
     "Guarantee",
     "Ledger",
     "Proposition41",
+    "SumOfSquares",
     "TwoSampleTest",
     "balanced_factors",
     "binary_kl",

@@ -9,6 +9,7 @@ Two spaces (design: two posteriors, so KL and risk are always taken in the same 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import Adapter, check_base, is_adapter, read_adapter
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
+from pacbayes_sft.checkpoints.streaming import squared_distances
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
@@ -168,11 +170,9 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     tuned = open_checkpoint(finetuned)
     refuse_quantised(base.directory)
     _check_same_tensors(base, tuned)
-    distance, parameters = 0.0, 0
-    for name, tensor in tuned:
-        distance += float((tensor.double() - base.tensor(name).double()).square().sum())
-        parameters += tensor.numel()
-    return distance, parameters
+    names = list(tuned.file_of)
+    parameters = sum(math.prod(tuned.shape_of[name]) for name in names)
+    return math.fsum(squared_distances(base, tuned, names)), parameters
 
 
 def _dense_weights(base: TensorFiles, finetuned: Path) -> Iterator[tuple[str, torch.Tensor]]:
