@@ -1,17 +1,18 @@
 """How fast ‖W − W₀‖² streams from files: ``make bench-streaming`` (about five minutes).
 
 Pairs of bf16 checkpoints of three sizes (shards of 512 MB, made here from a seed) and the LoRA set
-of a 7B model lie under ``runs/streaming`` while it runs and are removed at the end (``--keep`` keeps
-them, and a pair that is there is not made again). Every figure is a ratio within this run: the
-contestants take turns, and medians of the turns are compared. Files are read from the page cache:
-the largest pair must fit into free memory.
+of a 7B model lie under ``--work`` while it runs and are removed one by one (``--keep`` keeps them;
+one that is there is not made again). Every figure is a ratio within this run: the contestants take
+turns, and medians of the turns are compared. Files are read from the page cache: the largest pair
+must fit into free memory.
 
 Writes ``benchmarks/results/streaming.json`` and the README's table; ``--table`` only rewrites the
-table, ``--largest GB`` sets the size of the largest pair, both checkpoints together.
+table.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -35,7 +36,6 @@ from pacbayes_sft.terms import kl_term
 
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "streaming.json"
-WORK = ROOT / "runs" / "streaming"
 SEED = 7
 TURNS = 7
 TENSOR = (4096, 8192)  # 64 MB in bf16
@@ -179,13 +179,19 @@ def watch(folder: Path) -> None:
     print(json.dumps([max(peaks), peaks[0]]))
 
 
-def measure(largest: float) -> Record:
-    """Make the files, take the turns, return the figures."""
+def measure(work: Path, largest: float, keep: bool) -> Record:
+    """Make the files in ``work``, take the turns, return the figures.
+
+    Args:
+        work: Directory for the files.
+        largest: GB of the largest pair, both checkpoints together.
+        keep: Whether the files stay.
+    """
     torch.set_num_threads(1)
     pairs = []
     size_of = 2 * 2 * TENSOR[0] * TENSOR[1] / 1e9  # GB of one tensor of a pair
     for place, share in enumerate(SHARES):
-        folder = WORK / f"pair-{place}"
+        folder = work / f"pair-{place}"
         make_pair(folder, max(1, round(share * largest / size_of)))
         size = sum(f.stat().st_size for f in folder.glob("*/*.safetensors"))
         contestants: dict[str, Callable[[], object]] = {
@@ -214,7 +220,7 @@ def measure(largest: float) -> Record:
             }
         pairs.append(pair)
         print(json.dumps(pair), flush=True)
-        if "--keep" not in sys.argv:
+        if not keep:
             shutil.rmtree(folder)
     first, last = pairs[0], pairs[-1]
     return {
@@ -228,13 +234,12 @@ def measure(largest: float) -> Record:
             / (first["wall_seconds_noisy"][threads] / first["pair_gb"])
             for threads in ("raw", "one", "two")
         },
-        "adapter": measure_adapter(),
+        "adapter": measure_adapter(work / "adapter-7b", keep),
     }
 
 
-def measure_adapter() -> Record:
+def measure_adapter(folder: Path, keep: bool) -> Record:
     """The KL of a 7B model's LoRA set, after imports."""
-    folder = WORK / "adapter-7b"
     make_adapter(folder)
 
     def term(space: Space) -> int:
@@ -243,7 +248,7 @@ def measure_adapter() -> Record:
 
     entries = term(Space.FACTORS)
     median = turns({space.value: lambda s=space: term(s) for space in Space})
-    if "--keep" not in sys.argv:
+    if not keep:
         shutil.rmtree(folder)
     return {"adapter_parameters": entries, "wall_seconds_noisy": median}
 
@@ -266,12 +271,23 @@ def table(result: Record) -> str:
     return "\n".join(lines)
 
 
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "streaming")
+    parser.add_argument("--largest", type=float, default=8.5, help="GB of the largest pair")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.watch:
+        watch(given.watch)
+        return
+    if not given.table:
+        measured = measure(given.work, given.largest, given.keep)
+        RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    write_between("streaming", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+
+
 if __name__ == "__main__":
-    if "--watch" in sys.argv:
-        watch(Path(sys.argv[-1]))
-    else:
-        if "--table" not in sys.argv:
-            given = sys.argv.index("--largest") + 1 if "--largest" in sys.argv else 0
-            measured = measure(float(sys.argv[given]) if given else 8.5)
-            RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-        write_between("streaming", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    main()

@@ -29,6 +29,7 @@ from estimators.estimate import Estimate, Guarantee, weakest
 from estimators.gaussian import (
     DiagonalGaussian,
     balanced_factors,
+    balanced_squared_norm,
     kl_divergence,
     kl_isotropic,
     log_density_ratio,
@@ -59,6 +60,7 @@ __all__ = [
     "SumOfSquares",
     "TwoSampleTest",
     "balanced_factors",
+    "balanced_squared_norm",
     "binary_kl",
     "catoni",
     "catoni_grid",

@@ -362,3 +362,17 @@ def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, to
     u, s, vt = torch.linalg.svd(rb @ ra.T)
     root = s.sqrt()
     return (root[:, None] * (vt @ qa.T)).to(a.dtype), (qb @ (u * root)).to(b.dtype)
+
+
+def balanced_squared_norm(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return ‖A'‖² + ‖B'‖² = 2‖BA‖_* of the balanced gauge without forming it, in float64.
+
+    Args:
+        a: Shape (r, in).
+        b: Shape (out, r).
+
+    >>> balanced_squared_norm(torch.ones(1, 4), torch.ones(9, 1))
+    12.0
+    """
+    left, right = (torch.linalg.qr(x.double(), mode="r").R for x in (b, a.T))
+    return 2 * float(torch.linalg.svdvals(left @ right.T).sum())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from estimators import balanced_factors, low_rank_squared_norm
+from estimators import balanced_factors, balanced_squared_norm, low_rank_squared_norm
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import Adapter, check_base, is_adapter, read_adapter
 from pacbayes_sft.checkpoints.precision import refuse_quantised
@@ -159,6 +159,9 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
     if is_adapter(finetuned):
         adapter = read_adapter(finetuned)
         check_base(adapter, base)
+        if space is Space.FACTORS and not initial_was_kept(finetuned):
+            factors = [(x.a, x.b) for x in adapter.layers.values()]
+            return math.fsum(balanced_squared_norm(a, b) for a, b in factors), adapter.parameters
         if space is Space.FACTORS:
             pair = factor_pair(adapter, "base")
             return pair.squared_distance, pair.parameters
