@@ -41,7 +41,7 @@ TURNS = 7
 TENSOR = (4096, 8192)  # 64 MB in bf16
 SHARD = 8  # tensors
 SHARES = (0.1, 0.3, 1.0)  # of the largest pair
-SUBTRACTED = 1  # the pair that is also loaded and subtracted: it must fit into memory twice
+SUBTRACTED = 0  # the pair that is also subtracted whole: in float64 that takes 4 times its size
 Q, UP, DOWN = (4096, 4096), (4096, 11008), (11008, 4096)  # (in, out) of a 7B Llama
 MODULES = {f"self_attn.{n}_proj": Q for n in "qkvo"} | {
     "mlp.gate_proj": UP,

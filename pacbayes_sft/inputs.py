@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
-from pacbayes_sft.checkpoints.lora import check_base, is_adapter, other_base, read_adapter
+from pacbayes_sft.checkpoints.lora import check_base, is_adapter, read_adapter
 from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,
@@ -20,6 +20,7 @@ from pacbayes_sft.choices import Space
 from pacbayes_sft.data.overlap import overlap_warnings
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
 
@@ -89,7 +90,8 @@ def load_inputs(
     Raises:
         InputError: Naming what is missing, broken or does not fit, and the mend.
     """
-    base = resolve_base(base)
+    base, finetuned = resolve_base(base), checkpoint_directory(finetuned)
+    prior = checkpoint_directory(prior) if isinstance(prior, Path) else prior
     tables = [read_table(train), read_table(test)]
     held = read_table(heldout) if heldout else None
     base_files = open_checkpoint(local_directory(base))
@@ -105,12 +107,7 @@ def load_inputs(
     if held is not None:
         refuse_shared_draws(tables[1], held)
     warnings += overlap_warnings(tables[0], tables[1], held)
-    named = None if record else other_base(finetuned, base)  # a record's hash says more
-    if named:
-        warnings.append(
-            f"{finetuned}: adapter_config.json names another base ({named}); every number is that "
-            f"of this adapter on {base}, which it may never have been trained on"
-        )
+    warnings += base_warnings(finetuned, base)
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(

@@ -15,10 +15,11 @@ from pacbayes_sft.checkpoints.finetune import (
 )
 from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import check_recorded_base
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.choices import By, Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
     context_length,
@@ -27,6 +28,7 @@ from pacbayes_sft.models import (
     local_directory,
     resolve_base,
 )
+from pacbayes_sft.movement import Breakdown, break_down
 from pacbayes_sft.risk import by_length, risk_estimate, row_losses, slice_risks, unit_means
 
 DISTANCE_METHOD = {
@@ -45,6 +47,8 @@ class KlTerm:
         parameters: Number of Gaussian entries.
         space: Where they live.
         sigma: Scale of prior and posterior.
+        breakdown: Where it comes from, if that was asked for.
+        warnings: What is odd but not wrong.
     """
 
     kl: Estimate
@@ -52,9 +56,14 @@ class KlTerm:
     parameters: int
     space: Space
     sigma: float
+    breakdown: Breakdown | None = None
+    warnings: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready object."""
+    def to_dict(self, by: By | None = None) -> dict[str, Any]:
+        """Return a JSON-ready object, with the parts of the breakdown if ``by`` names some."""
+        parts = {}
+        if by is not None and self.breakdown is not None:
+            parts = {by.value: self.breakdown.records(by)}
         return {
             "kl": self.kl.to_dict(),
             "squared_distance": self.squared_distance,
@@ -63,6 +72,8 @@ class KlTerm:
             "space": self.space.value,
             "sigma": self.sigma,
             "posterior": "isotropic",
+            "warnings": list(self.warnings),
+            "by": parts,
         }
 
 
@@ -73,8 +84,17 @@ def kl_term(
     sigma: float,
     space: Space = Space.WEIGHTS,
     posterior: str = "isotropic",
+    breakdown: bool = False,
 ) -> KlTerm:
     """Return the KL of a finished fine-tune, streamed from its files.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        finetuned: Directory or hub id of the fine-tune.
+        sigma: Standard deviation of prior and posterior.
+        space: Where the noise lives.
+        posterior: Family of the posterior.
+        breakdown: Whether to say where it moved; this reads the norms of the base's weights too.
 
     Raises:
         InputError: If the checkpoints cannot be used, or sigma is not positive.
@@ -83,13 +103,19 @@ def kl_term(
         raise InputError(f"--posterior {posterior}: only isotropic can be had from the files alone")
     if not 0 < sigma < float("inf"):
         raise InputError(f"--sigma must be positive and finite, got {sigma}")
-    files = open_checkpoint(local_directory(resolve_base(base)))
-    check_recorded_base(Path(finetuned), files)
-    distance, parameters = squared_distance(files, Path(finetuned), space)
+    base = resolve_base(base)
+    files, directory = open_checkpoint(local_directory(base)), checkpoint_directory(finetuned)
+    check_recorded_base(directory, files)
+    parts = break_down(files, directory, space, sigma) if breakdown else None
+    if parts is not None:
+        distance, parameters = parts.squared_distance, parts.parameters
+    else:
+        distance, parameters = squared_distance(files, directory, space)
     kl = kl_isotropic(distance, parameters, sigma, sigma)
-    if space is Space.FACTORS and not initial_was_kept(Path(finetuned)):
+    if space is Space.FACTORS and not initial_was_kept(directory):
         kl = replace(kl, assumptions=(A_CENTRED_ON_ZERO,))
-    return KlTerm(kl, distance, parameters, space, sigma)
+    odd = base_warnings(directory, base)
+    return KlTerm(kl, distance, parameters, space, sigma, parts, odd)
 
 
 @dataclass(frozen=True)
@@ -144,7 +170,8 @@ def risk_term(
     base = resolve_base(base)
     table = read_table(test)
     if finetuned is not None:
-        check_recorded_base(Path(finetuned), open_checkpoint(local_directory(base)))
+        finetuned = checkpoint_directory(finetuned)
+        check_recorded_base(finetuned, open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)

@@ -172,8 +172,7 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
         raise InputError(f"{finetuned}: a full checkpoint has no factors; use --space weights")
     tuned = open_checkpoint(finetuned)
     refuse_quantised(base.directory)
-    _check_same_tensors(base, tuned)
-    names = list(tuned.file_of)
+    names = same_tensors(base, tuned)
     parameters = sum(math.prod(tuned.shape_of[name]) for name in names)
     return math.fsum(squared_distances(base, tuned, names)), parameters
 
@@ -188,7 +187,7 @@ def _dense_weights(base: TensorFiles, finetuned: Path) -> Iterator[tuple[str, to
             yield layer.weight_name, (start.double() + layer.delta()).float()
     else:
         tuned = open_checkpoint(finetuned)
-        _check_same_tensors(base, tuned)
+        same_tensors(base, tuned)
         for name, tensor in tuned:
             yield name, tensor.float()
 
@@ -220,7 +219,12 @@ def _check_same_shapes(
             )
 
 
-def _check_same_tensors(base: TensorFiles, tuned: TensorFiles) -> None:
+def same_tensors(base: TensorFiles, tuned: TensorFiles) -> list[str]:
+    """Return the names of two checkpoints' tensors, in the order of the fine-tune's files.
+
+    Raises:
+        InputError: If the two differ in names or shapes.
+    """
     for name in sorted(base.shape_of.keys() | tuned.shape_of.keys()):
         shapes = base.shape_of.get(name), tuned.shape_of.get(name)
         if shapes[0] != shapes[1]:
@@ -228,3 +232,4 @@ def _check_same_tensors(base: TensorFiles, tuned: TensorFiles) -> None:
                 f"{tuned.directory}: not a fine-tune of {base.directory}: tensor {name!r} has "
                 f"shape {shapes[1]} there and {shapes[0]} in the base"
             )
+    return list(tuned.file_of)
