@@ -28,6 +28,10 @@ ORDER_ON_RECORD = (
     "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
     "prior checkpoint saw only the first m rows"
 )
+ORDER_OF_THE_FILE = (
+    "the run record tells the truth: m was fixed in advance, and the prior checkpoint saw only the "
+    "first m rows; rows were read in the order of the file, which says nothing about them"
+)
 ORDER_DECLARED = (
     "the file given as --prior-train lists every row that shaped the prior, and the split was "
     "random and fixed in advance"
@@ -159,17 +163,21 @@ def _certified_rows(
     if prior_train is not None and not recorded:
         return _rows_outside(train, read_table(prior_train))
     if record is None or not recorded:
+        why = f" ({record.order_unknown})" if record is not None and record.order_unknown else ""
         raise InputError(
-            f"{prior}: which rows this prior saw is not on record, so no row of {train.source} "
-            "may be counted; give --prior-train FILE with the rows it saw"
+            f"{prior}: which rows this prior saw is not on record{why}, so no row of "
+            f"{train.source} may be counted; give --prior-train FILE with the rows it saw"
         )
     check_recorded_prior(train, record, finetuned)
-    keep = sorted(record.order[record.prior_rows :])
-    seen = {train.rows[i].sha256() for i in record.order[: record.prior_rows]}
+    units, first = train.units, record.order[: record.prior_rows]
+    touched = {units[i] for i in first}  # a unit that was seen in part was seen
+    keep = sorted(i for i in record.order[record.prior_rows :] if units[i] not in touched)
+    seen = {train.rows[i].sha256() for i in first}
     twins = sum(train.rows[i].sha256() in seen for i in keep)
     warning = f"{twins} certified rows have the same text as a row that the prior saw"
-    certified = _subset(train, keep, "the prior saw every row")
-    return certified, [warning] if twins else [], ORDER_ON_RECORD
+    certified = _subset(train, keep, "the prior saw a row of every unit")
+    source = ORDER_ON_RECORD if record.shuffled else ORDER_OF_THE_FILE
+    return certified, [warning] if twins else [], source
 
 
 def check_recorded_prior(train: Table, record: RunRecord, finetuned: Path) -> None:
