@@ -17,15 +17,10 @@ def checkpoint_directory(name: str | Path) -> Path:
         InputError: If it is neither a directory here nor a hub id that can be had.
     """
     path = Path(name)
-    if (
-        path.exists()
-        or len(path.parts) != 2
-        or path.is_absolute()
-        or str(path).startswith((".", "~"))
-    ):
+    is_id = len(path.parts) == 2 and not str(name).startswith((".", "/", "~"))
+    # beside directories that are here, it is one that is missing rather than a hub id
+    if path.exists() or path.parent.is_dir() or not is_id:
         return path  # what reads it says what is missing
-    if (path.parent).is_dir():  # a sub-directory that is not there, rather than a hub id
-        return path
     return local_directory(str(name))
 
 
