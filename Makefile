@@ -67,3 +67,7 @@ fuzz: $(VENV)/.ready  # thousands of broken directories, each must end in one se
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "slow or not slow" tests/fuzz
 
 .PHONY: fuzz
+
+.PHONY: bench-streaming
+bench-streaming: $(VENV)/.ready
+	$(RUN)/python benchmarks/streaming.py

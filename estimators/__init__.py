@@ -29,6 +29,7 @@ from estimators.estimate import Estimate, Guarantee, weakest
 from estimators.gaussian import (
     DiagonalGaussian,
     balanced_factors,
+    balanced_squared_norm,
     kl_divergence,
     kl_isotropic,
     log_density_ratio,
@@ -41,6 +42,7 @@ from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
 from estimators.single_draw import disintegrated, draw_delta
+from estimators.sums import SumOfSquares
 from estimators.total_variation import (
     TwoSampleTest,
     classifier_two_sample,
@@ -55,8 +57,10 @@ __all__ = [
     "Guarantee",
     "Ledger",
     "Proposition41",
+    "SumOfSquares",
     "TwoSampleTest",
     "balanced_factors",
+    "balanced_squared_norm",
     "binary_kl",
     "catoni",
     "catoni_grid",

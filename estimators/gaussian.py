@@ -1,21 +1,66 @@
 """Diagonal Gaussians over named tensors, and the KL between them.
 
-A Gaussian here is a mean and a standard deviation for each named tensor. Tensors may come as a
-dict or as an iterator of pairs, so that a KL can be streamed over a checkpoint that does not fit
-into memory. All sums run in float64.
+A Gaussian here is a mean and a standard deviation for each named tensor. Wherever tensors are
+asked for, one tensor, a dict of them or an iterator of (name, tensor) pairs will do; an iterator
+is read once, and by `squared_distance` in constant memory, so that it can be streamed over a
+checkpoint that does not fit into memory. All sums run in float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 
 from estimators.estimate import Estimate
+from estimators.sums import SumOfSquares
 
 NamedTensors = Mapping[str, torch.Tensor]
+Tensors = torch.Tensor | NamedTensors | Iterable[tuple[str, torch.Tensor]]
+ALONE = "tensor"  # the name of a tensor that came without one
+
+
+def named(tensors: Tensors) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (name, tensor) from one tensor, a dict of them, or an iterator of such pairs.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    >>> [(name, t.numel()) for name, t in named(torch.zeros(2))]
+    [('tensor', 2)]
+    >>> [name for name, _ in named(zip("ab", torch.zeros(2, 3)))]
+    ['a', 'b']
+    """
+    if isinstance(tensors, torch.Tensor):
+        tensors = {ALONE: tensors}
+    pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
+    for pair in pairs:
+        # a list of tensors would unpack into nonsense: a (2, n) tensor is a "pair" too
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], torch.Tensor)):
+            raise ValueError("give a tensor, a dict of tensors, or pairs (name, tensor)")
+        yield pair
+
+
+def as_dict(tensors: Tensors) -> NamedTensors:
+    """Return tensors by name; a dict is returned as it is.
+
+    Raises:
+        ValueError: If they are no tensors, or a name comes twice.
+
+    >>> as_dict(torch.zeros(1))
+    {'tensor': tensor([0.])}
+    """
+    if isinstance(tensors, Mapping):
+        return tensors
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in named(tensors):
+        if name in found:
+            raise ValueError(f"{name!r} comes twice")
+        found[name] = tensor
+    return found
 
 
 @dataclass(frozen=True)
@@ -23,15 +68,18 @@ class DiagonalGaussian:
     """Independent normal entries: ``mean[name]`` with standard deviation ``scale[name]``.
 
     Attributes:
-        mean: Named mean tensors.
+        mean: Named mean tensors; also given as one tensor or as an iterator of pairs.
         scale: Standard deviation of each named tensor, a positive float or a tensor that
-            broadcasts against the mean.
+            broadcasts against the mean; also given as one number for all, or as tensors.
         basis: For some matrices (out, in) a pair of orthogonal matrices L (out, out), R (in, in):
             the entries of Lᵀ(θ - mean)R are independent with ``scale``, not those of θ - mean.
 
     Raises:
         ValueError: If names differ, a scale is not positive and finite (a point mass has
             infinite KL to any Gaussian), or a basis is not orthogonal.
+
+    >>> DiagonalGaussian(torch.zeros(3), 0.1).parameters
+    3
     """
 
     mean: NamedTensors
@@ -39,7 +87,12 @@ class DiagonalGaussian:
     basis: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse names without scale and point masses."""
+        """Name what came without names; refuse names without scale and point masses."""
+        object.__setattr__(self, "mean", as_dict(self.mean))
+        if isinstance(self.scale, int | float):
+            object.__setattr__(self, "scale", dict.fromkeys(self.mean, float(self.scale)))
+        elif not isinstance(self.scale, Mapping):
+            object.__setattr__(self, "scale", as_dict(self.scale))
         if self.mean.keys() != self.scale.keys():
             raise ValueError(
                 f"mean and scale name different tensors: "
@@ -146,7 +199,7 @@ def kl_nats(
 
 
 def log_density_ratio(
-    theta: NamedTensors, posterior: DiagonalGaussian, prior: DiagonalGaussian
+    theta: Tensors, posterior: DiagonalGaussian, prior: DiagonalGaussian
 ) -> float:
     """Return ln(dQ/dP)(θ) in nats, in float64: what the disintegrated bound charges for one draw.
 
@@ -166,6 +219,7 @@ def log_density_ratio(
     >>> log_density_ratio({"w": torch.tensor([3.0])}, q, p)
     2.5
     """
+    theta = as_dict(theta)
     _check_alike(theta, "draw", posterior.mean, "posterior")
     _check_alike(posterior.mean, "posterior", prior.mean, "prior")
     _check_spheres(posterior, prior)
@@ -186,7 +240,7 @@ def log_density_ratio(
 
 
 def log_density_ratio_mixture(
-    theta: NamedTensors,
+    theta: Tensors,
     posterior: DiagonalGaussian,
     priors: Sequence[DiagonalGaussian],
     weights: Sequence[float] | None = None,
@@ -205,6 +259,7 @@ def log_density_ratio_mixture(
     Raises:
         ValueError: As `log_density_ratio`, or if the weights are no sub-probability.
     """
+    theta = as_dict(theta)
     if not priors:
         raise ValueError("a grid of priors must hold at least one")
     shares = [1 / len(priors)] * len(priors) if weights is None else list(weights)
@@ -241,23 +296,49 @@ def kl_isotropic(
     return Estimate.exactly(value, method="KL of isotropic Gaussians", unit="nats")
 
 
-def squared_distance(
-    left: NamedTensors | Iterable[tuple[str, torch.Tensor]], right: NamedTensors
-) -> float:
-    """Return Σ‖left[name] - right[name]‖² in float64, one tensor of ``left`` at a time.
+def squared_distance(left: Tensors, right: Tensors) -> float:
+    """Return Σ‖left[name] - right[name]‖², each tensor read once; see `SumOfSquares` for the error.
+
+    Where both sides are iterators they must name the same tensors in the same order: of each side
+    only one tensor is held at a time.
 
     Raises:
-        ValueError: If a name is missing on the right or two shapes differ.
+        ValueError: If the two name different tensors or shapes.
+
+    >>> squared_distance(torch.ones(3), torch.zeros(3))
+    3.0
+    >>> squared_distance(((n, torch.ones(2)) for n in "ab"), {n: torch.zeros(2) for n in "ab"})
+    4.0
     """
-    pairs = left.items() if isinstance(left, Mapping) else left
-    total = 0.0
-    for name, tensor in pairs:
-        if name not in right:
-            raise ValueError(f"{name!r} has no counterpart")
-        if right[name].shape != tensor.shape:
+    if isinstance(right, Mapping):
+        left, right = right, left  # a distance; any order will do for the side that is a dict
+    sums, terms = SumOfSquares(), []
+    for name, one, other in _side_by_side(left, right):
+        if one.shape != other.shape:
             raise ValueError(f"the shapes of {name!r} differ")
-        total += float((tensor.double() - right[name].double()).square().sum())
-    return total
+        terms.append(sums(one, other))
+    return math.fsum(terms)
+
+
+def _side_by_side(
+    left: Tensors, right: Tensors
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield (name, left, right); a dict on the left is looked into, iterators go in step."""
+    if isinstance(left, Mapping):
+        seen = set()
+        for name, tensor in named(right):
+            if name not in left or name in seen:
+                raise ValueError(f"{name!r} has no counterpart")
+            seen.add(name)
+            yield name, left[name], tensor
+        if missing := left.keys() - seen:
+            raise ValueError(f"{min(missing)!r} has no counterpart")
+        return
+    for one, other in zip_longest(named(left), named(right)):
+        if one is None or other is None or one[0] != other[0]:
+            name = (one or other)[0]
+            raise ValueError(f"{name!r} has no counterpart in the same place")
+        yield one[0], one[1], other[1]
 
 
 def low_rank_squared_norm(a: torch.Tensor, b: torch.Tensor, scaling: float) -> float:
@@ -323,3 +404,17 @@ def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, to
     u, s, vt = torch.linalg.svd(rb @ ra.T)
     root = s.sqrt()
     return (root[:, None] * (vt @ qa.T)).to(a.dtype), (qb @ (u * root)).to(b.dtype)
+
+
+def balanced_squared_norm(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return ‖A'‖² + ‖B'‖² = 2‖BA‖_* of the balanced gauge without forming it, in float64.
+
+    Args:
+        a: Shape (r, in).
+        b: Shape (out, r).
+
+    >>> balanced_squared_norm(torch.ones(1, 4), torch.ones(9, 1))
+    12.0
+    """
+    left, right = (torch.linalg.qr(x.double(), mode="r").R for x in (b, a.T))
+    return 2 * float(torch.linalg.svdvals(left @ right.T).sum())

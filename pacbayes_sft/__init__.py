@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 _OWN = {
     "Certificate": "pacbayes_sft.certify",
+    "CertificateCallback": "pacbayes_sft.callback",
     "InputError": "pacbayes_sft.errors",
     "Options": "pacbayes_sft.options",
     "Settings": "pacbayes_sft.sft",
+    "break_down": "pacbayes_sft.movement",
     "bound": "pacbayes_sft.certify",
     "emit_adapter": "pacbayes_sft.certified.emit",
     "inspect_checkpoint": "pacbayes_sft.inspection",

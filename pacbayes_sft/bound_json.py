@@ -14,6 +14,7 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
+from pacbayes_sft.models import public_name
 
 VERSION = 1
 
@@ -202,7 +203,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
             "precision": inputs.base_precision,
         },
         "finetuned": {
-            "source": str(inputs.finetuned),
+            "source": public_name(str(inputs.finetuned)),
             "sha256": inputs.finetuned_sha256,
         },
         "train": table(inputs.train),

@@ -81,6 +81,20 @@ class Space(StrEnum):
     WEIGHTS = "weights"
 
 
+class By(StrEnum):
+    """Which parts of a model a distance is broken down by.
+
+    Attributes:
+        TENSOR: Each tensor (of a LoRA: each matrix that it changes).
+        LAYER: Each layer, and each tensor outside of the layers.
+        MODULE: Each kind of module, over all layers: ``q_proj``, ``up_proj``.
+    """
+
+    TENSOR = "tensor"
+    LAYER = "layer"
+    MODULE = "module"
+
+
 class View(StrEnum):
     """What of a row is looked at; TV of a view never exceeds that of the whole row.
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pacbayes_sft.checkpoints.adapter_files import adapter_directory, is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
-from pacbayes_sft.checkpoints.lora import check_base, other_base, read_adapter
+from pacbayes_sft.checkpoints.lora import check_base, read_adapter
 from pacbayes_sft.checkpoints.precision import base_precision
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,
@@ -21,12 +21,17 @@ from pacbayes_sft.choices import Space
 from pacbayes_sft.data.overlap import overlap_warnings
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
 
 ORDER_ON_RECORD = (
     "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
     "prior checkpoint saw only the first m rows"
+)
+ORDER_OF_THE_FILE = (
+    "the run record tells the truth: m was fixed in advance, and the prior checkpoint saw only the "
+    "first m rows; rows were read in the order of the file, which says nothing about them"
 )
 ORDER_DECLARED = (
     "the file given as --prior-train lists every row that shaped the prior, and the split was "
@@ -102,8 +107,8 @@ def load_inputs(
     Raises:
         InputError: Naming what is missing, broken or does not fit, and the mend.
     """
-    base = resolve_base(base)
-    finetuned = adapter_directory(finetuned)
+    base, finetuned = resolve_base(base), checkpoint_directory(finetuned)
+    prior = checkpoint_directory(prior) if isinstance(prior, Path) else prior
     tables = [read_table(train), read_table(test)]
     held = read_table(heldout) if heldout else None
     base_files = open_checkpoint(local_directory(base))
@@ -119,13 +124,7 @@ def load_inputs(
     if held is not None:
         refuse_shared_draws(tables[1], held)
     warnings += overlap_warnings(tables[0], tables[1], held)
-    named = None if record else other_base(finetuned, base)  # a record's hash says more
-    if named:
-        warnings.append(
-            f"{finetuned}: adapter_config.json names another base ({named}); every number is that "
-            f"of this adapter on {base}, which it may never have been trained on"
-        )
-    warnings += pair.notes
+    warnings += [*base_warnings(finetuned, base), *pair.notes]
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))
     return Inputs(
@@ -177,17 +176,21 @@ def _certified_rows(
     if prior_train is not None and not recorded:
         return _rows_outside(train, read_table(prior_train))
     if record is None or not recorded:
+        why = f" ({record.order_unknown})" if record is not None and record.order_unknown else ""
         raise InputError(
-            f"{prior}: which rows this prior saw is not on record, so no row of {train.source} "
-            "may be counted; give --prior-train FILE with the rows it saw"
+            f"{prior}: which rows this prior saw is not on record{why}, so no row of "
+            f"{train.source} may be counted; give --prior-train FILE with the rows it saw"
         )
     check_recorded_prior(train, record, finetuned)
-    keep = sorted(record.order[record.prior_rows :])
-    seen = {train.rows[i].sha256() for i in record.order[: record.prior_rows]}
+    units, first = train.units, record.order[: record.prior_rows]
+    touched = {units[i] for i in first}  # a unit that was seen in part was seen
+    keep = sorted(i for i in record.order[record.prior_rows :] if units[i] not in touched)
+    seen = {train.rows[i].sha256() for i in first}
     twins = sum(train.rows[i].sha256() in seen for i in keep)
     warning = f"{twins} certified rows have the same text as a row that the prior saw"
-    certified = _subset(train, keep, "the prior saw every row")
-    return certified, [warning] if twins else [], ORDER_ON_RECORD
+    certified = _subset(train, keep, "the prior saw a row of every unit")
+    source = ORDER_ON_RECORD if record.shuffled else ORDER_OF_THE_FILE
+    return certified, [warning] if twins else [], source
 
 
 def check_recorded_prior(train: Table, record: RunRecord, finetuned: Path) -> None:

@@ -65,6 +65,7 @@ def local_directory(base: str) -> Path:
     if Path(base).exists() or base.startswith((".", "/", "~")) or base.count("/") != 1:
         raise InputError(f"{base}: no such model directory (nor a hub id 'owner/name')")
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     name, _, revision = base.partition("@")
     try:
@@ -82,6 +83,13 @@ def local_directory(base: str) -> Path:
                 "*.md",
             ],
         )
+    except LocalEntryNotFoundError:
+        at = f" --revision {revision}" if revision else ""
+        raise InputError(
+            f"{base}: not a directory here, and the hub could not give it: it is not in the cache, "
+            f"and the hub is offline (HF_HUB_OFFLINE) or out of reach; get it once with "
+            f"`hf download {name}{at}`"
+        ) from None
     except Exception as error:
         raise InputError(
             f"{base}: not a directory here, and the hub could not give it ({_first_line(error)})"

@@ -52,6 +52,10 @@ def possible_priors(inputs: Inputs) -> tuple[Part, ...]:
 
 def _checkpoint_prior(inputs: Inputs, kept: Path) -> Part:
     record = inputs.record
+    if record is not None and record.order_unknown:
+        return Part(
+            "checkpoint", False, f"the order of the rows is unknown: {record.order_unknown}"
+        )
     if record is None or not record.prior_rows or not kept.is_dir():
         return Part(
             "checkpoint",
@@ -64,7 +68,7 @@ def _checkpoint_prior(inputs: Inputs, kept: Path) -> Part:
     except InputError as error:
         return Part("checkpoint", False, str(error))
     names = inputs.train.units
-    left = len({names[i] for i in record.order[record.prior_rows :]})
+    left = len(set(names) - {names[i] for i in record.order[: record.prior_rows]})
     return Part(
         "checkpoint",
         left > 0,

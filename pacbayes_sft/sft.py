@@ -12,15 +12,14 @@ import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
-from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.record import RunRecord
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
@@ -101,48 +100,41 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     Raises:
         InputError: If an input cannot be used, or ``out`` holds something else.
     """
+    from pacbayes_sft.callback import CertificateCallback
+
     settings = settings or Settings()
     base = resolve_base(base)
     table = read_table(train)
     order, prior_rows = training_order(table, settings.prior_fraction, settings.seed)
-    record = RunRecord(
-        base=base,
-        base_sha256=open_checkpoint(local_directory(base)).sha256(),
-        train=str(train),
-        train_sha256=table.sha256,
-        row_sha256=[table.rows[i].sha256() for i in order],
-        order=order,
-        prior_rows=prior_rows,
-        settings=asdict(settings),
-        versions={name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+    keeper = CertificateCallback(
+        table, base=base, out=out, positions=order, settings=asdict(settings)
     )
-    _refuse_other_use(out, record)
+    asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)
+    _refuse_other_use(out, asked)
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
     model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
     encode(table, tokenizer, settings.max_length or context_length(model))
     model.requires_grad_(True).train()
-    kept = out / RECORD_DIR
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    _note_what_was_asked(out, record)
-    if settings.lora_rank:
-        model.save_pretrained(out / PARTIAL / "initial")
-        (kept / "initial").mkdir(parents=True, exist_ok=True)
-        shutil.copy(out / PARTIAL / "initial" / ADAPTER, kept / "initial" / ADAPTER)
+    _note_what_was_asked(out, asked)
+    keeper.keep_initial(model)
     if prior_rows:
-        model = _train(model, tokenizer, table, order[:prior_rows], out / PARTIAL / "1", settings)
-        model.save_pretrained(kept / "prior")
-    model = _train(model, tokenizer, table, order, out / PARTIAL / "2", settings)
-    folders = [f for f in ("initial", "prior") if (kept / f).is_dir()]
-    hashes = {folder: open_checkpoint(kept / folder).sha256() for folder in folders}
-    record = record.model_copy(update={"kept_sha256": hashes})
-    write_record(record, out)
+        trainer = _trainer(
+            model, tokenizer, table, order[:prior_rows], out / PARTIAL / "1", settings
+        )
+        model = _train(trainer, out / PARTIAL / "1")
+        keeper.keep_prior(model, prior_rows)
+    trainer = _trainer(model, tokenizer, table, order, out / PARTIAL / "2", settings)
+    keeper.attach(trainer)
+    model = _train(trainer, out / PARTIAL / "2")
+    assert keeper.record is not None and keeper.record.order == order
     model.save_pretrained(out)
     if not settings.lora_rank:
         tokenizer.save_pretrained(out)
     shutil.rmtree(out / PARTIAL)
-    return record
+    return keeper.record
 
 
 def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list[int], int]:
@@ -160,12 +152,11 @@ def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list
     return order, sum(len(members[unit]) for unit in shuffled[:seen_by_prior])
 
 
-def _train(
+def _trainer(
     model: Any, tokenizer: Any, table: Table, order: list[int], work: Path, settings: Settings
 ) -> Any:
-    """Run one full schedule on the rows ``order``, resuming from ``work`` if it can."""
+    """Return the trainer of one full schedule on the rows ``order``."""
     from datasets import Dataset
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
     rows = Dataset.from_list([table.rows[i].for_trl() for i in order])
@@ -204,6 +195,13 @@ def _train(
             f"{table.source}: TRL would train on {len(trainer.train_dataset)} of {len(order)} "
             "rows; n would be wrong, so nothing was trained"
         )
+    return trainer
+
+
+def _train(trainer: Any, work: Path) -> Any:
+    """Run a schedule, resuming from ``work`` if it can, and return the model."""
+    from transformers.trainer_utils import get_last_checkpoint
+
     last = get_last_checkpoint(str(work)) if work.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     return trainer.accelerator.unwrap_model(trainer.model)
@@ -235,16 +233,16 @@ def _lora_config(settings: Settings) -> Any:
     )
 
 
-def _asked(record: RunRecord) -> Any:
-    asked = {"settings": record.settings, "base": record.base_sha256, "train": record.train_sha256}
+def _asked(settings: Settings, base_sha256: str, table: Table) -> Any:
+    asked = {"settings": asdict(settings), "base": base_sha256, "train": table.sha256}
     return json.loads(json.dumps(asked))
 
 
-def _refuse_other_use(out: Path, record: RunRecord) -> None:
+def _refuse_other_use(out: Path, asked: Any) -> None:
     """Refuse a directory that holds anything but this very run, unfinished."""
     note = out / PARTIAL / NOTE
     if note.is_file():
-        if json.loads(note.read_text()) != _asked(record):
+        if json.loads(note.read_text()) != asked:
             raise InputError(
                 f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
                 "to finish it, or another --out"
@@ -253,8 +251,8 @@ def _refuse_other_use(out: Path, record: RunRecord) -> None:
         raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
 
 
-def _note_what_was_asked(out: Path, record: RunRecord) -> None:
+def _note_what_was_asked(out: Path, asked: Any) -> None:
     """Leave what a resumed run must match; the first thing written."""
     note = out / PARTIAL / NOTE
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(_asked(record)))
+    note.write_text(json.dumps(asked))

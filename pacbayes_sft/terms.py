@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, kl_isotropic
-from pacbayes_sft.checkpoints.adapter_files import adapter_directory, is_adapter
+from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import (
     A_CENTRED_ON_ZERO,
@@ -16,14 +15,14 @@ from pacbayes_sft.checkpoints.finetune import (
     squared_distance,
     weight_changes,
 )
-from pacbayes_sft.checkpoints.lora import other_base
 from pacbayes_sft.checkpoints.merged import MergeDrift, merge_drift
 from pacbayes_sft.checkpoints.precision import base_precision, stored_precision
-from pacbayes_sft.checkpoints.record import check_recorded_base, read_record
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.checkpoints.record import check_recorded_base
+from pacbayes_sft.choices import By, Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
     context_length,
@@ -32,6 +31,7 @@ from pacbayes_sft.models import (
     local_directory,
     resolve_base,
 )
+from pacbayes_sft.movement import Breakdown, break_down
 from pacbayes_sft.risk import by_length, risk_estimate, row_losses, slice_risks, unit_means
 
 DISTANCE_METHOD = {
@@ -51,8 +51,10 @@ class KlTerm:
         space: Where they live.
         sigma: Scale of prior and posterior.
         base_precision: What the base's weights are, in words.
-        notes: What was decided on the way: tied tensors, new rows, another base than named.
+        notes: What was decided on the way: tied tensors, new rows.
         merged: How far a merged checkpoint lies from base plus adapter, if one was given.
+        breakdown: Where it comes from, if that was asked for.
+        warnings: What is odd but not wrong: another base than the adapter names.
     """
 
     kl: Estimate
@@ -63,9 +65,14 @@ class KlTerm:
     base_precision: str = ""
     notes: tuple[str, ...] = ()
     merged: MergeDrift | None = None
+    breakdown: Breakdown | None = None
+    warnings: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready object."""
+    def to_dict(self, by: By | None = None) -> dict[str, Any]:
+        """Return a JSON-ready object, with the parts of the breakdown if ``by`` names some."""
+        parts = {}
+        if by is not None and self.breakdown is not None:
+            parts = {by.value: self.breakdown.records(by)}
         return {
             "kl": self.kl.to_dict(),
             "squared_distance": self.squared_distance,
@@ -77,6 +84,8 @@ class KlTerm:
             "base_precision": self.base_precision,
             "notes": list(self.notes),
             "merged": self.merged.to_dict() if self.merged else None,
+            "warnings": list(self.warnings),
+            "by": parts,
         }
 
 
@@ -88,16 +97,18 @@ def kl_term(
     space: Space = Space.WEIGHTS,
     posterior: str = "isotropic",
     merged: Path | None = None,
+    breakdown: bool = False,
 ) -> KlTerm:
     """Return the KL of a finished fine-tune, streamed from its files.
 
     Args:
         base: Path or hub id of the base, or the name of a shipped one.
-        finetuned: Adapter directory or full checkpoint.
-        sigma: Scale of prior and posterior.
-        space: Where the Gaussians live.
-        posterior: Their family.
+        finetuned: Directory or hub id of the fine-tune: an adapter or a full checkpoint.
+        sigma: Standard deviation of prior and posterior.
+        space: Where the noise lives.
+        posterior: Family of the posterior.
         merged: A checkpoint that the adapter was merged into, to measure what rounding moved.
+        breakdown: Whether to say where it moved; this reads the norms of the base's weights too.
 
     Raises:
         InputError: If the checkpoints cannot be used, or sigma is not positive.
@@ -107,36 +118,41 @@ def kl_term(
     if not 0 < sigma < float("inf"):
         raise InputError(f"--sigma must be positive and finite, got {sigma}")
     base = resolve_base(base)
-    files = open_checkpoint(local_directory(base))
-    finetuned = adapter_directory(Path(finetuned))
-    check_recorded_base(finetuned, files)
-    notes = list(_other_base_note(finetuned, base))
+    files, directory = open_checkpoint(local_directory(base)), checkpoint_directory(finetuned)
+    check_recorded_base(directory, files)
+    space, notes = Space(space), list[str]()
+    parts = break_down(files, directory, space, sigma) if breakdown else None
     if space is Space.WEIGHTS:
-        changes = weight_changes(files, finetuned)
-        distance, parameters = changes.squared_distance(), changes.parameters
+        changes = weight_changes(files, directory)
         notes += changes.notes
+        parameters = changes.parameters
+        distance = parts.squared_distance if parts else changes.squared_distance()
+    elif parts is not None:
+        distance, parameters = parts.squared_distance, parts.parameters
     else:
-        distance, parameters = squared_distance(files, finetuned, space)
+        distance, parameters = squared_distance(files, directory, space)
     drift = None
     if merged is not None:
-        if not is_adapter(finetuned):
+        if not is_adapter(directory):
             raise InputError(
                 f"--merged {merged}: needs --finetuned to be the adapter it was made of"
             )
-        drift = merge_drift(files, finetuned, Path(merged))
+        drift = merge_drift(files, directory, checkpoint_directory(merged))
     kl = kl_isotropic(distance, parameters, sigma, sigma)
-    if space is Space.FACTORS and not initial_was_kept(finetuned):
+    if space is Space.FACTORS and not initial_was_kept(directory):
         kl = replace(kl, assumptions=(A_CENTRED_ON_ZERO,))
-    precision = stored_precision(files.directory)
-    return KlTerm(kl, distance, parameters, space, sigma, precision, tuple(notes), drift)
-
-
-def _other_base_note(finetuned: Path, base: str) -> Iterator[str]:
-    if read_record(finetuned) is None and (named := other_base(finetuned, base)):
-        yield (
-            f"{finetuned}: adapter_config.json names another base ({named}); this is the change of "
-            f"{base}"
-        )
+    return KlTerm(
+        kl,
+        distance,
+        parameters,
+        space,
+        sigma,
+        stored_precision(files.directory),
+        tuple(notes),
+        drift,
+        parts,
+        base_warnings(directory, base),
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +207,7 @@ def risk_term(
     base = resolve_base(base)
     table = read_table(test)
     if finetuned is not None:
-        finetuned = adapter_directory(Path(finetuned))
+        finetuned = checkpoint_directory(finetuned)
         check_recorded_base(finetuned, open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")

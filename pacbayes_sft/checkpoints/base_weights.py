@@ -56,6 +56,14 @@ class Stored:
         """Whether it is put together of several stored tensors."""
         return len(self.pieces) > 1 or len(self.pieces[0]) > 1
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether it is one floating tensor, whole and in the shape that its file has."""
+        if self.zero or self.fused or self.files.shape_of.get(self.name) != self.shape:
+            return False
+        stored = self.files.view(self.name)
+        return stored.is_floating_point() and stored.element_size() > 1
+
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows (of a mixture: experts) in float64.
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from pacbayes_sft.checkpoints.base_weights import BaseWeights, same
+from pacbayes_sft.checkpoints.streaming import paired_distances
 from pacbayes_sft.checkpoints.tensor_change import TensorChange
 from pacbayes_sft.errors import InputError
 
@@ -41,12 +42,22 @@ class Changes:
         Raises:
             InputError: If it is too large for a number.
         """
-        total = 0.0
+        return math.fsum(self.squared_distances().values())
+
+    def squared_distances(self) -> dict[str, float]:
+        """Return ‖W − W₀‖² of every tensor; plain copies stream from mapped files.
+
+        Raises:
+            InputError: If one is too large for a number.
+        """
+        plain = {name: pair for name, t in self.tensors.items() if (pair := t.plain_copy())}
+        found = dict(zip(plain, paired_distances(list(plain.values())), strict=True))
         for name, change in self.tensors.items():
-            total += change.squared_norm()
-            if not math.isfinite(total):
+            if name not in found:
+                found[name] = change.squared_norm()
+            if not math.isfinite(found[name]):
                 raise InputError(f"{name}: ‖ΔW‖² is beyond every number; the weights are broken")
-        return total
+        return {name: found[name] for name in self.tensors}
 
 
 def settle_ties(changes: Changes, base: BaseWeights) -> Changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class TensorFiles:
     directory: Path
     file_of: dict[str, Path]
     shape_of: dict[str, tuple[int, ...]]
+    _mapped: dict[Path, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) file by file; only one tensor is held at a time."""
@@ -61,6 +62,28 @@ class TensorFiles:
             return self.tensor(name)
         with _opened(self.file_of[name]) as handle:
             return _finite(handle.get_slice(name)[start:stop], name, self.file_of[name])
+
+    def view(self, name: str) -> torch.Tensor:
+        """Return one tensor as a view of its mapped file: no memory of its own, values unchecked.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        if name not in self.file_of:
+            raise InputError(f"{self.directory}: no tensor {name!r}")
+        file = self.file_of[name]
+        if file not in self._mapped:  # opened once: a header is parsed at every opening
+            self._mapped[file] = _opened(file)
+        return self._mapped[file].get_tensor(name)  # type: ignore[no-any-return]
+
+    def refuse_not_finite(self, name: str) -> None:
+        """Refuse a tensor that holds NaN or infinity, in constant memory.
+
+        Raises:
+            InputError: Naming file and tensor.
+        """
+        for piece in self.view(name).reshape(-1).split(_CHUNK):
+            _finite(piece, name, self.file_of[name])
 
     @property
     def files(self) -> list[Path]:

@@ -9,6 +9,7 @@ Two spaces (design: two posteriors, so KL and risk are always taken in the same 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from estimators import balanced_factors
+from estimators import balanced_factors, balanced_squared_norm
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.adapter_weights import adapter_changes
 from pacbayes_sft.checkpoints.changes import Changes
@@ -194,6 +195,9 @@ def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[
         raise InputError(f"{finetuned}: a full checkpoint has no factors; use --space weights")
     adapter = read_adapter(finetuned)
     check_base(adapter, base)
+    if not initial_was_kept(finetuned):
+        factors = [(x.a, x.b) for x in adapter.layers.values()]
+        return math.fsum(balanced_squared_norm(a, b) for a, b in factors), adapter.parameters
     pair = factor_pair(adapter, "base")
     return pair.squared_distance, pair.parameters
 

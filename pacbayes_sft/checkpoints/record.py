@@ -22,14 +22,17 @@ RUN = "run.json"
 
 
 class RunRecord(BaseModel):
-    """The record of one run of `pacbayes_sft.sft`.
+    """The record of one run, of `pacbayes_sft.sft` or a trainer with a `CertificateCallback`.
 
     Attributes:
         version: Version of this format.
         base_sha256: Hash of the base's weight files.
         train_sha256: Hash of the training file.
         row_sha256: Hash of each row in **training order**.
-        order: Index in the file of the row trained on at each place.
+        order: Index in the file of the row trained on at each place, by first sight; rows that
+            were never read come last. Empty where it is unknown.
+        order_unknown: Why nobody can know the order; empty where it is known.
+        shuffled: Whether that order is random, rather than the file's own.
         prior_rows: m: the prior checkpoint saw only the first m rows of ``order``; 0 without one.
         prior_fixed_in_advance: Whether m was set before training began.
         kept_sha256: Hash of each set of weights the run kept, by its folder.
@@ -46,6 +49,8 @@ class RunRecord(BaseModel):
     train_sha256: str
     row_sha256: list[str]
     order: list[int]
+    order_unknown: str = ""
+    shuffled: bool = True
     prior_rows: int = Field(ge=0)
     prior_fixed_in_advance: bool = True
     kept_sha256: dict[str, str] = {}

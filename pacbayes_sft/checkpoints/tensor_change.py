@@ -18,6 +18,7 @@ import torch
 
 from estimators import low_rank_squared_norm
 from pacbayes_sft.checkpoints.base_weights import Stored
+from pacbayes_sft.checkpoints.streaming import Place
 from pacbayes_sft.errors import InputError
 
 _CANCELS = 1e-8  # below this share of ‖B‖²‖A‖² the trace formula loses digits
@@ -107,6 +108,15 @@ class TensorChange:
         """Whether the change is s·BA and nothing else, so that W₀ is not needed."""
         rest = (self.copy, self.magnitude, self.init, self.tokens, self.addend)
         return self.factors is not None and all(part is None for part in rest)
+
+    def plain_copy(self) -> tuple[Place, Place] | None:
+        """Return where W and W₀ lie, if both are floating tensors just as files have them."""
+        rest = (self.factors, self.magnitude, self.init, self.tokens, self.addend)
+        if self.copy is None or any(part is not None for part in rest):
+            return None
+        if not (self.copy.as_stored and self.base.as_stored):
+            return None
+        return (self.copy.files, self.copy.name), (self.base.files, self.base.name)
 
     def squared_norm(self) -> float:
         """Return ‖W − W₀‖², reading the base only where it is needed, block by block."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from pacbayes_sft.choices import Loss, Space, View
+from pacbayes_sft.choices import By, Loss, Space, View
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -30,6 +32,9 @@ from pacbayes_sft.cli.output import (
 )
 from pacbayes_sft.errors import InputError
 
+if TYPE_CHECKING:
+    from pacbayes_sft.movement import Breakdown
+
 
 def kl(
     base: Base,
@@ -43,16 +48,32 @@ def kl(
         Path | None,
         typer.Option(help="A merge of the adapter: measure how far rounding moved it."),
     ] = None,
+    by: Annotated[
+        By | None, typer.Option(help="Also say where it moved, by tensor, layer or module.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw where it moved: layer by module.")
+    ] = None,
     json: Json = False,
     out: Out = None,
 ) -> None:
     """KL(Q‖P) of a fine-tune from its base, streamed from the files, without a forward pass.
 
-    Example: `pacbayes-sft kl --base strong --finetuned runs/ft --sigma 0.05`
+    Example: `pacbayes-sft kl --base strong --finetuned runs/ft --sigma 0.05 --by layer --picture
+    moved.png`
     """
     from pacbayes_sft.terms import kl_term
 
-    result = kl_term(base, finetuned, sigma=sigma, space=space, posterior=posterior, merged=merged)
+    wanted = by is not None or picture is not None
+    result = kl_term(
+        base,
+        finetuned,
+        sigma=sigma,
+        space=space,
+        posterior=posterior,
+        merged=merged,
+        breakdown=wanted,
+    )
     table = new_table(f"KL of {finetuned}", "quantity", "value", "what it promises")
     table.add_row("KL(Q‖P), nats", f"{result.kl.value:,.6g}", claim(result.kl))
     table.add_row("‖μ_Q − μ_P‖²", f"{result.squared_distance:,.6g}", "exact")
@@ -64,7 +85,33 @@ def kl(
         table.add_row("merged − (base + ΔW)", f"{drift.distance:.4g}", words)
     for note in result.notes:
         table.add_row("note", "", note)
-    emit(result.to_dict(), table, as_json=json, out=out)
+    for sentence in result.warnings:
+        table.add_row("warning", "", sentence)
+    if picture is not None and result.breakdown is not None:
+        from pacbayes_sft.heatmap import plot_movement
+
+        plot_movement(result.breakdown, picture, name=finetuned.name)
+        table.add_row("picture", "", str(picture))
+    emit(result.to_dict(by), table, as_json=json, out=out)
+    if by is not None and result.breakdown is not None and not json:
+        Console().print(movement_table(result.breakdown, by))
+
+
+def movement_table(breakdown: Breakdown, by: By) -> Table:
+    """Return where a fine-tune moved as a table."""
+    table = new_table(
+        f"Where it moved, by {by.value}", "part", "‖Δ‖²", "share", "KL, nats", "‖ΔW‖ / ‖W₀‖"
+    )
+    for row in breakdown.records(by):
+        relative = row["relative_change"]
+        table.add_row(
+            row["name"],
+            f"{row['squared_distance']:.4g}",
+            f"{row['share']:.1%}",
+            f"{row['kl_nats']:,.4g}",
+            "unknown" if relative is None else f"{relative:.3g}",
+        )
+    return table
 
 
 def tv(

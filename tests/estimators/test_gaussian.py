@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from estimators import (
     DiagonalGaussian,
     balanced_factors,
+    balanced_squared_norm,
     kl_divergence,
     kl_isotropic,
     log_density_ratio,
@@ -65,6 +66,7 @@ def test_balanced_factors_keep_the_product_and_reach_the_nuclear_norm():
     torch.testing.assert_close(b2 @ a2, b @ a)
     nuclear = float(torch.linalg.matrix_norm(b @ a, ord="nuc"))
     assert float(a2.square().sum() + b2.square().sum()) == pytest.approx(2 * nuclear)
+    assert balanced_squared_norm(a, b) == pytest.approx(2 * nuclear)
     assert float(a.square().sum() + b.square().sum()) > 2 * nuclear
 
 

@@ -103,6 +103,8 @@ def test_a_lost_initial_adapter_means_the_balanced_gauge_around_zero(tmp_path):
         for x in adapter.layers.values()
     )
     assert pair.squared_distance == pytest.approx(nuclear, rel=1e-5)
+    streamed, _ = squared_distance(open_checkpoint(STRONG), folder, Space.FACTORS)
+    assert streamed == pytest.approx(nuclear, rel=1e-9)
     assert any("initial A was not kept" in sentence for sentence in pair.assumptions)
     with pytest.raises(InputError, match="initial adapter was not kept"):
         factor_pair(adapter, "initial")

@@ -1,0 +1,293 @@
+"""A `TrainerCallback` that keeps what a certificate needs later, in any trainer's run.
+
+    trainer = SFTTrainer(model, args=args, train_dataset=rows, peft_config=lora)
+    CertificateCallback("train.jsonl", prior_fraction=0.5).attach(trainer)
+    trainer.train()
+    trainer.save_model()
+
+Beside the model there is then ``pacbayes_sft/`` with the run record, the initial adapter and the
+half-data checkpoint: ``pacbayes-sft bound --prior OUT/pacbayes_sft/prior ...`` works on it.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from estimators import SumOfSquares, kl_bound, kl_isotropic
+from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
+from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import local_directory, resolve_base
+from pacbayes_sft.order import append_drawn, is_shuffled, read_drawn, watch, why_unknown
+
+INITIAL, PRIOR, NOTES = "initial", "prior", "drawn.partial"
+ACCURACY = "mean_token_accuracy"  # what TRL calls it
+_SETTINGS = (
+    *("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "warmup_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay", "optim"),
+    *("seed", "data_seed", "loss_type", "max_length"),
+)
+
+
+class CertificateCallback(TrainerCallback):  # type: ignore[misc]
+    """Keep the initial adapter, a checkpoint that saw only the first rows, the order of the rows.
+
+    At each log the KL of an isotropic pair comes beside the loss, as ``certificate_kl_nats``; the
+    bound that a model without any error would get, as ``certificate_least_bound``; and where the
+    trainer logs its token accuracy, the PAC-Bayes-kl bound at that, as ``certificate_bound`` (an
+    indication: the noise of the posterior is not in that accuracy). Names ending in
+    ``_after_prior`` speak of the checkpoint as prior and of the rows after it.
+
+    Args:
+        train: The training file, in the order of the trainer's data set; or its rows.
+        base: Path or hub id of the base; what the model says it is, if None.
+        out: Where the fine-tune will lie; the trainer's ``output_dir``, if None.
+        prior_fraction: Share of the rows after which the weights are kept as a prior; 0 keeps none.
+        sigma: Standard deviation of prior and posterior in what is logged.
+        delta: Probability of failure in what is logged.
+        positions: Row of the file at each place of the trainer's data set, if not in its order.
+        settings: What to record as settings; the trainer's arguments, if None.
+
+    Attributes:
+        record: The run record, once training has ended.
+
+    Raises:
+        InputError: If the rows cannot be read or the fraction is not in [0, 1).
+    """
+
+    def __init__(
+        self,
+        train: str | Path | Table,
+        *,
+        base: str | None = None,
+        out: str | Path | None = None,
+        prior_fraction: float = 0.0,
+        sigma: float = 0.05,
+        delta: float = 0.05,
+        positions: Sequence[int] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= prior_fraction < 1:
+            raise InputError(f"prior_fraction must lie in [0, 1), got {prior_fraction}")
+        self.table = train if isinstance(train, Table) else read_table(train)
+        self.positions = list(range(len(self.table.rows))) if positions is None else list(positions)
+        self.base, self.settings = base, settings
+        self.prior_fraction, self.sigma, self.delta = prior_fraction, sigma, delta
+        self.out = None if out is None else Path(out)
+        self.record: RunRecord | None = None
+        self._prior_rows = self._noted = 0
+        self._prior_step: int | None = None
+        self._initial_kept = False
+        self._attached = False
+        self._references: dict[str, tuple[TensorFiles, int]] = {}
+
+    def attach(self, trainer: Any) -> CertificateCallback:
+        """Join a trainer ahead of its reporters, so that what is logged here reaches them all.
+
+        Given to the trainer as one of its ``callbacks`` instead, it keeps the same, but what it
+        logs comes too late for ``report_to``.
+        """
+        handler = trainer.callback_handler
+        if self not in handler.callbacks:
+            trainer.add_callback(self)
+        handler.callbacks.remove(self)
+        handler.callbacks.insert(0, self)
+        self._attached = True
+        return self
+
+    def keep_initial(self, model: Any) -> None:
+        """Keep the adapter as it is now, before the first step; full weights start at the base."""
+        self._initial_kept = True
+        if hasattr(model, "peft_config"):
+            partial = self._kept / f".{INITIAL}.partial"
+            model.save_pretrained(partial)
+            if (partial / ADAPTER).is_file():
+                (self._kept / INITIAL).mkdir(parents=True, exist_ok=True)
+                shutil.move(partial / ADAPTER, self._kept / INITIAL / ADAPTER)
+            shutil.rmtree(partial)
+
+    def keep_prior(self, model: Any, rows: int) -> None:
+        """Keep the weights as they are now: they saw the first ``rows`` of the order alone."""
+        model.save_pretrained(self._kept / PRIOR)
+        self._prior_rows = rows
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Keep the initial adapter and put a watch on the sampler."""
+        self.out = self.out or Path(args.output_dir)
+        self._kept.mkdir(parents=True, exist_ok=True)
+        model, loader = given["model"], given["train_dataloader"]
+        base = resolve_base(self.base or _named_base(model))
+        self._base = base, open_checkpoint(local_directory(base))
+        self._base_sha256 = self._base[1].sha256()
+        fresh = state.global_step == 0
+        if fresh and not self._initial_kept:
+            for folder in (INITIAL, PRIOR):
+                shutil.rmtree(self._kept / folder, ignore_errors=True)
+            self.keep_initial(model)
+        tokenizer = given.get("processing_class")
+        self._unknown = why_unknown(args, loader, self.table, self.positions, tokenizer)
+        if not self._unknown:
+            self._watch(args, state, loader)
+        elif self.prior_fraction:
+            warnings.warn(f"no prior checkpoint will be kept: {self._unknown}", stacklevel=2)
+        if not self._attached and args.report_to:
+            warnings.warn("not attached: its figures do not reach report_to", stacklevel=2)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Note what was drawn; keep the prior when its rows have been seen."""
+        if self._unknown:
+            return
+        drawn = self._watched.drawn
+        append_drawn(self._notes, drawn[self._noted :])
+        self._noted = len(drawn)
+        if state.global_step == self._prior_step:
+            self.keep_prior(given["model"], len(set(drawn[: self._prior_step * self._rows_a_step])))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
+        """Put KL and running bound beside the loss."""
+        if not logs or "loss" not in logs or args.world_size > 1:
+            return
+        found = self._figures(given["model"], logs.get(ACCURACY))
+        logs.update(found)
+        state.log_history[-1].update(found)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Write the run record."""
+        order = [] if self._unknown else self._order(state)
+        folders = [f for f in (INITIAL, PRIOR) if (self._kept / f).is_dir()]
+        self.record = RunRecord(
+            base=self._base[0],
+            base_sha256=self._base_sha256,
+            train=self.table.source,
+            train_sha256=self.table.sha256,
+            row_sha256=[self.table.rows[i].sha256() for i in order],
+            order=order,
+            order_unknown=self._unknown,
+            shuffled=self._shuffled if order else True,
+            prior_rows=self._prior_rows if order else 0,
+            kept_sha256={f: open_checkpoint(self._kept / f).sha256() for f in folders},
+            settings=_settings(args) if self.settings is None else self.settings,
+            versions=_versions(),
+        )
+        write_record(self.record, self._kept.parent)
+        self._notes.unlink(missing_ok=True)
+
+    @property
+    def _kept(self) -> Path:
+        assert self.out is not None  # known from the beginning of the training at the latest
+        return self.out / RECORD_DIR
+
+    @property
+    def _notes(self) -> Path:
+        return self._kept / NOTES
+
+    def _watch(self, args: Any, state: Any, loader: Any) -> None:
+        """Begin, or take up again, the record of the first pass over the rows."""
+        # rows that were shuffled before they were given are shuffled, in whatever order read
+        given_shuffled = self.positions != sorted(self.positions)
+        self._shuffled = given_shuffled or is_shuffled(loader)
+        self._rows_a_step = loader.batch_sampler.batch_size * args.gradient_accumulation_steps
+        self._watched, self._noted = watch(loader), 0
+        wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
+        self._prior_step = wanted if 0 < wanted < state.max_steps else None
+        if self.prior_fraction and self._prior_step is None:
+            warnings.warn("no prior checkpoint: a step reads more rows than it may", stacklevel=3)
+        self._before = read_drawn(self._notes) if state.global_step else []
+        self._begun_at = state.global_step
+        if self._prior_step and state.global_step >= self._prior_step:
+            rows = self._before[: self._prior_step * self._rows_a_step]
+            self._prior_rows = len(set(rows)) if (self._kept / PRIOR).is_dir() else 0
+        if state.global_step == 0:
+            self._notes.unlink(missing_ok=True)
+
+    def _order(self, state: Any) -> list[int]:
+        """Rows of the file in the order of their first sight; what was never drawn comes last."""
+        drawn, consumed = self._watched.drawn, self._begun_at * self._rows_a_step
+        if self._begun_at:  # resumed
+            seen = min(consumed, len(self.positions))
+            whole_pass = consumed >= len(self.positions)
+            if len(self._before) < seen or (not whole_pass and drawn[:seen] != self._before[:seen]):
+                self._unknown = "the run was resumed, and its order before that is not on record"
+                return []
+            drawn = self._before[: len(self.positions)] if whole_pass else drawn
+        places = dict.fromkeys([*drawn, *range(len(self.positions))])
+        return [self.positions[place] for place in places]
+
+    def _figures(self, model: Any, accuracy: float | None) -> dict[str, float]:
+        """What is logged: for the prior at the start and, once there is one, the checkpoint."""
+        found = {}
+        for suffix, (files, n) in self._known_priors().items():
+            distance = _distance(model, files)
+            if distance is None or n == 0:
+                continue
+            # the scales are equal, so the number of entries does not matter
+            kl = kl_isotropic(distance[0], distance[1], self.sigma, self.sigma)
+            found[f"certificate_kl_nats{suffix}"] = kl.value
+            found[f"certificate_least_bound{suffix}"] = kl_bound(0.0, kl, n, self.delta).value
+            if accuracy is not None:
+                bound = kl_bound(min(max(1 - accuracy, 0.0), 1.0), kl, n, self.delta)
+                found[f"certificate_bound{suffix}"] = bound.value
+        return found
+
+    def _known_priors(self) -> dict[str, tuple[TensorFiles, int]]:
+        """Weights that the KL can be taken from, and the units that would be left to certify on."""
+        units = self.table.units
+        if "" not in self._references:
+            kept = self._kept / INITIAL
+            files = open_checkpoint(kept) if kept.is_dir() else self._base[1]
+            self._references[""] = files, len(set(units))
+        if self._prior_rows and "_after_prior" not in self._references and not self._unknown:
+            order = [self.positions[i] for i in (self._watched.drawn or self._before)]
+            touched = {units[i] for i in order[: self._prior_rows]}
+            left = len(set(units) - touched)
+            self._references["_after_prior"] = open_checkpoint(self._kept / PRIOR), left
+        return self._references
+
+
+def _distance(model: Any, files: TensorFiles) -> tuple[float, int] | None:
+    """‖θ − θ₀‖² of what is trained and its entries; None if the files lack one of the tensors."""
+    sums, terms, entries = SumOfSquares(), [], 0
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        stored = name.replace(".default.", ".")
+        if files.shape_of.get(stored) != tuple(parameter.shape):
+            return None
+        terms.append(sums(parameter.detach().cpu(), files.view(stored)))
+        entries += parameter.numel()
+    total = math.fsum(terms)
+    return (total, entries) if math.isfinite(total) else None
+
+
+def _named_base(model: Any) -> str:
+    configs = getattr(model, "peft_config", None)
+    named = next(iter(configs.values())).base_model_name_or_path if configs else None
+    named = named or getattr(model.config, "_name_or_path", None)
+    if not named:
+        raise InputError("the model does not say which base it is of; give CertificateCallback one")
+    return str(named)
+
+
+def _settings(args: Any) -> dict[str, str | int | float | bool | None]:
+    found = {name: getattr(args, name) for name in _SETTINGS if hasattr(args, name)}
+    plain = (str, int, float, bool, type(None))
+    return {k: v if type(v) in plain else str(v) for k, v in found.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "transformers", "peft", "trl"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

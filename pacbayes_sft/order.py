@@ -1,0 +1,129 @@
+"""In which order a trainer's run saw its rows: read off its sampler, or unknown and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+
+from pacbayes_sft.data.rows import Row, Table
+
+LOOKED_AT = 200  # rows whose text is compared with the training file
+_HEAD = 64  # characters of each text that are compared
+
+
+class WatchedSampler(Sampler[int]):
+    """A sampler that notes what it yields in its first pass; otherwise the one it stands for."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self.drawn: list[int] = []
+        self._passes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        first = self._passes == 0
+        self._passes += 1
+        for index in self._sampler:
+            if first:
+                self.drawn.append(int(index))
+            yield index
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
+
+def watch(dataloader: Any) -> WatchedSampler:
+    """Put a watched sampler in the place of a data loader's own and return it."""
+    watched = WatchedSampler(dataloader.batch_sampler.sampler)
+    dataloader.batch_sampler.sampler = watched
+    return watched
+
+
+def is_shuffled(dataloader: Any) -> bool:
+    """Return whether the loader reads in random order."""
+    return isinstance(dataloader.batch_sampler.sampler, RandomSampler)
+
+
+def why_unknown(
+    args: Any, dataloader: Any, table: Table, positions: Sequence[int], tokenizer: Any
+) -> str:
+    """Return why nobody can know which row of the file each batch held, or nothing if one can.
+
+    Args:
+        args: The trainer's arguments.
+        dataloader: Its training loader.
+        table: The training file.
+        positions: Row of the file at each place of the trainer's data set.
+        tokenizer: Turns tokens back into text.
+    """
+    if getattr(args, "packing", False):
+        return "packing mixes rows into one example"
+    if args.world_size > 1:
+        return f"the run has {args.world_size} processes, and each sees its own share of the rows"
+    dataset: Any = getattr(dataloader, "dataset", None)
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        return "the data set is a stream without places"
+    sampler = getattr(getattr(dataloader, "batch_sampler", None), "sampler", None)
+    if not isinstance(sampler, RandomSampler | SequentialSampler):
+        return f"the rows' order is that of {type(sampler).__name__}, which may depend on the rows"
+    if len(dataset) != len(positions):
+        return (
+            f"the trainer's data set has {len(dataset)} rows, {table.source} {len(positions)}: "
+            "some were dropped, added or cut"
+        )
+    return _first_difference(dataset, table, positions, tokenizer)
+
+
+def _first_difference(dataset: Any, table: Table, positions: Sequence[int], tokenizer: Any) -> str:
+    """Compare the text of some rows; a data set in another order than the file is found out."""
+    if not hasattr(tokenizer, "decode"):
+        return "the trainer has no tokenizer, so its rows cannot be compared with the file"
+    step = max(1, len(positions) // LOOKED_AT)
+    for place in range(0, len(positions), step):
+        example, row = dataset[place], table.rows[positions[place]]
+        tokens = example.get("input_ids") if hasattr(example, "get") else None
+        if tokens is None:
+            return "the rows have no input_ids, so they cannot be compared with the file"
+        text = _squashed(tokenizer.decode(tokens, skip_special_tokens=True))
+        if any(_squashed(part)[:_HEAD] not in text for part in _texts(row)):
+            return (
+                f"row {place + 1} of the trainer's data set does not hold the text of row "
+                f"{positions[place] + 1} of {table.source}; give the rows in the order of the file"
+            )
+    return ""
+
+
+def _texts(row: Row) -> list[str]:
+    if row.messages is not None:
+        return [message["content"] for message in row.messages]
+    return [row.prompt, row.completion]
+
+
+def _squashed(text: str) -> str:
+    """Tokenizers lose white space and case; neither tells rows apart."""
+    return "".join(text.split()).casefold()
+
+
+def append_drawn(file: Path, drawn: Sequence[int]) -> None:
+    """Add what was drawn since to a run's notes, so that a killed run knows its order."""
+    if drawn:
+        with file.open("a", encoding="utf-8") as notes:
+            notes.write(json.dumps(list(drawn)) + "\n")
+
+
+def read_drawn(file: Path) -> list[int]:
+    """Return what a run had drawn; a line cut short by a kill, and all after it, is left out."""
+    found: list[int] = []
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                found += json.loads(line)
+            except json.JSONDecodeError:
+                break
+    return found

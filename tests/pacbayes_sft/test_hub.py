@@ -1,0 +1,110 @@
+"""Hub ids out of a cache in the hub's own layout, offline."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.models import BASES, local_directory, resolve_base
+from pacbayes_sft.terms import kl_term
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "f" * 40
+
+
+def put(cache, name, source, commits, refs):
+    """Lay a directory into the cache as the hub does: blobs, snapshots of links, refs."""
+    folder = cache / f"models--{name.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "blobs").mkdir()
+    for ref, commit in refs.items():
+        (folder / "refs" / ref).write_text(commit)
+    for file in (f for f in source.rglob("*") if f.is_file()):
+        blob = folder / "blobs" / f"{len(list((folder / 'blobs').iterdir())):040x}"
+        shutil.copy(file, blob)
+        for commit in commits:
+            link = folder / "snapshots" / commit / file.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+
+
+@pytest.fixture
+def hub(lora_run, tmp_path, monkeypatch):
+    """``lab/base`` at two commits and ``lab/tuned``, without run record; the network is off."""
+    tuned = shutil.copytree(lora_run, tmp_path / "tuned", ignore=shutil.ignore_patterns("run.json"))
+    config = json.loads((tuned / "adapter_config.json").read_text())
+    config |= {"base_model_name_or_path": "lab/base", "revision": "main"}
+    (tuned / "adapter_config.json").write_text(json.dumps(config))
+    home = tmp_path / "home"
+    cache = home / "hub"
+    put(cache, "lab/base", BASES / "strong", (COMMIT, OTHER), {"main": COMMIT, "old": OTHER})
+    put(cache, "lab/tuned", tuned, (COMMIT,), {"v1": COMMIT})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+def test_every_path_is_also_a_hub_id(hub, lora_run):
+    expected = kl_term("strong", lora_run, sigma=0.1).kl.value
+    for base in ("lab/base@main", "lab/base@old", f"lab/base@{COMMIT}"):
+        for tuned in ("lab/tuned@v1", f"lab/tuned@{COMMIT}"):
+            assert kl_term(base, tuned, sigma=0.1).kl.value == pytest.approx(expected)
+    found = checkpoint_directory("lab/tuned@v1")
+    assert found.name == COMMIT and (found / "pacbayes_sft" / "initial").is_dir()
+    assert local_directory("lab/base").name == COMMIT
+
+
+def test_a_prior_may_be_one_too(hub, lora_run, rows_dir):
+    from pacbayes_sft.inputs import load_inputs
+
+    shutil.copytree(lora_run / "pacbayes_sft" / "prior", "prior")
+    put(hub / "hub", "lab/prior", Path("prior"), (COMMIT,), {"main": COMMIT})
+    train, test = (str(rows_dir / f"{name}.jsonl") for name in ("train", "test"))
+    seen = Path("seen.jsonl")
+    seen.write_text("".join(Path(train).read_text().splitlines(True)[:40]))
+    inputs = load_inputs(
+        "lab/base@main", Path("lab/tuned@v1"), train, test, prior=Path("lab/prior@main"),
+        prior_train=str(seen),
+    )  # fmt: skip
+    assert inputs.n == 56 and inputs.prior.name == COMMIT and inputs.warnings == ()
+
+
+def test_the_revision_that_an_adapter_names_is_compared(hub, lora_run):
+    tuned = checkpoint_directory("lab/tuned@v1")
+    assert base_warnings(tuned, resolve_base("lab/base@main")) == ()
+    (warning,) = base_warnings(tuned, resolve_base("lab/base@old"))
+    assert "revision main" in warning and OTHER in warning
+    assert kl_term("lab/base@old", tuned, sigma=0.1).warnings == (warning,)
+    (warning,) = base_warnings(tuned, resolve_base("strong"))
+    assert "names another base (lab/base)" in warning
+    assert base_warnings(lora_run, resolve_base("lab/base@old")) == ()  # its record knows better
+
+
+def test_the_command_offline(hub):
+    environment = os.environ | {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+
+    def kl(base, tuned):
+        words = ["kl", "--base", base, "--finetuned", tuned, "--sigma", "0.1", "--json"]
+        return subprocess.run(
+            [sys.executable, "-m", "pacbayes_sft", *words],
+            capture_output=True, text=True, env=environment, timeout=120,
+        )  # fmt: skip
+
+    done = kl("lab/base@main", "lab/tuned@v1")
+    assert done.returncode == 0 and json.loads(done.stdout)["kl"]["value"] > 0
+    missing = kl("lab/base@main", "lab/nowhere@v1")
+    assert missing.returncode == 2 and missing.stdout == ""
+    assert "lab/nowhere@v1" in missing.stderr and "Traceback" not in missing.stderr
+    assert "offline" in missing.stderr and len(missing.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["nowhere", "./a/b", "/a/b", "tuned/deeper", "a/b/c"])
+def test_what_looks_like_a_path_is_one(path, hub):
+    assert checkpoint_directory(path) == Path(path)
