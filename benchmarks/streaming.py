@@ -224,7 +224,8 @@ def measure(work: Path, largest: float, keep: bool) -> Record:
             shutil.rmtree(folder)
     first, last = pairs[0], pairs[-1]
     return {
-        "what": "bf16 pairs from the page cache; medians of interleaved turns, ratios only",
+        "what": "bf16 pairs from the page cache; medians of interleaved turns; other processes kept "
+        "one to two cores busy, so only ratios mean something",
         "turns": TURNS,
         "cpus": os.cpu_count(),
         "load_average": os.getloadavg()[0],
