@@ -41,7 +41,7 @@ TURNS = 7
 TENSOR = (4096, 8192)  # 64 MB in bf16
 SHARD = 8  # tensors
 SHARES = (0.1, 0.3, 1.0)  # of the largest pair
-SUBTRACTED = 0  # the pair that is also subtracted whole: in float64 that takes 4 times its size
+SUBTRACTED = 0  # the pair that is also subtracted whole: float64 takes four times its size
 Q, UP, DOWN = (4096, 4096), (4096, 11008), (11008, 4096)  # (in, out) of a 7B Llama
 MODULES = {f"self_attn.{n}_proj": Q for n in "qkvo"} | {
     "mlp.gate_proj": UP,
@@ -224,7 +224,8 @@ def measure(work: Path, largest: float, keep: bool) -> Record:
             shutil.rmtree(folder)
     first, last = pairs[0], pairs[-1]
     return {
-        "what": "bf16 pairs from the page cache; medians of interleaved turns, ratios only",
+        "what": "bf16 pairs from the page cache, medians of interleaved turns; other processes "
+        "kept one to two cores busy, so only ratios mean something",
         "turns": TURNS,
         "cpus": os.cpu_count(),
         "load_average": os.getloadavg()[0],

@@ -146,9 +146,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         """Note what was drawn; keep the prior when its rows have been seen."""
         if self._unknown:
             return
-        drawn = self._watched.drawn
+        drawn = self._drawn
         append_drawn(self._notes, drawn[self._noted :])
-        self._noted = len(drawn)
+        self._noted = max(self._noted, len(drawn))
         if state.global_step == self._prior_step:
             self.keep_prior(given["model"], len(set(drawn[: self._prior_step * self._rows_a_step])))
 
@@ -162,7 +162,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Write the run record."""
-        order = [] if self._unknown else self._order(state)
+        order = [] if self._unknown else self._order()
         folders = [f for f in (INITIAL, PRIOR) if (self._kept / f).is_dir()]
         self.record = RunRecord(
             base=self._base[0],
@@ -196,29 +196,32 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         given_shuffled = self.positions != sorted(self.positions)
         self._shuffled = given_shuffled or is_shuffled(loader)
         self._rows_a_step = loader.batch_sampler.batch_size * args.gradient_accumulation_steps
-        self._watched, self._noted = watch(loader), 0
+        self._watched = watch(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
         self._prior_step = wanted if 0 < wanted < state.max_steps else None
         if self.prior_fraction and self._prior_step is None:
             warnings.warn("no prior checkpoint: a step reads more rows than it may", stacklevel=3)
         self._before = read_drawn(self._notes) if state.global_step else []
-        self._begun_at = state.global_step
+        self._noted, self._begun_at = len(self._before), state.global_step
         if self._prior_step and state.global_step >= self._prior_step:
             rows = self._before[: self._prior_step * self._rows_a_step]
             self._prior_rows = len(set(rows)) if (self._kept / PRIOR).is_dir() else 0
         if state.global_step == 0:
             self._notes.unlink(missing_ok=True)
 
-    def _order(self, state: Any) -> list[int]:
+    @property
+    def _drawn(self) -> list[int]:
+        """What the sampler yielded in the first pass, be that now or before the run was resumed."""
+        if self._begun_at * self._rows_a_step >= len(self.positions):
+            return self._before
+        return self._watched.drawn
+
+    def _order(self) -> list[int]:
         """Rows of the file in the order of their first sight; what was never drawn comes last."""
-        drawn, consumed = self._watched.drawn, self._begun_at * self._rows_a_step
-        if self._begun_at:  # resumed
-            seen = min(consumed, len(self.positions))
-            whole_pass = consumed >= len(self.positions)
-            if len(self._before) < seen or (not whole_pass and drawn[:seen] != self._before[:seen]):
-                self._unknown = "the run was resumed, and its order before that is not on record"
-                return []
-            drawn = self._before[: len(self.positions)] if whole_pass else drawn
+        drawn, seen = self._drawn, min(self._begun_at * self._rows_a_step, len(self.positions))
+        if len(self._before) < seen or drawn[:seen] != self._before[:seen]:
+            self._unknown = "the run was resumed, and its order before that is not on record"
+            return []
         places = dict.fromkeys([*drawn, *range(len(self.positions))])
         return [self.positions[place] for place in places]
 
@@ -246,8 +249,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             files = open_checkpoint(kept) if kept.is_dir() else self._base[1]
             self._references[""] = files, len(set(units))
         if self._prior_rows and "_after_prior" not in self._references and not self._unknown:
-            order = [self.positions[i] for i in (self._watched.drawn or self._before)]
-            touched = {units[i] for i in order[: self._prior_rows]}
+            first = list(dict.fromkeys(self._drawn))[: self._prior_rows]
+            touched = {units[self.positions[place]] for place in first}
             left = len(set(units) - touched)
             self._references["_after_prior"] = open_checkpoint(self._kept / PRIOR), left
         return self._references

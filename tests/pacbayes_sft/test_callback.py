@@ -265,9 +265,22 @@ def test_a_plain_trainer_on_all_weights(base, rows, tmp_path):
     assert ORDER_OF_THE_FILE in inputs.pair.assumptions and inputs.n == 10
 
 
-@pytest.mark.parametrize("kept_until", [7, pytest.param(3, marks=pytest.mark.slow)])
+def test_as_one_of_the_trainers_callbacks_it_keeps_the_same(base, rows, tmp_path):
+    """What it logs then comes after the reporters; the trainer's history has it all the same."""
+    trainer = plain(base, rows, tmp_path, max_steps=8)
+    keeper = CertificateCallback(rows)
+    trainer.add_callback(keeper)
+    trainer.train()
+    assert sorted(keeper.record.order) == list(range(40)) and keeper.record.shuffled
+    assert "certificate_kl_nats" not in reporter(trainer).logs[0]
+    assert "certificate_kl_nats" in trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize(
+    "kept_until", [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (3, 11))]
+)
 def test_a_killed_run_knows_its_order(kept_until, base, rows, tmp_path):
-    """Killed after its fourth or eighth step, two steps a save, ten a pass: as if it never was."""
+    """Two steps a save, ten a pass; stopped dead after some step: as if it never was."""
 
     class Killed(BaseException):
         pass
