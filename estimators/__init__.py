@@ -42,8 +42,12 @@ from estimators.ledger import Ledger
 from estimators.monte_carlo import gibbs_risk
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.total_variation import (
+    PrequentialTest,
     TwoSampleTest,
+    betting_certificate,
     classifier_two_sample,
+    permutation_p_value,
+    prequential_two_sample,
     total_variation_attribute,
     total_variation_known,
 )
@@ -54,9 +58,11 @@ __all__ = [
     "Estimate",
     "Guarantee",
     "Ledger",
+    "PrequentialTest",
     "Proposition41",
     "TwoSampleTest",
     "balanced_factors",
+    "betting_certificate",
     "binary_kl",
     "catoni",
     "catoni_grid",
@@ -82,6 +88,8 @@ __all__ = [
     "log_maurer_moment",
     "low_rank_squared_norm",
     "mcallester",
+    "permutation_p_value",
+    "prequential_two_sample",
     "proposition_4_1",
     "quadratic",
     "quantise",
