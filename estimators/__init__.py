@@ -44,8 +44,12 @@ from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.sums import SumOfSquares
 from estimators.total_variation import (
+    PrequentialTest,
     TwoSampleTest,
+    betting_certificate,
     classifier_two_sample,
+    permutation_p_value,
+    prequential_two_sample,
     total_variation_attribute,
     total_variation_known,
 )
@@ -56,11 +60,13 @@ __all__ = [
     "Estimate",
     "Guarantee",
     "Ledger",
+    "PrequentialTest",
     "Proposition41",
     "SumOfSquares",
     "TwoSampleTest",
     "balanced_factors",
     "balanced_squared_norm",
+    "betting_certificate",
     "binary_kl",
     "catoni",
     "catoni_grid",
@@ -86,6 +92,8 @@ __all__ = [
     "log_maurer_moment",
     "low_rank_squared_norm",
     "mcallester",
+    "permutation_p_value",
+    "prequential_two_sample",
     "proposition_4_1",
     "quadratic",
     "quantise",

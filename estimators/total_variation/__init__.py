@@ -4,6 +4,12 @@ from estimators.total_variation.attribute import total_variation_attribute
 from estimators.total_variation.classifier import TwoSampleTest, classifier_two_sample
 from estimators.total_variation.known_law import total_variation_known
 from estimators.total_variation.mixture import labelled_mixture
+from estimators.total_variation.permutation import permutation_p_value
+from estimators.total_variation.prequential import (
+    PrequentialTest,
+    betting_certificate,
+    prequential_two_sample,
+)
 from estimators.total_variation.risk_profiles import (
     ALL,
     NON_DECREASING,
@@ -18,12 +24,16 @@ from estimators.total_variation.risk_profiles import (
 __all__ = [
     "ALL",
     "NON_DECREASING",
+    "PrequentialTest",
     "Profiles",
     "RobustShift",
     "TwoSampleTest",
+    "betting_certificate",
     "breakdown_gamma",
     "classifier_two_sample",
     "labelled_mixture",
+    "permutation_p_value",
+    "prequential_two_sample",
     "profile_shift",
     "robust_shift",
     "slice_limit_shift",

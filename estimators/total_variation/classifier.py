@@ -17,6 +17,7 @@ from scipy import stats
 
 from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
+from estimators.total_variation.permutation import permutation_p_value
 
 FROZEN = "classifier, features and threshold were frozen before the held-out rows were looked at"
 INDEPENDENT = "the units on each side are independent draws from its law"
@@ -34,6 +35,7 @@ class TwoSampleTest:
             looks like noise at level α.
         detection_floor_80: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
         classifier: What was fitted.
+        p_value: Permutation p-value of "both sides have one law", from the held-out half.
     """
 
     tv: Estimate
@@ -41,6 +43,7 @@ class TwoSampleTest:
     detection_floor: float
     detection_floor_80: float
     classifier: str
+    p_value: float
 
 
 def classifier_two_sample(
@@ -91,11 +94,15 @@ def classifier_two_sample(
         )
     half = _fold_of(group, generator, 2)
     fitted = clone(classifier).fit(x[half == 0].tolist(), y[half == 0])
-    says_test = fitted.predict(x[half == 1].tolist()) == 1
+    judged = x[half == 1].tolist()
+    says_test = fitted.predict(judged) == 1
     truth = y[half == 1]
     counts = int((truth == 0).sum()), int((truth == 1).sum())
     if min(counts) == 0:
         raise ValueError("one side has no held-out row; give more rows")
+    p_value = permutation_p_value(
+        _scores(fitted, judged), truth == 1, groups=group[half == 1].tolist(), seed=seed
+    )
     specificity = clopper_pearson(int((~says_test[truth == 0]).sum()), counts[0], delta)
     sensitivity = clopper_pearson(int(says_test[truth == 1].sum()), counts[1], delta)
     lower = max(0.0, specificity.lower + sensitivity.lower - 1)
@@ -113,7 +120,16 @@ def classifier_two_sample(
         z / math.sqrt(total),
         (z + float(stats.norm.ppf(0.8))) / math.sqrt(total),
         repr(classifier).split("(")[0],
+        p_value,
     )
+
+
+def _scores(fitted: Any, x: list[Any]) -> Any:
+    """What orders the rows: the probability of the test side, or the best that there is."""
+    if hasattr(fitted, "predict_proba"):
+        return fitted.predict_proba(x)[:, 1]
+    rule = fitted.decision_function if hasattr(fitted, "decision_function") else fitted.predict
+    return rule(x)
 
 
 def _cross_fitted(x: Any, y: Any, fold: Any, folds: int, classifier: Any) -> float:
