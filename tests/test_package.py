@@ -51,7 +51,10 @@ def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
     assert "pacbayes-sft = pacbayes_sft.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
-@pytest.mark.parametrize("name", ["demo", "tightness", "real", "coverage"])
+NAMES = ["demo", "tightness", "real", "coverage", "streaming", "whole_path", "monte_carlo"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location(f"{name}_bench", ROOT / f"benchmarks/{name}.py")
