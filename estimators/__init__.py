@@ -25,22 +25,15 @@ from estimators.concentration import (
     kl_inverse_upper,
     log_maurer_moment,
 )
+from estimators.density_ratio import log_density_ratio, log_density_ratio_mixture
 from estimators.estimate import Estimate, Guarantee, weakest
-from estimators.gaussian import (
-    DiagonalGaussian,
-    balanced_factors,
-    balanced_squared_norm,
-    kl_divergence,
-    kl_isotropic,
-    log_density_ratio,
-    log_density_ratio_mixture,
-    low_rank_squared_norm,
-    squared_distance,
-)
+from estimators.gaussian import DiagonalGaussian, kl_divergence, kl_isotropic
 from estimators.gaussian_files import gaussian_metadata, load_gaussian, save_gaussian
 from estimators.held_out import held_out_bound
 from estimators.ledger import Ledger
+from estimators.low_rank import balanced_factors, balanced_squared_norm, low_rank_squared_norm
 from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
+from estimators.named_tensors import squared_distance
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.sums import SumOfSquares
 from estimators.total_variation import (

@@ -15,7 +15,7 @@ import torch
 from estimators.bounds import LOSS, UNITS
 from estimators.concentration import check_delta, kl_inverse_upper
 from estimators.estimate import Estimate, Guarantee
-from estimators.gaussian import NamedTensors
+from estimators.named_tensors import NamedTensors
 
 REACH = 2.5  # standard deviations that the outermost step covers
 STEP_BITS = 16

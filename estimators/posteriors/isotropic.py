@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from estimators.gaussian import DiagonalGaussian, Tensors, as_dict
+from estimators.gaussian import DiagonalGaussian
+from estimators.named_tensors import Tensors, as_dict
 
 
 def fit(mean: Tensors, sigma: float) -> DiagonalGaussian:

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 import torch
 
-from estimators.gaussian import DiagonalGaussian, NamedTensors
+from estimators.gaussian import DiagonalGaussian
+from estimators.named_tensors import NamedTensors
 from estimators.posteriors import laplace
 
 Factors = tuple[torch.Tensor, torch.Tensor]

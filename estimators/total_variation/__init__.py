@@ -14,12 +14,10 @@ from estimators.total_variation.risk_profiles import (
     ALL,
     NON_DECREASING,
     Profiles,
-    RobustShift,
     breakdown_gamma,
     profile_shift,
-    robust_shift,
-    slice_limit_shift,
 )
+from estimators.total_variation.robust import RobustShift, robust_shift, slice_limit_shift
 
 __all__ = [
     "ALL",

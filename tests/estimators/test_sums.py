@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from estimators import DiagonalGaussian, SumOfSquares, kl_divergence, log_density_ratio
 from estimators import squared_distance as distance
-from estimators.gaussian import as_dict, named
+from estimators.named_tensors import as_dict, named
 from estimators.posteriors import isotropic
 from estimators.sums import CHUNK, GROUP
 
