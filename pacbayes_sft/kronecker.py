@@ -26,8 +26,8 @@ FACTOR_ROWS = 64
 SAMPLED_LABELS = 4
 MISSING = (
     "--posterior kfac: needs curvlinops; install it with `pip install --no-deps "
-    "curvlinops-for-pytorch backpack-for-pytorch unfoldNd` and `pip install einops`, or choose "
-    "another posterior"
+    "curvlinops-for-pytorch backpack-for-pytorch unfoldNd` and `pip install einconv einops "
+    "linear_operator opt-einsum`, or choose another posterior"
 )
 
 

@@ -3,8 +3,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-pytest.importorskip("datasketch")
-
 from estimators import prequential_two_sample
 from pacbayes_sft.choices import View
 from pacbayes_sft.data.contamination import (
