@@ -19,12 +19,21 @@ def checkpoint_directory(name: str | Path) -> Path:
     Raises:
         InputError: If it is neither a directory here nor a hub id that can be had.
     """
+    return adapter_directory(here_or_snapshot(name))  # what reads it says what is missing
+
+
+def here_or_snapshot(name: str | Path) -> Path:
+    """Return the path itself, or the snapshot of a hub id ``owner/name@revision``.
+
+    Raises:
+        InputError: If it is a hub id that cannot be had.
+    """
     path = Path(name)
     is_id = len(path.parts) == 2 and not str(name).startswith((".", "/", "~"))
     # beside directories that are here, it is one that is missing rather than a hub id
-    if not (path.exists() or path.parent.is_dir() or not is_id):
-        path = local_directory(str(name))
-    return adapter_directory(path)  # what reads it says what is missing
+    if path.exists() or path.parent.is_dir() or not is_id:
+        return path
+    return local_directory(str(name))
 
 
 def base_warnings(finetuned: Path, base: str) -> tuple[str, ...]:

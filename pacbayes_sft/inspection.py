@@ -25,6 +25,7 @@ from pacbayes_sft.checkpoints.record import (
     read_record,
 )
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.hub import here_or_snapshot
 from pacbayes_sft.models import local_directory, resolve_base
 
 
@@ -95,7 +96,7 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
     """Say what a directory contains, what it changes, and whether and how it can be certified.
 
     Args:
-        finetuned: Adapter directory or full checkpoint.
+        finetuned: Adapter directory or full checkpoint, or its hub id ``owner/name@revision``.
         base: Path or hub id of its base, or the name of a shipped one; without it only what the
             directory itself says can be said.
 
@@ -103,7 +104,7 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
         InputError: If there is no such directory or base. What cannot be certified is no error
             here: the answer says so.
     """
-    finetuned = Path(finetuned)
+    finetuned = here_or_snapshot(finetuned)
     if not finetuned.is_dir():
         raise InputError(f"{finetuned}: no such directory")
     name = resolve_base(base) if base is not None else None

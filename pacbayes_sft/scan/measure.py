@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -73,7 +74,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)
-    return record
+    return _without_place(record, folder)
 
 
 def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
@@ -88,7 +89,7 @@ def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
     sources = write_rows(config.data, cell, folder)
     term = _risk(config, base, sources.test, sources.column, None)
     shutil.rmtree(folder)
-    return {
+    record = {
         "key": key,
         "base": base,
         "measured": {
@@ -96,6 +97,7 @@ def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
             "slices": {label: e.to_dict() for label, e in term.slices.items()},
         },
     }
+    return _without_place(record, folder)
 
 
 def _settings(config: Config, cell: Cell) -> Settings:
@@ -183,6 +185,13 @@ def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path
         },
         "drift": full["drift"]["distance"],
     }
+
+
+def _without_place(record: Record, folder: Path) -> Record:
+    """Leave out where the cell worked: sentences name its files, and records equal anywhere."""
+    place = json.dumps(f"{folder}/")[1:-1]
+    found: Record = json.loads(json.dumps(record, allow_nan=False).replace(place, ""))
+    return found
 
 
 def _slim(entry: Mapping[str, Any]) -> Record:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.inspection import inspect_checkpoint
 from pacbayes_sft.models import BASES, local_directory, resolve_base
 from pacbayes_sft.terms import kl_term
 
@@ -58,6 +59,7 @@ def test_every_path_is_also_a_hub_id(hub, lora_run):
     found = checkpoint_directory("lab/tuned@v1")
     assert found.name == COMMIT and (found / "pacbayes_sft" / "initial").is_dir()
     assert local_directory("lab/base").name == COMMIT
+    assert inspect_checkpoint("lab/tuned@v1", base="lab/base").refusal is None
 
 
 def test_a_prior_may_be_one_too(hub, lora_run, rows_dir):

@@ -328,6 +328,7 @@ def test_a_cell_for_real(tmp_path):
         found["bounds"]["proposition_4_1"]["raw"], rel=1e-6
     )
     assert not any((tmp_path / "work").iterdir())
+    assert str(tmp_path) not in json.dumps([base, cell])  # a record holds no place
 
 
 @pytest.mark.slow
