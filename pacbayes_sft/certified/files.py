@@ -64,8 +64,15 @@ def hashes_of(directory: Path) -> dict[str, str]:
 
 def config_sha256(file: Path) -> str:
     """Return a hash of what ``adapter_config.json`` means; the base's address may change."""
-    config = {k: v for k, v in read_json(file).items() if k not in _ADDRESS}
+    config = {k: _unordered(v) for k, v in read_json(file).items() if k not in _ADDRESS}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _unordered(value: object) -> object:
+    """PEFT writes sets of module names in an order that differs from run to run."""
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return sorted(value)
+    return value
 
 
 def rounded(draw: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -39,10 +39,13 @@ def change_tensor(file):
     save_file(tensors, file)
 
 
+LOSSES = '"loss": 1.0', '"loss": 0.0'
+
+
 def change_text(file):
     text = file.read_text()
     pattern, new = {
-        "units.jsonl": ('"loss": 1.0', '"loss": 0.0'),
+        "units.jsonl": LOSSES if LOSSES[0] in text else LOSSES[::-1],  # as the draw has it
         "adapter_config.json": ('"lora_alpha": 16', '"lora_alpha": 17'),
     }[file.name]
     assert pattern in text
@@ -52,7 +55,8 @@ def change_text(file):
 def changed(value):
     """Lower a number, an Estimate or a flag."""
     if isinstance(value, dict):
-        return value | {k: value[k] * 0.9 for k in ("value", "lower", "upper")}  # consistently
+        limits = {k: value[k] * 0.9 or 0.1 for k in ("value", "lower", "upper")}
+        return value | limits  # consistently
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
