@@ -34,7 +34,8 @@ class Estimate:
         lower: Lower limit (``-inf`` if none is claimed).
         upper: Upper limit (``inf`` if none is claimed).
         confidence: Probability with which the claimed side holds, in [0, 1]; 1 when exact, 0
-            where a point value claims nothing.
+            where a point value claims nothing. Of an estimate, that of its limits if the
+            assumptions that nobody tested hold.
         guarantee: What is claimed, see `Guarantee`.
         method: How the number was made, in a few words.
         assumptions: Sentences that must be true for the promise to hold.
@@ -84,12 +85,14 @@ class Estimate:
     def as_upper(self) -> tuple[float, Guarantee]:
         """Return what may stand where an upper limit is asked for, and the label it gives.
 
-        An exact or upper-labelled quantity gives its upper limit. Anything else has no valid
-        upper limit: its point value stands in and the result is only an estimate.
+        An exact or upper-labelled quantity gives its upper limit, an estimate the limit that it
+        has under untested assumptions, if it has one. Anything else has no valid upper limit: its
+        point value stands in. In both cases the result is only an estimate.
         """
         if self.guarantee in (Guarantee.EXACT, Guarantee.UPPER):
             return self.upper, Guarantee.UPPER
-        return self.value, Guarantee.ESTIMATE
+        conditional = self.guarantee is Guarantee.ESTIMATE and self.confidence > 0
+        return self.upper if conditional else self.value, Guarantee.ESTIMATE
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object; an infinite number becomes null with a reason beside it."""

@@ -43,8 +43,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     At each log the KL of an isotropic pair comes beside the loss, as ``certificate_kl_nats``; the
     bound that a model without any error would get, as ``certificate_least_bound``; and where the
-    trainer logs its token accuracy, the PAC-Bayes-kl bound at that, as ``certificate_bound`` (an
-    indication: the noise of the posterior is not in that accuracy). Names ending in
+    trainer logs its token accuracy, the PAC-Bayes-kl bound at that, as
+    ``certificate_bound_indication`` (the noise of the posterior is not in that accuracy, and the
+    batch's tokens are no units: it certifies nothing). Names ending in
     ``_after_prior`` speak of the checkpoint as prior and of the rows after it.
 
     Args:
@@ -238,7 +239,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             found[f"certificate_least_bound{suffix}"] = kl_bound(0.0, kl, n, self.delta).value
             if accuracy is not None:
                 bound = kl_bound(min(max(1 - accuracy, 0.0), 1.0), kl, n, self.delta)
-                found[f"certificate_bound{suffix}"] = bound.value
+                found[f"certificate_bound_indication{suffix}"] = bound.value
         return found
 
     def _known_priors(self) -> dict[str, tuple[TensorFiles, int]]:

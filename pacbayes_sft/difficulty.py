@@ -98,7 +98,7 @@ class Difficulty:
         }
 
 
-def difficulty(
+def measure_difficulty(
     source: str,
     base: str,
     metrics: Sequence[str] = ("cot_tokens",),

@@ -81,12 +81,7 @@ def classifier_two_sample(
 
     check_delta(delta)
     generator = np.random.default_rng(seed)
-    x = np.empty(len(train) + len(test), dtype=object)
-    x[:] = [*train, *test]
-    y = np.repeat([0, 1], [len(train), len(test)])
-    group = _group_numbers(train_groups, test_groups, len(train), len(test))
-    kept = _one_row_a_group(group, y, generator)
-    x, y, group = x[kept], y[kept], group[kept]
+    x, y, group = judged_rows(train, test, train_groups, test_groups, generator)
     if min(np.bincount(y, minlength=2)) < 2 * folds:
         raise ValueError(
             f"a two-sample test with {folds} folds needs at least {2 * folds} independent units a "
@@ -142,6 +137,26 @@ def _cross_fitted(x: Any, y: Any, fold: Any, folds: int, classifier: Any) -> flo
             fitted = clone(classifier).fit(x[inside].tolist(), y[inside])
             right[outside] = fitted.predict(x[outside].tolist()) == y[outside]
     return max(0.0, float(right[y == 0].mean() + right[y == 1].mean() - 1))
+
+
+def judged_rows(
+    train: Sequence[Any],
+    test: Sequence[Any],
+    train_groups: Sequence[Hashable] | None,
+    test_groups: Sequence[Hashable] | None,
+    generator: np.random.Generator,
+) -> tuple[Any, Any, Any]:
+    """Return examples, sides (0 train, 1 test) and group numbers of one row a group and side.
+
+    Raises:
+        ValueError: If groups and examples differ in number.
+    """
+    x = np.empty(len(train) + len(test), dtype=object)
+    x[:] = [*train, *test]
+    y = np.repeat([0, 1], [len(train), len(test)])
+    group = _group_numbers(train_groups, test_groups, len(train), len(test))
+    kept = _one_row_a_group(group, y, generator)
+    return x[kept], y[kept], group[kept]
 
 
 def _group_numbers(

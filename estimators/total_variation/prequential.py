@@ -37,8 +37,7 @@ from estimators.concentration import check_delta
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.classifier import (
     INDEPENDENT,
-    _group_numbers,
-    _one_row_a_group,
+    judged_rows,
 )
 
 FEWEST_STEPS = 10
@@ -103,12 +102,7 @@ def prequential_two_sample(
 
     check_delta(delta)
     generator = np.random.default_rng(seed)
-    x = np.empty(len(train) + len(test), dtype=object)
-    x[:] = [*train, *test]
-    y = np.repeat([0, 1], [len(train), len(test)])
-    group = _group_numbers(train_groups, test_groups, len(train), len(test))
-    kept = _one_row_a_group(group, y, generator)
-    x, y, group = x[kept], y[kept], group[kept]
+    x, y, group = judged_rows(train, test, train_groups, test_groups, generator)
     rows = int((y == 0).sum()), int((y == 1).sum())
     if min(rows) < FEWEST_STEPS:
         raise ValueError(

@@ -50,11 +50,10 @@ def difficulty(
     Example: `pacbayes-sft difficulty train.jsonl --base strong --metric cot_tokens --metric
     pass_rate --out train.difficulty.jsonl --picture difficulty.png`
     """
-    from pacbayes_sft.difficulty import difficulty as compute
-    from pacbayes_sft.difficulty import plot_difficulty
+    from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 
     with quiet_stdout():
-        found = compute(
+        found = measure_difficulty(
             train,
             base,
             tuple(metric or ["cot_tokens"]),

@@ -60,8 +60,7 @@ def scan(
     from pacbayes_sft.scan.config import read_config
     from pacbayes_sft.scan.frame import cells_frame, summary
     from pacbayes_sft.scan.pictures import plot_scan
-    from pacbayes_sft.scan.run import Where, hours_left, list_jobs
-    from pacbayes_sft.scan.run import scan as run
+    from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
     from pacbayes_sft.scan.store import Store
 
     asked = read_config(config)
@@ -81,7 +80,7 @@ def scan(
         emit(record, table, as_json=json, out=None)
         return
     with quiet_stdout():
-        records = run(asked, out, where)
+        records = run_scan(asked, out, where)
         frame = cells_frame(records)
         frame.to_csv(out / "cells.csv", index=False)
         found = summary(frame, asked.primary.bound, asked.primary.theorem)

@@ -14,6 +14,7 @@ from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.scan.config import Config, Igsm, Method, Windows
 from pacbayes_sft.scan.rows import Pool, open_pool
 
+PLACE = ("dtype", "device")  # two devices round differently
 RECORD_VERSION = 1  # raised when the same inputs would give another record
 
 
@@ -63,7 +64,16 @@ class Keys:
         """Hash what all cells share."""
         shared = config.model_dump(
             mode="json",
-            include={"data", "loss", "delta", "fine_tune", "bounds", "batch_size", "dtype"},
+            include={
+                "data",
+                "loss",
+                "delta",
+                "fine_tune",
+                "bounds",
+                "batch_size",
+                "dtype",
+                "device",
+            },
         )
         if not isinstance(config.data, Igsm):
             shared["data"] |= _pool(config).hashes()

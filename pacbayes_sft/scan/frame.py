@@ -88,7 +88,8 @@ class Agreement:
             bound, and their distance in windows.
         spearman_per_size: Rank correlation over windows of the seed means, by size.
         spearman: Over all cells' seed means.
-        interval: Its 95 % bootstrap interval over seeds and windows.
+        interval: 2.5 % and 97.5 % quantiles of it when the points of the map (size × window, seed
+            means) are drawn again with replacement: a description, since points share rows.
         violations: Cells in which the Gibbs test risk's lower limit exceeds a bound labelled
             ``upper``.
         cells: How many cells entered.

@@ -36,7 +36,7 @@ def plot_scan(records: Sequence[dict[str, Any]], out: Path, bound: str, theorem:
     """Draw every picture that the records allow, for each base × objective × method.
 
     Args:
-        records: What `scan` returned.
+        records: What `run_scan` returned.
         out: Directory to write into.
         bound: Which bound is drawn.
         theorem: Which theorem's value.

@@ -56,7 +56,7 @@ class Job:
             return measure_cell(config, self.cell, self.key, folder)
 
 
-def scan(config: Config, out: Path, where: Where | None = None) -> list[Record]:
+def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Record]:
     """Measure every cell of a scan that has no record yet; return the records of all.
 
     Kill it anywhere and call it again: finished cells are not done again, and the records equal

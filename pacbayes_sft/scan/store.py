@@ -16,10 +16,9 @@ class Store:
     """The records of one scan, under ``DIR/records``."""
 
     def __init__(self, directory: Path) -> None:
-        """Open or make the directory."""
+        """Open a directory; it is made when the first record is written."""
         self.directory = Path(directory)
         self.records = self.directory / "records"
-        self.records.mkdir(parents=True, exist_ok=True)
 
     def has(self, key: str) -> bool:
         """Return whether a record is there."""
@@ -30,6 +29,7 @@ class Store:
         file = self._file(record["key"])
         if file.exists():
             return
+        self.records.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
             text = json.dumps(record, indent=1, allow_nan=False, sort_keys=True)
             partial.write_text(text + "\n", encoding="utf-8")

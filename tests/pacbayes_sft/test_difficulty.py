@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pacbayes_sft.cli import app
 from pacbayes_sft.data.rows import read_table
-from pacbayes_sft.difficulty import difficulty
+from pacbayes_sft.difficulty import measure_difficulty
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
@@ -24,7 +24,7 @@ def rows(tmp_path_factory):
 
 
 def test_every_metric_ranks_long_problems_as_hard(rows, tmp_path):
-    found = difficulty(
+    found = measure_difficulty(
         rows,
         "strong",
         ("difficulty", "cot_tokens", "base_loss", "pass_rate"),
@@ -35,7 +35,7 @@ def test_every_metric_ranks_long_problems_as_hard(rows, tmp_path):
     assert ranks["cot_tokens"] > 0.8 and ranks["base_loss"] > 0.3 > 0 > ranks["pass_rate"]
     assert set(found.columns["pass_rate"]) <= {0.0, 0.5, 1.0}
     assert "2 solutions sampled" in found.said["pass_rate"]
-    again = difficulty(rows, "strong", ("pass_rate",), samples=2, batch_size=8)
+    again = measure_difficulty(rows, "strong", ("pass_rate",), samples=2, batch_size=8)
     assert np.array_equal(again.columns["pass_rate"], found.columns["pass_rate"])
     found.write(tmp_path / "out.jsonl")
     back = read_table(tmp_path / "out.jsonl")
@@ -44,7 +44,7 @@ def test_every_metric_ranks_long_problems_as_hard(rows, tmp_path):
 
 
 def test_the_loss_is_that_of_the_model(rows):
-    found = difficulty(rows, "strong", ("base_loss",)).columns["base_loss"]
+    found = measure_difficulty(rows, "strong", ("base_loss",)).columns["base_loss"]
     row = read_table(rows).rows[3]
     base = resolve_base("strong")
     tokenizer, model = load_tokenizer(base), load_model(base)
@@ -57,13 +57,13 @@ def test_the_loss_is_that_of_the_model(rows):
 
 
 def test_a_column_needs_no_model(rows):
-    assert difficulty(rows, "strong", ("difficulty",)).columns["difficulty"].max() == 11
+    assert measure_difficulty(rows, "strong", ("difficulty",)).columns["difficulty"].max() == 11
 
 
 @pytest.mark.parametrize("metrics", [("hardness",), (), ("answer",)])
 def test_an_unknown_metric_is_refused(metrics, rows):
     with pytest.raises(InputError, match="metric"):
-        difficulty(rows, "strong", metrics)
+        measure_difficulty(rows, "strong", metrics)
 
 
 def test_the_command_writes_rows_and_picture(rows, tmp_path):

@@ -23,7 +23,7 @@ from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import agreement, cells_frame, slices_frame, summary
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.rows import open_pool, write_rows
-from pacbayes_sft.scan.run import Where, hours_left, list_jobs, scan
+from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
 from pacbayes_sft.scan.store import Store
 
 TINY = {
@@ -205,7 +205,7 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, mon
 
     monkeypatch.setattr(running, "measure_cell", stops)
     with pytest.raises(KeyboardInterrupt):
-        scan(asked, tmp_path / "a")
+        run_scan(asked, tmp_path / "a")
     assert len(list(Store(tmp_path / "a").all())) == 4  # three cells and the base
 
     def counts(config, cell, key, folder):
@@ -213,9 +213,9 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, mon
         return fake(config, cell, key, folder)
 
     monkeypatch.setattr(running, "measure_cell", counts)
-    records = scan(asked, tmp_path / "a")
+    records = run_scan(asked, tmp_path / "a")
     assert len(done) == len(set(done)) == 8
-    assert records == scan(asked, tmp_path / "b")
+    assert records == run_scan(asked, tmp_path / "b")
 
 
 def test_a_record_that_is_there_is_never_written_again(tmp_path):
@@ -230,7 +230,7 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
 
 def test_hours_come_from_what_was_measured(faked, tmp_path):
     asked = config(sizes=[16])
-    records = scan(asked, tmp_path)
+    records = run_scan(asked, tmp_path)
     assert hours_left([], list_cells(asked), 0) is None
     assert hours_left(records, list_cells(asked), 0) == pytest.approx(2 * 2 / 3600)
     assert hours_left(records, list_cells(config(sizes=[32])), 2) == pytest.approx(2 * 4 / 7200)
@@ -241,7 +241,7 @@ def test_hours_come_from_what_was_measured(faked, tmp_path):
 
 def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     asked = config(windows=["2:3", "3:4", "4:5", "5:6"], sizes=[16, 256], seeds=[0, 1])
-    frame = cells_frame(scan(asked, tmp_path))
+    frame = cells_frame(run_scan(asked, tmp_path))
     frame = frame.astype({"value": float})
     found = agreement(frame)
     assert found.minimiser == {16: ("2:3", "2:3", 0), 256: ("4:5", "4:5", 0)}
@@ -254,7 +254,7 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     said = summary(frame, "plain", "proposition_4_1")
     assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}
     json.dumps(said)
-    slices = slices_frame(scan(asked, tmp_path))
+    slices = slices_frame(run_scan(asked, tmp_path))
     assert len(slices) == len(frame) and (slices["change"] < 0).all()
 
 
@@ -276,7 +276,7 @@ def test_a_constant_bound_has_no_rank_correlation():
 
 def test_pictures_of_every_kind_are_drawn(faked, tmp_path):
     asked = config(sizes=[16, 256])
-    files = plot_scan(scan(asked, tmp_path), tmp_path / "p", "plain", "proposition_4_1")
+    files = plot_scan(run_scan(asked, tmp_path), tmp_path / "p", "plain", "proposition_4_1")
     assert {file.stem.rpartition("-")[2] for file in files} == {
         "curves", "maps", "saturation", "optimum", "slices",
     }  # fmt: skip
@@ -289,6 +289,7 @@ def test_the_commands(faked, tmp_path):
     words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
     dry = CliRunner().invoke(app, [*words, "--dry-run"])
     assert json.loads(dry.stdout) == {"cells": 2, "missing": 2, "hours": None}
+    assert not (tmp_path / "out").exists()
     found = json.loads(CliRunner().invoke(app, words).stdout)
     assert found["primary"] == {"bound": "plain", "theorem": "proposition_4_1"}
     assert (tmp_path / "out" / "cells.csv").exists()
@@ -317,7 +318,7 @@ def plain(record):
 
 def test_a_cell_for_real(tmp_path):
     asked = config(windows=["2:3"])
-    base, cell = scan(asked, tmp_path, Where(threads=1))
+    base, cell = run_scan(asked, tmp_path, Where(threads=1))
     assert set(base["measured"]["slices"]) == {"3", "4", "5"} == set(cell["measured"]["slices"])
     found, measured = cell["bounds"]["plain"], cell["measured"]
     assert found["n"] == 48 and found["bounds"]["kl"]["guarantee"] == "upper"
@@ -373,12 +374,12 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
-        records = scan(asked, tmp_path / "ray", Where(workers=2))
+        records = run_scan(asked, tmp_path / "ray", Where(workers=2))
         assert not killer.is_alive(), "no worker was killed: the test tested nothing"
     finally:
         ray.shutdown()
     assert len(records) == 5 == len(list(Store(tmp_path / "ray").all()))
-    alone = scan(asked, tmp_path / "alone", Where(threads=1))
+    alone = run_scan(asked, tmp_path / "alone", Where(threads=1))
     assert [plain(r) for r in records] == [plain(r) for r in alone]
 
 
@@ -386,7 +387,7 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 def test_bad_input_in_a_worker_is_still_a_sentence(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(InputError, match="op law"):
-        scan(config(data=TINY["data"] | {"test": "x"}), tmp_path, Where(workers=1))
+        run_scan(config(data=TINY["data"] | {"test": "x"}), tmp_path, Where(workers=1))
 
 
 def test_every_job_has_a_name_of_its_own():

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from estimators import Guarantee
+from estimators import Guarantee, kl_bound, with_shift
 from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
@@ -98,6 +98,9 @@ def test_monotone_is_d_plus_and_an_estimate(pair):
     sampled = shift_term(train, test, "monotone", 0.01)
     assert sampled.view == "difficulty" and sampled.tv.upper > sampled.tv.value > 0.2
     assert spends_delta(method_for(train, test, "monotone"))
+    carried = with_shift(kl_bound(0.1, 1.0, 1000, 0.01), sampled.tv)  # the limit, not the plug-in
+    assert carried.upper == pytest.approx(kl_bound(0.1, 1.0, 1000, 0.01).upper + sampled.tv.upper)
+    assert carried.guarantee is Guarantee.ESTIMATE
     bare = [Table(name, [Row("a", "b")], name) for name in ("x", "y")]
     with pytest.raises(InputError, match="number in the column 'depth'"):
         shift_term(*bare, "monotone:depth", 0.01)
