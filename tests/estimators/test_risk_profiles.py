@@ -118,6 +118,20 @@ def test_the_robust_limit_holds_whatever_the_profile(r):
     assert clopper_pearson(misses, 2 * REPEATS, 0.02).upper <= delta
 
 
+def test_the_robust_limit_pays_for_both_laws():
+    """At γ = 0 it is D⁺ with the slack of its third of δ."""
+    train, test = [1.0] * 60 + [2.0] * 40, [1.0] * 30 + [2.0] * 70
+    found = robust_shift(train, test, {1.0: (0, 500), 2.0: (500, 500)}, 0.15)
+    alone = profile_shift(train, test, NON_DECREASING, 0.05)
+    assert found.gamma.upper == 0 and found.limit.upper == pytest.approx(alone.upper)
+    assert found.limit.upper > found.limit.value == pytest.approx(0.3)
+    mixed = robust_shift(train, test, {1.0: (250, 500), 2.0: (250, 500)}, 0.15)
+    tv = profile_shift(train, test, ALL, 0.05)
+    assert 0 < mixed.gamma.upper < 1
+    expected = min(tv.upper, alone.upper + mixed.gamma.upper * tv.upper)
+    assert mixed.limit.upper == pytest.approx(expected)
+
+
 def test_a_falling_profile_breaks_d_plus_and_the_robust_form_sees_it():
     """The design's known failure: a fine-tune on hard rows errs more on easy ones."""
     p, q, r = law([0, 0, 0.5, 0.5]), law([0.5, 0.5, 0, 0]), [0.98, 0.95, 0.9, 0.88]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators import gibbs_risk
+from estimators import DiagonalGaussian, gibbs_risk
 from estimators.posteriors import isotropic
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import factor_pair, weight_pair
@@ -51,6 +51,35 @@ def test_a_draw_per_example_is_the_model_with_those_weights(factors, rows):
     }
     for i in range(5):
         slots.put({name: pair.posterior[name] + noise[name][i] for name in noise})
+        alone = model(**{k: v[i : i + 1] for k, v in batch.items()}).logits[0]
+        real = slice(len(rows.encoded[i].ids))
+        torch.testing.assert_close(together[i][real], alone[real], rtol=1e-3, atol=1e-3)
+
+
+def test_a_draw_in_a_basis_of_its_own_is_turned_out_of_it(factors, rows):
+    """KFAC's posteriors: the noise of a matrix is L(σ∘ε)Rᵀ, written out here once more."""
+    model, slots, pair = factors
+    torch.manual_seed(0)
+    turn = {
+        name: tuple(torch.linalg.qr(torch.randn(k, k))[0] for k in t.shape)
+        for name, t in pair.posterior.items()
+    }
+    scale = {name: 0.1 * torch.rand(t.shape) + 0.01 for name, t in pair.posterior.items()}
+    posterior = DiagonalGaussian(pair.posterior, scale, turn)
+    batch = collate(rows.encoded[:2], 0, "cpu")
+    del batch["labels"]
+    with posterior_noise(slots, posterior, torch.Generator().manual_seed(4)) as redraw:
+        redraw(2)
+        together = model(**batch).logits
+    generator = torch.Generator().manual_seed(4)
+    entries = {
+        name: torch.randn((2, *p.shape), generator=generator) * scale[name]
+        for name, p in slots.parameters.items()
+    }
+    for i in range(2):
+        slots.put(
+            {n: pair.posterior[n] + turn[n][0] @ entries[n][i] @ turn[n][1].T for n in entries}
+        )
         alone = model(**{k: v[i : i + 1] for k, v in batch.items()}).logits[0]
         real = slice(len(rows.encoded[i].ids))
         torch.testing.assert_close(together[i][real], alone[real], rtol=1e-3, atol=1e-3)

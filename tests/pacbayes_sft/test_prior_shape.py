@@ -16,10 +16,11 @@ from pacbayes_sft.certified.verify import verify_adapter
 from pacbayes_sft.certify import _prepare, bound
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.choices import PriorShape, Space
+from pacbayes_sft.data.encode import encode
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
 from pacbayes_sft.inputs import load_inputs
-from pacbayes_sft.models import resolve_base
+from pacbayes_sft.models import load_tokenizer, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.prior_shape import prior_shape, written_by
@@ -130,3 +131,19 @@ def test_the_curvature_families_stand_on_the_isotropic_prior(lora_run, files):
     options = replace(OPTIONS, posterior="laplace", prior_shape="magnitudes")
     with pytest.raises(InputError, match="prior-shape isotropic"):
         bound("strong", lora_run, *files, options)
+
+
+def test_the_hall_hands_the_shape_no_certified_row(lora_run, files, monkeypatch):
+    given = {}
+
+    def spy(kind, inputs, evaluator, slots, seen):
+        given.update(seen=seen.encoded, certified=inputs.certified)
+        raise InputError("enough")
+
+    monkeypatch.setattr("pacbayes_sft.certify.prior_shape", spy)
+    prior = lora_run / "pacbayes_sft" / "prior"
+    with pytest.raises(InputError, match="enough"):
+        bound("strong", lora_run, *files, replace(OPTIONS, prior=prior, prior_shape="curvature"))
+    tokenizer = load_tokenizer(resolve_base("strong"))
+    certified = {row.ids for row in encode(given["certified"], tokenizer, None)}
+    assert given["seen"] and not certified & {row.ids for row in given["seen"]}
