@@ -86,6 +86,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self.out = None if out is None else Path(out)
         self.record: RunRecord | None = None
         self._prior_rows = self._noted = 0
+        self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
         self._initial_kept = False
         self._attached = False
@@ -116,10 +117,16 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
                 shutil.move(partial / ADAPTER, self._kept / INITIAL / ADAPTER)
             shutil.rmtree(partial)
 
-    def keep_prior(self, model: Any, rows: int) -> None:
-        """Keep the weights as they are now: they saw the first ``rows`` of the order alone."""
+    def keep_prior(self, model: Any, rows: int, saw: Sequence[int] = ()) -> None:
+        """Keep the weights as they are now: they saw the first ``rows`` of the order alone.
+
+        Args:
+            model: The model.
+            rows: How many rows it saw.
+            saw: Which rows of the file, where a training before this one read them.
+        """
         model.save_pretrained(self._kept / PRIOR)
-        self._prior_rows = rows
+        self._prior_rows, self._saw = rows, list(saw)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Keep the initial adapter and put a watch on the sampler."""
@@ -224,7 +231,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             self._unknown = "the run was resumed, and its order before that is not on record"
             return []
         places = dict.fromkeys([*drawn, *range(len(self.positions))])
-        return [self.positions[place] for place in places]
+        return list(dict.fromkeys([*self._saw, *(self.positions[place] for place in places)]))
 
     def _figures(self, model: Any, accuracy: float | None) -> dict[str, float]:
         """What is logged: for the prior at the start and, once there is one, the checkpoint."""
@@ -250,8 +257,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             files = open_checkpoint(kept) if kept.is_dir() else self._base[1]
             self._references[""] = files, len(set(units))
         if self._prior_rows and "_after_prior" not in self._references and not self._unknown:
-            first = list(dict.fromkeys(self._drawn))[: self._prior_rows]
-            touched = {units[self.positions[place]] for place in first}
+            drawn = [self.positions[place] for place in self._drawn]
+            first = list(dict.fromkeys([*self._saw, *drawn]))[: self._prior_rows]
+            touched = {units[row] for row in first}
             left = len(set(units) - touched)
             self._references["_after_prior"] = open_checkpoint(self._kept / PRIOR), left
         return self._references

@@ -44,6 +44,7 @@ from pacbayes_sft.models import (
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.prior_shape import prior_shape
+from pacbayes_sft.profile import RiskProfile, risk_profile
 from pacbayes_sft.shift import Shift, shift_term
 
 Theorem = Callable[[Estimate, Estimate, int, float], Estimate]
@@ -69,6 +70,8 @@ class Certificate:
         shift: The shift term.
         terms: The terms of Proposition 4.1.
         bounds: By theorem: the bound on the test and on the train distribution.
+        profile: The Gibbs losses by difficulty, where they were asked for.
+        draws_a_unit: Draws behind each unit's share of the empirical risk.
         leaves: The δ that each leaf of the ledger received.
         measured: The truth, as far as the rows show it.
         baselines: What could be quoted instead, each a claim of its own at 1 - δ.
@@ -87,6 +90,8 @@ class Certificate:
     measured: Measured
     baselines: dict[str, Baseline]
     ledger: Ledger
+    draws_a_unit: int = 1
+    profile: RiskProfile | None = None
 
     @property
     def primary(self) -> str:
@@ -107,6 +112,7 @@ def bound(
     options: Options | None = None,
     *,
     train_heldout: str | None = None,
+    labelled: str | None = None,
 ) -> Certificate:
     """Compute every term of the bound for a finished fine-tune.
 
@@ -117,7 +123,9 @@ def bound(
         test: Rows of the test distribution.
         options: See `Options`.
         train_heldout: Rows of the train distribution that nothing was fitted on. They only
-            measure the gaps; the bound does not use them.
+            measure the gaps, and join the labelled rows of a profile.
+        labelled: Labelled rows that nothing was fitted on, for the profile of
+            `Options.profile`; the test rows may not be among them.
 
     Raises:
         InputError: If an input cannot be used; the message names it and the mend.
@@ -132,6 +140,7 @@ def bound(
         prior_train=options.prior_train,
         space=options.space,
         heldout=train_heldout,
+        labelled=labelled,
     )
     ledger, leaves = open_ledger(inputs, options)
 
@@ -141,7 +150,7 @@ def bound(
     # the weights give a Gaussian pair, and that its KL
     evaluator, slots, rows = _prepare(inputs, options)
     certified = rows(inputs.certified)
-    finished = measure_finished(evaluator, inputs, rows)
+    finished = measure_finished(evaluator, inputs, rows, certified, options.units)
     seen = rows(inputs.seen_by_prior) if inputs.seen_by_prior else None
     shape = prior_shape(options.prior_shape, inputs, evaluator, slots, seen)
     bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem, shape)
@@ -149,9 +158,11 @@ def bound(
     kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
-    empirical_risk = empirical_gibbs_risk(
-        evaluator, slots, fitted.posterior, certified, options.draws, leaves.monte_carlo
+    posterior = fitted.posterior
+    empirical = empirical_gibbs_risk(
+        evaluator, slots, posterior, certified, options.draws, leaves.monte_carlo, options.units
     )
+    empirical_risk = empirical.risk
 
     # risk, KL, n, shift and δ give the bounds
     terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)
@@ -165,18 +176,16 @@ def bound(
     }
 
     # what it says, and what could be said instead
-    others = baselines(
-        evaluator,
-        slots,
-        inputs,
-        certified,
-        shift.tv,
-        finished.test_losses_finetuned,
-        options.delta,
-    )
-    measured = with_gibbs(
-        finished, evaluator, slots, fitted.posterior, inputs, rows, empirical_risk
-    )
+    others: dict[str, Baseline] = {}
+    if options.baselines:
+        on_test = finished.test_losses_finetuned
+        others = baselines(evaluator, slots, inputs, certified, shift.tv, on_test, options.delta)
+    measured = with_gibbs(finished, evaluator, slots, posterior, inputs, rows, empirical_risk)
+    profile = None
+    if options.profile is not None:
+        profile = risk_profile(
+            options.profile, inputs, empirical, evaluator, slots, posterior, rows
+        )
     return Certificate(
         inputs,
         options,
@@ -190,6 +199,8 @@ def bound(
         measured,
         others,
         ledger,
+        empirical.draws,
+        profile,
     )
 
 

@@ -23,6 +23,7 @@ class Leaves:
 
     Attributes:
         shift: Of the shift term, spent only where that is a limit from samples.
+        profile: Of one shift term that depends on the predictor, where a profile is kept.
         monte_carlo: Of the upper limit on the empirical Gibbs risk.
         theorem: Of the event that McAllester's, the kl, the quadratic, the λ bound and
             Proposition 4.1 share, for one prior scale.
@@ -33,6 +34,7 @@ class Leaves:
     monte_carlo: float
     theorem: float
     catoni: float
+    profile: float = 0.0
 
     def of(self, theorem: str) -> float:
         """Return the δ that a theorem receives."""
@@ -49,6 +51,8 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
     shift = options.delta * SHIFT_SHARE
     if spends_delta(method_for(inputs.train, inputs.test, options.shift)):
         ledger.spend(f"shift: limit from samples (--shift {options.shift})", shift)
+    if options.profile is not None:
+        ledger.spend("one shift term that depends on the predictor: its limits from samples", shift)
     monte_carlo = ledger.spend(
         "Monte Carlo: upper limit on the empirical Gibbs risk", options.delta * MONTE_CARLO_SHARE
     )
@@ -65,4 +69,5 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
             f"without an error would be bounded by {least:.2f}; at δ = {options.delta:g} it takes "
             f"{needed} or more for a bound below {HOPELESS:g}"
         )
-    return ledger, Leaves(shift, monte_carlo, theorem, catoni)
+    of_profile = shift if options.profile is not None else 0.0
+    return ledger, Leaves(shift, monte_carlo, theorem, catoni, of_profile)

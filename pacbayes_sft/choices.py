@@ -43,6 +43,7 @@ class Posterior(StrEnum):
         PER_TENSOR: One σ a tensor, from its mean curvature, around the finished weights.
         LAPLACE: One σ a weight, from the curvature there, around the finished weights.
         KFAC: The same in the eigenbasis of Kronecker-factored curvature.
+        INTERPOLATED: One σ, around a point between the prior's mean and the finished weights.
         REFINED: From the finished weights, mean and one σ a tensor moved to minimise the bound.
     """
 
@@ -51,6 +52,7 @@ class Posterior(StrEnum):
     PER_TENSOR = "per_tensor"
     LAPLACE = "laplace"
     KFAC = "kfac"
+    INTERPOLATED = "interpolated"
     REFINED = "refined"
 
 

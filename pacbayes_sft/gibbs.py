@@ -32,8 +32,18 @@ class Rows:
 
     def first_units(self, count: int) -> Rows:
         """Return the rows of the first few units: a pilot."""
-        few = set(list(dict.fromkeys(self.units))[:count])
-        kept = [i for i, unit in enumerate(self.units) if unit in few]
+        return self._of(set(list(dict.fromkeys(self.units))[:count]))
+
+    def sample(self, count: int | None, seed: int) -> Rows:
+        """Return the rows of so many units drawn without replacement; all of them if None."""
+        every = list(dict.fromkeys(self.units))
+        if count is None or count >= len(every):
+            return self
+        stream = np.random.default_rng(stream_of(seed, "which units are looked at"))
+        return self._of({every[i] for i in stream.permutation(len(every))[:count]})
+
+    def _of(self, units: set[str]) -> Rows:
+        kept = [i for i, unit in enumerate(self.units) if unit in units]
         return Rows([self.encoded[i] for i in kept], [self.units[i] for i in kept])
 
 

@@ -56,6 +56,7 @@ class Inputs:
         certified: The rows behind the empirical risk: all, or those the prior never saw.
         test: Rows of the test distribution.
         heldout: Further rows of the train distribution, only to measure.
+        labelled: Labelled rows for shift terms that depend on the predictor.
         warnings: What is odd but not wrong.
     """
 
@@ -72,6 +73,7 @@ class Inputs:
     test: Table
     heldout: Table | None
     warnings: tuple[str, ...] = ()
+    labelled: Table | None = None
 
     @property
     def seen_by_prior(self) -> Table | None:
@@ -101,6 +103,7 @@ def load_inputs(
     prior_train: str | None = None,
     space: Space | None = None,
     heldout: str | None = None,
+    labelled: str | None = None,
 ) -> Inputs:
     """Read and cross-check all inputs.
 
@@ -111,6 +114,7 @@ def load_inputs(
     prior = checkpoint_directory(prior) if isinstance(prior, Path) else prior
     tables = [read_table(train), read_table(test)]
     held = read_table(heldout) if heldout else None
+    marked = read_table(labelled) if labelled else None
     base_files = open_checkpoint(local_directory(base))
     record = read_record(finetuned)
     base_sha256 = base_files.sha256()
@@ -119,10 +123,10 @@ def load_inputs(
     certified, warnings, assumption = _certified_rows(
         tables[0], record, finetuned, prior, prior_train
     )
-    for other in filter(None, (tables[1], held)):
+    for other in filter(None, (tables[1], held, marked)):
         refuse_shared_draws(tables[0], other)
-    if held is not None:
-        refuse_shared_draws(tables[1], held)
+    for other in filter(None, (held, marked)):
+        refuse_shared_draws(tables[1], other)
     warnings += overlap_warnings(tables[0], tables[1], held)
     warnings += [*base_warnings(finetuned, base), *pair.notes]
     if assumption:
@@ -141,6 +145,7 @@ def load_inputs(
         tables[1],
         held,
         tuple(warnings),
+        marked,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from estimators import DiagonalGaussian, Estimate, gibbs_risk
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table
+from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.gibbs import Draws, Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.models import Slots
@@ -60,18 +61,36 @@ class Measured:
 
 
 def measure_finished(
-    evaluator: Evaluator, inputs: Inputs, rows: Callable[[Table], Rows]
+    evaluator: Evaluator,
+    inputs: Inputs,
+    rows: Callable[[Table], Rows],
+    certified: Rows,
+    units: int | None = None,
 ) -> Measured:
-    """Measure the finished model; it must be in the evaluator's model unperturbed."""
+    """Measure the finished model; it must be in the evaluator's model unperturbed.
+
+    Args:
+        evaluator: The model and the loss.
+        inputs: Checkpoints and rows.
+        rows: Encodes a table.
+        certified: The certified rows, encoded.
+        units: How many of their units are looked at, a random sample; None: all.
+    """
     on_test = evaluator.finished(rows(inputs.test), "finished model, test rows")
-    on_train = evaluator.finished(rows(inputs.certified), "finished model, training rows")
-    return Measured(
-        risk_estimate(on_test, INTERVAL_DELTA, population=TEST),
-        Estimate.exactly(
+    sample = certified.sample(units, evaluator.seed)
+    on_train = evaluator.finished(sample, "finished model, training rows")
+    if len(on_train) < inputs.n:
+        train_risk = risk_estimate(on_train, INTERVAL_DELTA, population="the certified units")
+        train_risk = replace(train_risk, assumptions=(SAMPLED,))
+    else:
+        train_risk = Estimate.exactly(
             float(on_train.mean()),
             method=f"mean loss of {len(on_train)} training units",
             unit="probability",
-        ),
+        )
+    return Measured(
+        risk_estimate(on_test, INTERVAL_DELTA, population=TEST),
+        train_risk,
         test_losses_finetuned=on_test,
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BASES = Path(__file__).parent / "bases"
+AUTOCAST = "autocast"  # a dtype: float32 weights, products in bfloat16, as trainers' bf16=True
 
 
 def resolve_base(name: str | Path) -> str:
@@ -127,7 +128,8 @@ def load_model(
 ) -> torch.nn.Module:
     """Load a base, or a fine-tune of it (adapter through PEFT, or full checkpoint), to evaluate.
 
-    Code that lies beside the weights runs only if it is trusted.
+    With dtype ``autocast`` the weights are float32 and every forward pass, also one that trains,
+    multiplies matrices in bfloat16. Code that lies beside the weights runs only if it is trusted.
 
     Raises:
         InputError: If transformers or PEFT cannot load it.
@@ -138,7 +140,9 @@ def load_model(
     weights = str(finetuned) if finetuned is not None and not adapter else base
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            weights, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+            weights,
+            dtype=torch.float32 if dtype == AUTOCAST else getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
         )
     except Exception as error:
         _refuse_remote_code(weights, error)
@@ -156,6 +160,8 @@ def load_model(
             raise InputError(
                 f"{finetuned}: PEFT could not load it onto {base} ({_first_line(error)})"
             ) from None
+    if dtype == AUTOCAST:
+        model.forward = torch.autocast(torch.device(device).type, torch.bfloat16)(model.forward)
     ready: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return ready
 

@@ -30,6 +30,11 @@ class Options:
         sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
             paid for.
         draws: Monte-Carlo draws a row.
+        units: Certified units that the Monte-Carlo estimate looks at, a random sample of the n;
+            None looks at all.
+        baselines: Whether to compute what could be quoted instead.
+        profile: A difficulty column by whose values the Gibbs losses are kept too, for shift terms
+            that depend on the predictor; a share of δ is set aside for one such term.
         batch_size: Rows a forward pass.
         max_length: Longest row; None refuses only what the model cannot read.
         seed: Root of all noise.
@@ -49,6 +54,9 @@ class Options:
     delta: float = 0.05
     sigmas: tuple[float, ...] = SIGMAS
     draws: int = 1
+    units: int | None = None
+    baselines: bool = True
+    profile: str | None = None
     batch_size: int = 64
     max_length: int | None = None
     seed: int = 0
@@ -64,6 +72,8 @@ class Options:
             raise InputError(f"the prior scales must be positive and finite, got {self.sigmas}")
         if self.draws < 1 or self.batch_size < 1:
             raise InputError("draws and batch size must be at least 1")
+        if self.units is not None and self.units < 1:
+            raise InputError(f"units looked at must be at least 1, got {self.units}")
         object.__setattr__(self, "loss", Loss(self.loss))
         object.__setattr__(self, "space", None if self.space is None else Space(self.space))
         object.__setattr__(self, "posterior", Posterior(self.posterior))

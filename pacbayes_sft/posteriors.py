@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
-from estimators.posteriors import isotropic, kfac, laplace, per_tensor, refined
+from estimators.posteriors import interpolated, isotropic, kfac, laplace, per_tensor, refined
 from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.choices import Posterior, PriorShape
 from pacbayes_sft.curvature import diagonal_fisher
@@ -32,6 +32,7 @@ from pacbayes_sft.refine import surrogate_risk
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
 TEMPERATURES = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4)  # free: they shape Q alone
+PLACES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # between the prior's mean and the finished weights
 CURVED: dict[Posterior, Callable[..., DiagonalGaussian]] = {
     Posterior.PER_TENSOR: per_tensor.fit,
     Posterior.LAPLACE: laplace.fit,
@@ -128,6 +129,8 @@ def fit_posterior(
 ) -> Fitted:
     """Fit the posterior asked for; with ``auto`` the one whose pilot promises the least bound.
 
+    The interpolated one is the cheap relative of the refined one and must be asked for.
+
     ``auto`` compares the isotropic and the refined one. The families of the curvature hold
     the mean where the fine-tune left it and so keep ‖Δ‖²/2σ² of the KL, which a refinement trades
     away; they must be asked for.
@@ -148,6 +151,8 @@ def fit_posterior(
                 "or --posterior refined"
             )
         return _curved(bench, family, sigmas, _curvature(bench, family))
+    if family is Posterior.INTERPOLATED:
+        return _interpolated(bench, sigmas)
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
         return _isotropic(bench, at_scale)
@@ -187,6 +192,36 @@ def _isotropic(bench: Workbench, risks: dict[float, float]) -> Fitted:
         *_at(bench, sigma),
         sigma,
         f"the best of {len(risks)} scales on a pilot",
+    )
+
+
+def _interpolated(bench: Workbench, sigmas: tuple[float, ...]) -> Fitted:
+    """Return the best place between prior and finished weights, over all scales.
+
+    Places come in the order of their value at risk 0, as for the families of the curvature.
+    """
+    candidates = []
+    for sigma in sigmas:
+        finished, prior = _at(bench, sigma)
+        for t in PLACES:
+            kl = kl_divergence(interpolated.fit(finished, prior, t), prior)
+            candidates.append((mcallester(0.0, kl, bench.n, bench.delta).upper, sigma, t, kl))
+    found = (math.inf, sigmas[0], 0.0)
+    for least, sigma, t, kl in sorted(candidates, key=lambda c: c[:3]):
+        if least >= found[0]:
+            break
+        posterior = interpolated.fit(*_at(bench, sigma), t)
+        purpose = f"pilot at scale {sigma:g}, {t:g} of the way"
+        risk = bench.gibbs_risk(posterior, PILOT_UNITS, purpose)
+        found = min(found, (mcallester(risk, kl, bench.n, bench.delta).upper, sigma, t))
+    _, sigma, t = found
+    return Fitted(
+        Posterior.INTERPOLATED,
+        interpolated.fit(*_at(bench, sigma), t),
+        _at(bench, sigma)[1],
+        sigma,
+        f"the best of {len(candidates)} pairs of prior scale and place between the prior's mean "
+        f"and the finished weights, on a pilot: {t:g} of the way",
     )
 
 

@@ -50,6 +50,8 @@ class Settings:
         batch_size: Rows a step.
         learning_rate: Peak learning rate (linear decay, 3 % warm-up).
         prior_fraction: Share of the units on which a prior checkpoint is finished first.
+        shared_steps: Whether the checkpoint takes its share of ``steps`` (the rest then begins with
+            the rows that it has not seen) instead of a full schedule on top of them.
         seed: Order of the rows, initial factors.
         device: ``cpu``, ``cuda`` or ``auto``.
         dtype: Dtype the base is loaded in.
@@ -66,6 +68,7 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 2e-3
     prior_fraction: float = 0.0
+    shared_steps: bool = False
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -74,6 +77,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
+        if self.shared_steps and self.steps == 1 and self.prior_fraction:
+            raise InputError("--steps 1 cannot be shared between a checkpoint and the rest")
         if not 0 <= self.prior_fraction < 1:
             raise InputError(f"--prior-fraction must lie in [0, 1), got {self.prior_fraction}")
         if min(self.lora_rank, self.steps, self.seed) < 0 or self.batch_size < 1:
@@ -120,13 +125,19 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         model = _with_factors(model, settings)
     _note_what_was_asked(out, asked)
     keeper.keep_initial(model)
+    steps, read = _steps(settings, len(order)), order
     if prior_rows:
+        before = _steps(settings, prior_rows)
+        if settings.shared_steps:
+            before = min(max(1, round(settings.prior_fraction * steps)), steps - 1)
+            steps, read = steps - before, order[prior_rows:] + order[:prior_rows]
         trainer = _trainer(
-            model, tokenizer, table, order[:prior_rows], out / PARTIAL / "1", settings
+            model, tokenizer, table, order[:prior_rows], before, out / PARTIAL / "1", settings
         )
         model = _train(trainer, out / PARTIAL / "1")
-        keeper.keep_prior(model, prior_rows)
-    trainer = _trainer(model, tokenizer, table, order, out / PARTIAL / "2", settings)
+        keeper.keep_prior(model, prior_rows, saw=order[:prior_rows])
+    keeper.positions = read
+    trainer = _trainer(model, tokenizer, table, read, steps, out / PARTIAL / "2", settings)
     keeper.attach(trainer)
     model = _train(trainer, out / PARTIAL / "2")
     assert keeper.record is not None and keeper.record.order == order
@@ -152,15 +163,24 @@ def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list
     return order, sum(len(members[unit]) for unit in shuffled[:seen_by_prior])
 
 
+def _steps(settings: Settings, rows: int) -> int:
+    return settings.steps or max(1, round(settings.epochs * rows / settings.batch_size))
+
+
 def _trainer(
-    model: Any, tokenizer: Any, table: Table, order: list[int], work: Path, settings: Settings
+    model: Any,
+    tokenizer: Any,
+    table: Table,
+    order: list[int],
+    steps: int,
+    work: Path,
+    settings: Settings,
 ) -> Any:
     """Return the trainer of one full schedule on the rows ``order``."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
     rows = Dataset.from_list([table.rows[i].for_trl() for i in order])
-    steps = settings.steps or max(1, round(settings.epochs * len(order) / settings.batch_size))
     trainer: Any = SFTTrainer(
         model=model,
         processing_class=tokenizer,

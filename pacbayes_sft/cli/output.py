@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 Out = Annotated[Path | None, typer.Option(dir_okay=False, help="Write the JSON to this file too.")]
 Delta = Annotated[float, typer.Option(help="Probability of failure of all claims together.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16, to run the model in.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or autocast.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 MaxLength = Annotated[
     int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
@@ -66,8 +66,8 @@ def check_dtype(name: str) -> str:
     Raises:
         InputError: If it is none.
     """
-    if name not in ("float32", "bfloat16", "float16"):
-        raise InputError(f"--dtype {name}: must be float32, bfloat16 or float16")
+    if name not in ("float32", "bfloat16", "float16", "autocast"):
+        raise InputError(f"--dtype {name}: must be float32, bfloat16, float16 or autocast")
     return name
 
 

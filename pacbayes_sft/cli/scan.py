@@ -83,9 +83,10 @@ def scan(
         records = run_scan(asked, out, where)
         frame = cells_frame(records)
         frame.to_csv(out / "cells.csv", index=False)
-        found = summary(frame, asked.primary.bound, asked.primary.theorem)
-        plot_scan(records, out / "pictures", asked.primary.bound, asked.primary.theorem)
-    primary = f"{asked.primary.bound}, {asked.primary.theorem}"
+        first = asked.primary
+        found = summary(frame, first.bound, first.theorem, first.shift)
+        plot_scan(records, out / "pictures", first.bound, first.theorem, first.shift)
+    primary = f"{first.bound}, {first.theorem}, {first.shift}"
     table = new_table(
         f"{asked.name}: measured against {primary}",
         "group",
@@ -114,6 +115,7 @@ def plot(
     directory: Annotated[Path, typer.Argument(help="What `scan` wrote.")],
     bound: Annotated[str, typer.Option(help="Which bound of the configuration.")],
     theorem: Annotated[str, typer.Option(help="Which theorem's value.")] = "kl",
+    shift: Annotated[str, typer.Option(help="Which shift term.")] = "tv",
     json: Json = False,
 ) -> None:
     """Draw the pictures of a map again, for another bound or theorem.
@@ -130,11 +132,16 @@ def plot(
     theorems = {
         t for r in records if "cell" in r for b in r["bounds"].values() for t in b["bounds"]
     }
-    for flag, value, known in (("bound", bound, names), ("theorem", theorem, theorems)):
+    shifts = {s for r in records if "cell" in r for b in r["bounds"].values() for s in b["shifts"]}
+    for flag, value, known in (
+        ("bound", bound, names),
+        ("theorem", theorem, theorems),
+        ("shift", shift, shifts),
+    ):
         if value not in known:
             raise InputError(f"--{flag} {value}: not in the records ({', '.join(sorted(known))})")
     with quiet_stdout():
-        files = plot_scan(records, directory / "pictures", bound, theorem)
+        files = plot_scan(records, directory / "pictures", bound, theorem, shift)
     table = new_table("Drawn", "file")
     for file in files:
         table.add_row(str(file))

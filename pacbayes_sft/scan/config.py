@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
@@ -30,6 +37,8 @@ class Igsm(_Strict):
         abstract: Whether abstract parameters occur.
         test_rows: Rows of the test set.
         heldout_rows: Rows of each window that nothing is fitted on, to measure the gaps.
+        labelled_rows: Further labelled rows of the test law, for shift terms that ask for the
+            predictor's own risk by difficulty; 0: none.
     """
 
     kind: Literal["igsm"]
@@ -37,6 +46,7 @@ class Igsm(_Strict):
     abstract: bool = True
     test_rows: Positive = 512
     heldout_rows: Positive = 256
+    labelled_rows: Annotated[int, Field(ge=0)] = 0
 
 
 class Files(_Strict):
@@ -48,6 +58,7 @@ class Files(_Strict):
         test: Rows of the test distribution.
         column: The difficulty, a number in every row of both.
         heldout_rows: Rows of each window that nothing is fitted on.
+        labelled: Further labelled rows of the test distribution, as for ``igsm``.
     """
 
     kind: Literal["rows"]
@@ -55,6 +66,7 @@ class Files(_Strict):
     test: str
     column: str = "difficulty"
     heldout_rows: Positive = 256
+    labelled: str | None = None
 
 
 class Windows(_Strict):
@@ -77,7 +89,8 @@ class FineTune(_Strict):
 
     Attributes:
         epochs: Passes over the rows.
-        least_steps: Small sets are passed over more often, until this many steps.
+        least_steps: Small sets are passed over more often, until this many steps. A checkpoint
+            prior takes its share of the steps.
         batch_size: Rows a step.
         learning_rate: Peak learning rate.
         lora_rank: Rank under ``lora``.
@@ -103,8 +116,8 @@ class Bound(_Strict):
         prior_shape: How the prior's scale is divided.
         prior_scales: Its grid.
         steps: Steps of a refinement.
-        draws: Monte-Carlo draws a row.
-        shift: How the shift term is had; ``auto`` takes known laws, else the difficulty column.
+        draws: Monte-Carlo draws in all: a sample of the certified units, or several draws a unit.
+        shifts: Shift terms, each a bound of its own: see `pacbayes_sft.scan.shifts`.
     """
 
     posterior: Posterior = Posterior.REFINED
@@ -112,8 +125,17 @@ class Bound(_Strict):
     prior_shape: PriorShape = PriorShape.ISOTROPIC
     prior_scales: tuple[Annotated[float, Field(gt=0)], ...] = SIGMAS
     steps: Positive = 100
-    draws: Positive = 1
-    shift: str = "auto"
+    draws: Positive = 512
+    shifts: tuple[str, ...] = ("tv",)
+
+    @field_validator("shifts")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError("holds nothing, or a shift term twice")
+        for name in names:
+            check_shift(name)
+        return names
 
 
 class Primary(_Strict):
@@ -121,11 +143,13 @@ class Primary(_Strict):
 
     Attributes:
         bound: A name under ``bounds``.
-        theorem: Which theorem's value.
+        theorem: Which theorem's value; importance weights have a theorem of their own.
+        shift: A shift term of that bound.
     """
 
     bound: str
     theorem: Literal["proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni"] = "kl"
+    shift: str = "tv"
 
 
 class Config(_Strict):
@@ -165,12 +189,14 @@ class Config(_Strict):
     primary: Primary
     batch_size: Positive = 64
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "autocast"] = "float32"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         if self.primary.bound not in self.bounds:
             raise ValueError(f"primary.bound: {self.primary.bound!r} is not among the bounds")
+        if self.primary.shift not in self.bounds[self.primary.bound].shifts:
+            raise ValueError(f"primary.shift: {self.primary.shift!r} is not among that bound's")
         for name in ("sizes", "seeds", "bases", "objectives", "methods", "bounds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: holds nothing")
@@ -187,6 +213,27 @@ class Config(_Strict):
         for window in self.windows:
             edges(window)
         return self
+
+
+SHIFTS = ("tv", "d_plus", "robust", "slices", "importance")
+
+
+def check_shift(name: str) -> float | None:
+    """Return the γ of ``slack:γ``, None for the other shift terms.
+
+    Raises:
+        ValueError: If there is no such term.
+    """
+    if name in SHIFTS:
+        return None
+    kind, _, number = name.partition(":")
+    try:
+        gamma = float(number)
+    except ValueError:
+        gamma = -1.0
+    if kind != "slack" or not 0 <= gamma <= 1:
+        raise ValueError(f"{name!r} is none of {', '.join(SHIFTS)}, slack:γ with γ in [0, 1]")
+    return gamma
 
 
 def edges(window: str) -> tuple[float, float]:

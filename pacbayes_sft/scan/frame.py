@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,17 @@ from scipy.stats import spearmanr
 from pacbayes_sft.scan.config import edges
 
 GROUP = ["base", "objective", "method"]
+IMPORTANCE = "importance"
 
 
 def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a cell × bound × theorem.
+    """Return one row a cell × bound × shift term × theorem.
 
     Columns: size, window, low, high, seed, base, objective, method; ``test_risk``, ``train_risk``,
     ``train_distribution_risk``, ``generalization_gap``, ``extrapolation_gap`` (measured, of the
-    finished model); ``bound``, ``theorem``, ``value`` (raw, on test risk), ``train_value``,
-    ``guarantee``; ``kl_nats``, ``tv``, the four terms of Proposition 4.1; ``gibbs_test_risk`` (what
-    the bound speaks of) and its interval.
+    finished model); ``bound``, ``shift``, ``theorem``, ``value`` (raw, on test risk),
+    ``train_value``, ``guarantee``; ``kl_nats``, ``tv``, the four terms of Proposition 4.1;
+    ``gibbs_test_risk`` (what the bound speaks of) and its lower limit.
     """
     rows = []
     for record in records:
@@ -42,23 +43,39 @@ def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         for name, found in record["bounds"].items():
             gibbs = found["gibbs"]["test_risk"]
             terms = {f"term_{term}": value for term, value in found["terms"].items()}
-            for theorem, entry in found["bounds"].items():
-                rows.append(
-                    {
-                        **common,
-                        "bound": name,
-                        "theorem": theorem,
-                        "value": entry["raw"],
-                        "train_value": entry["train_raw"],
-                        "guarantee": entry["guarantee"],
-                        "kl_nats": found["kl_nats"],
-                        "tv": found["tv"]["value"],
-                        **terms,
-                        "gibbs_test_risk": gibbs["value"],
-                        "gibbs_test_lower": gibbs["lower"],
-                    }
-                )
+            of_bound = {
+                **common,
+                "bound": name,
+                "kl_nats": found["kl_nats"],
+                "tv": found["tv"]["value"],
+                "gibbs_test_risk": gibbs["value"],
+                "gibbs_test_lower": gibbs["lower"],
+            }
+            for shift, theorem, entry in _limits(found):
+                extrapolation = {"term_extrapolation": entry.pop("shift_limit")}
+                rows.append({**of_bound, **terms, **extrapolation, **entry,
+                             "shift": shift, "theorem": theorem})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _limits(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (shift term, theorem, raw value with what it is made of) of one posterior."""
+    for shift, estimate in found["shifts"].items():
+        limit, guarantee = estimate["upper"], estimate["guarantee"]
+        if shift == IMPORTANCE:  # a bound of its own, without a train part
+            yield shift, IMPORTANCE, {
+                "value": limit, "train_value": math.nan, "guarantee": guarantee,
+                "shift_limit": math.nan,
+            }  # fmt: skip
+            continue
+        for theorem, entry in found["bounds"].items():
+            train = entry["train_raw"]
+            yield shift, theorem, {
+                "value": math.inf if train is None else train + limit,
+                "train_value": math.inf if train is None else train,
+                "guarantee": "estimate" if guarantee == "estimate" else "upper",
+                "shift_limit": limit,
+            }  # fmt: skip
 
 
 def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -155,23 +172,25 @@ def agreement(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> A
     )
 
 
-def summary(frame: pd.DataFrame, bound: str, theorem: str) -> dict[str, Any]:
+def summary(frame: pd.DataFrame, bound: str, theorem: str, shift: str) -> dict[str, Any]:
     """Return the primary bound's agreement in every group first, then every other's.
 
     Args:
         frame: `cells_frame` of all records.
         bound: Name of the primary bound.
         theorem: Its theorem.
+        shift: Its shift term.
     """
     found: dict[str, Any] = {}
     for group, of_group in frame.groupby(GROUP):
         each = {
-            f"{name}, {how}": agreement(rows).to_dict()
-            for (name, how), rows in of_group.groupby(["bound", "theorem"])
+            f"{name}, {how}, {term}": agreement(rows).to_dict()
+            for (name, how, term), rows in of_group.groupby(["bound", "theorem", "shift"])
         }
-        primary = each.pop(f"{bound}, {theorem}")
+        primary = each.pop(f"{bound}, {theorem}, {shift}")
         found[", ".join(map(str, group))] = {"primary": primary, "others": each}
-    return {"primary": {"bound": bound, "theorem": theorem}, "groups": found}
+    primary_bound = {"bound": bound, "theorem": theorem, "shift": shift}
+    return {"primary": primary_bound, "groups": found}
 
 
 def _spearman(frame: pd.DataFrame) -> float:

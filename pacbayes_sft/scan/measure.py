@@ -13,15 +13,18 @@ from typing import Any
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Objective
+from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
+from pacbayes_sft.scan.shifts import shift_terms
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.terms import RiskTerm, risk_term
 
 Record = dict[str, Any]
+TRAIN_RISK_UNITS = 256  # rows come in random order, so the first ones are a sample
 
 
 def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
@@ -47,10 +50,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     bounds = {
         name: _bound(config, cell, asked, sources, run) for name, asked in config.bounds.items()
     }
-    whole = [b["train_risk_finetuned"] for b in bounds.values() if b["n"] == b["n_train"]]
-    train_risk = (
-        whole[0] if whole else _risk(config, cell.base, str(sources.train), None, run).risk.value
-    )
+    train_risk = _train_risk(config, cell, sources, run, bounds)
     record = {
         "key": key,
         "cell": {
@@ -75,6 +75,22 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     }
     shutil.rmtree(folder)
     return _without_place(record, folder)
+
+
+def _train_risk(
+    config: Config, cell: Cell, sources: Sources, run: Path, bounds: Mapping[str, Record]
+) -> float:
+    """Return the finished model's risk on its training rows, or on the first few hundred units."""
+    for found in bounds.values():
+        if found["n"] == found["n_train"]:
+            return float(found["train_risk_finetuned"])
+    rows = read_table(sources.train)
+    few = set(list(dict.fromkeys(rows.units))[:TRAIN_RISK_UNITS])
+    file = sources.train.with_name("train_looked_at.jsonl")
+    lines = sources.train.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line, unit in zip(lines, rows.units, strict=True) if unit in few]
+    file.write_text("".join(kept), encoding="utf-8")
+    return _risk(config, cell.base, str(file), None, run).risk.value
 
 
 def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
@@ -112,6 +128,7 @@ def _settings(config: Config, cell: Cell) -> Settings:
         batch_size=asked.batch_size,
         learning_rate=asked.learning_rate,
         prior_fraction=asked.prior_fraction if checkpoint else 0.0,
+        shared_steps=checkpoint,
         seed=cell.seed,
         device=config.device,
         dtype=config.dtype,
@@ -135,17 +152,20 @@ def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path
     """Return what a map needs of one ``bound.json``."""
     from estimators.posteriors.refined import Schedule
 
-    shift = asked.shift
-    if shift == "auto" and config.data.kind == "rows":
-        shift = sources.column
+    certified = cell.size
+    if asked.prior == "checkpoint":
+        certified -= int(config.fine_tune.prior_fraction * cell.size)
     options = Options(
         prior=run / "pacbayes_sft" / "prior" if asked.prior == "checkpoint" else "base",
         prior_shape=asked.prior_shape,
         posterior=asked.posterior,
         refinement=Refinement(Schedule(steps=asked.steps)),
         sigmas=asked.prior_scales,
-        draws=asked.draws,
-        shift=shift,
+        draws=max(1, round(asked.draws / certified)),
+        units=asked.draws,
+        baselines=False,
+        profile=sources.column,
+        shift=sources.column if config.data.kind == "rows" else "auto",
         loss=config.loss,
         delta=config.delta,
         batch_size=config.batch_size,
@@ -160,7 +180,9 @@ def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path
         sources.test,
         options,
         train_heldout=str(sources.heldout),
+        labelled=sources.labelled,
     )
+    assert certificate.profile is not None
     full = to_record(certificate)
     return {
         "n": full["n"],
@@ -174,6 +196,9 @@ def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path
         "tv": full["tv"],
         "terms": full["terms"],
         "bounds": {name: _slim(entry) for name, entry in full["bounds"].items()},
+        "shifts": shift_terms(certificate, asked.shifts),
+        "profile": certificate.profile.to_dict(),
+        "delta_ledger": full["delta_ledger"],
         "gibbs": {
             name: full["measured"][name]
             for name in (

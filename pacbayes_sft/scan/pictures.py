@@ -32,7 +32,9 @@ MAPS = {
 }
 
 
-def plot_scan(records: Sequence[dict[str, Any]], out: Path, bound: str, theorem: str) -> list[Path]:
+def plot_scan(
+    records: Sequence[dict[str, Any]], out: Path, bound: str, theorem: str, shift: str = "tv"
+) -> list[Path]:
     """Draw every picture that the records allow, for each base × objective × method.
 
     Args:
@@ -40,12 +42,15 @@ def plot_scan(records: Sequence[dict[str, Any]], out: Path, bound: str, theorem:
         out: Directory to write into.
         bound: Which bound is drawn.
         theorem: Which theorem's value.
+        shift: Which shift term.
 
     Returns:
         The PNG files; an SVG lies beside each.
     """
     frame, slices = cells_frame(records), slices_frame(records)
-    chosen = frame[(frame["bound"] == bound) & (frame["theorem"] == theorem)]
+    chosen = frame[
+        (frame["bound"] == bound) & (frame["theorem"] == theorem) & (frame["shift"] == shift)
+    ]
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for group, rows in chosen.groupby(GROUP):

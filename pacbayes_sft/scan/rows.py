@@ -21,7 +21,7 @@ from pacbayes_sft.scan.config import Files, Igsm, Windows, edges
 if TYPE_CHECKING:
     from pacbayes_sft.scan.cells import Cell
 
-TEST_SEED, HELDOUT_SEED, TRAIN_SEED = 10**6, 2 * 10**6, 3 * 10**6
+TEST_SEED, HELDOUT_SEED, TRAIN_SEED, LABELLED_SEED = (k * 10**6 for k in range(1, 5))
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Sources:
         test: The test rows, the same for all cells.
         heldout: Rows of the window that nothing was fitted on.
         column: Their difficulty.
+        labelled: Labelled rows for shift terms that know the predictor; None: none.
     """
 
     train: Path
     test: str
     heldout: Path
     column: str
+    labelled: str | None = None
 
 
 def write_rows(data: Igsm | Files, cell: Cell, folder: Path) -> Sources:
@@ -50,20 +52,23 @@ def write_rows(data: Igsm | Files, cell: Cell, folder: Path) -> Sources:
     train, heldout = folder / "train.jsonl", folder / "heldout.jsonl"
     if isinstance(data, Files):
         open_pool(data).write(cell, train, heldout)
-        return Sources(train, data.test, heldout, data.column)
+        return Sources(train, data.test, heldout, data.column, data.labelled)
     try:
         low, high = (int(edge) for edge in cell.window.split(":"))
         window, law = OpLaw.uniform(low, high), OpLaw.parse(data.test)
     except ValueError as error:
         raise InputError(f"windows or data.test: {error}") from None
-    test = folder / "test.jsonl"
+    test, labelled = folder / "test.jsonl", folder / "labelled.jsonl"
     for file, of, size, seed in (
         (train, window, cell.size, TRAIN_SEED + cell.seed),
         (heldout, window, data.heldout_rows, HELDOUT_SEED + cell.seed),
         (test, law, data.test_rows, TEST_SEED),
+        (labelled, law, data.labelled_rows, LABELLED_SEED + cell.seed),
     ):
-        write_problems(file, of, size=size, seed=seed, abstract=data.abstract)
-    return Sources(train, str(test), heldout, "difficulty")
+        if size:
+            write_problems(file, of, size=size, seed=seed, abstract=data.abstract)
+    marked = str(labelled) if data.labelled_rows else None
+    return Sources(train, str(test), heldout, "difficulty", marked)
 
 
 class Pool:

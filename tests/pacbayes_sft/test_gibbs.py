@@ -197,7 +197,7 @@ def test_the_narrower_limit_is_taken_and_the_mean_is_the_posteriors(
     moved = {name: t * (0 if "lora_B" in name else 1) for name, t in pair.posterior.items()}
     evaluator = Evaluator(model, Loss.EXACT_MATCH, load_tokenizer(BASE), 64, seed=0)
     posterior = isotropic.fit(moved, sigma)
-    found = empirical_gibbs_risk(evaluator, slots, posterior, rows, draws, 0.01)
+    found = empirical_gibbs_risk(evaluator, slots, posterior, rows, draws, 0.01).risk
     assert ("split-kl" in found.method) is split
     assert found.value <= found.upper
     if split:

@@ -62,6 +62,9 @@ def test_the_printed_example_is_a_configuration():
         ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
         ({"primary": {"bound": "none"}}, "primary.bound"),
+        ({"primary": {"bound": "plain", "shift": "d_plus"}}, "primary.shift"),
+        ({"bounds": {"plain": {"shifts": ["kl"]}}}, "bounds.plain.shifts"),
+        ({"bounds": {"plain": {"shifts": ["slack:2"]}}}, "bounds.plain.shifts"),
         ({"delta": 1.5}, "delta"),
         ({"speed": 3}, "speed"),
     ],
@@ -174,6 +177,7 @@ def fake(config, cell, key, folder):
         "bounds": {
             "plain": {
                 "bounds": {"proposition_4_1": entry},
+                "shifts": {"tv": {"upper": 0.3, "guarantee": "exact"}},
                 "kl_nats": 1.0,
                 "tv": {"value": 0.1},
                 "terms": terms,
@@ -251,7 +255,7 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     assert agreement(wrong).spearman == pytest.approx(-1)
     assert agreement(wrong).violations == len(frame)
     assert agreement(wrong.assign(guarantee="estimate")).violations == 0
-    said = summary(frame, "plain", "proposition_4_1")
+    said = summary(frame, "plain", "proposition_4_1", "tv")
     assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}
     json.dumps(said)
     slices = slices_frame(run_scan(asked, tmp_path))
@@ -291,7 +295,7 @@ def test_the_commands(faked, tmp_path):
     assert json.loads(dry.stdout) == {"cells": 2, "missing": 2, "hours": None}
     assert not (tmp_path / "out").exists()
     found = json.loads(CliRunner().invoke(app, words).stdout)
-    assert found["primary"] == {"bound": "plain", "theorem": "proposition_4_1"}
+    assert found["primary"] == {"bound": "plain", "theorem": "proposition_4_1", "shift": "tv"}
     assert (tmp_path / "out" / "cells.csv").exists()
     drawn = CliRunner().invoke(
         app, ["plot", str(tmp_path / "out"), "--bound", "plain", "--theorem", "proposition_4_1"]

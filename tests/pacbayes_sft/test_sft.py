@@ -29,6 +29,28 @@ def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
     assert not (lora_run / PARTIAL).exists()
 
 
+def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch):
+    """Of four steps the checkpoint takes two; the rest begins where it stopped."""
+    from pacbayes_sft import sft
+
+    read, honest = [], sft._trainer
+
+    def spy(model, tokenizer, table, order, steps, work, settings):
+        read.append((list(order), steps))
+        return honest(model, tokenizer, table, order, steps, work, settings)
+
+    monkeypatch.setattr(sft, "_trainer", spy)
+    settings = Settings(
+        steps=4, batch_size=16, lora_rank=2, prior_fraction=0.5, shared_steps=True, device="cpu",
+        dtype="autocast",
+    )  # fmt: skip
+    record = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "run", settings)
+    (first, before), (second, after) = read
+    assert (before, after) == (2, 2) and first == record.order[:48] and record.prior_rows == 48
+    assert second == record.order[48:] + record.order[:48]
+    assert record == read_record(tmp_path / "run") and sorted(record.order) == list(range(96))
+
+
 def test_full_runs_keep_no_adapter(full_run):
     assert (full_run / "model.safetensors").is_file() and not (full_run / ADAPTER).exists()
     assert read_record(full_run).settings["objective"] == "dft"

@@ -1,0 +1,111 @@
+"""The Gibbs predictor's losses by difficulty: what shift terms that know the predictor ask for."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from estimators import DiagonalGaussian
+from pacbayes_sft.choices import Space
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.empirical import EmpiricalRisk
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.gibbs import Evaluator, Rows
+from pacbayes_sft.inputs import Inputs
+from pacbayes_sft.models import Slots
+
+Sums = Mapping[float, tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class RiskProfile:
+    """Losses of the Gibbs predictor at each difficulty.
+
+    Attributes:
+        column: The difficulty.
+        certified: Value: (sum of losses, units looked at) among the certified units.
+        units: Value: certified units there are, looked at or not.
+        labelled: Value: (sum of losses, units) on labelled rows that nothing was fitted on, of the
+            test and of the train distribution; each unit met one draw of its own.
+    """
+
+    column: str
+    certified: Sums
+    units: Mapping[float, int]
+    labelled: Sums
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON-ready object; values of the difficulty are strings."""
+        return {
+            "column": self.column,
+            "certified": {f"{v:g}": list(pair) for v, pair in sorted(self.certified.items())},
+            "units": {f"{v:g}": count for v, count in sorted(self.units.items())},
+            "labelled": {f"{v:g}": list(pair) for v, pair in sorted(self.labelled.items())},
+        }
+
+
+def risk_profile(
+    column: str,
+    inputs: Inputs,
+    empirical: EmpiricalRisk,
+    evaluator: Evaluator,
+    slots: Slots,
+    posterior: DiagonalGaussian,
+    rows: Callable[[Table], Rows],
+) -> RiskProfile:
+    """Return the Gibbs losses by difficulty; labelled rows meet fresh draws.
+
+    In ``weights`` space rows share their draws, so their losses are not independent given the
+    difficulty: no labelled rows are counted there.
+
+    Args:
+        column: The difficulty, a number in every certified and labelled row.
+        inputs: Checkpoints and rows.
+        empirical: What the empirical risk was taken from.
+        evaluator: The model and the loss.
+        slots: Where the tensors live in it.
+        posterior: Q, frozen.
+        rows: Encodes a table.
+
+    Raises:
+        InputError: If a row has no number there, or a unit several.
+    """
+    levels = levels_of(inputs.certified, column)
+    labelled: dict[float, tuple[float, int]] = {}
+    tables = {"labelled": inputs.labelled, "held-out": inputs.heldout}
+    for name, table in tables.items() if slots.space is Space.FACTORS else ():
+        if table is not None:
+            draws = evaluator.gibbs(slots, posterior, rows(table), f"profile, {name} rows")
+            losses = dict(zip(dict.fromkeys(table.units), draws.units.tolist(), strict=True))
+            for level, (wrong, count) in sums_by(losses, levels_of(table, column)).items():
+                before = labelled.get(level, (0.0, 0))
+                labelled[level] = (before[0] + wrong, before[1] + count)
+    units = dict(sorted(Counter(levels.values()).items()))
+    return RiskProfile(column, sums_by(empirical.by_unit, levels), units, labelled)
+
+
+def sums_by(
+    losses: Mapping[str, float], levels: Mapping[str, float]
+) -> dict[float, tuple[float, int]]:
+    """Return the sum and the number of units' losses at each difficulty."""
+    found: dict[float, list[float]] = defaultdict(list)
+    for unit, loss in losses.items():
+        found[levels[unit]].append(loss)
+    return {level: (sum(here), len(here)) for level, here in sorted(found.items())}
+
+
+def levels_of(table: Table, column: str) -> dict[str, float]:
+    """Return the difficulty of each unit, in order of first mention.
+
+    Raises:
+        InputError: If a row has no number there, or a unit several.
+    """
+    levels: dict[str, float] = {}
+    for number, (unit, row) in enumerate(zip(table.units, table.rows, strict=True), start=1):
+        value = row.value_of(column)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
+        if levels.setdefault(unit, float(value)) != float(value):
+            raise InputError(f"{table.source}: unit {unit!r} has several values of {column!r}")
+    return levels

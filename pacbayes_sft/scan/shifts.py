@@ -1,0 +1,129 @@
+"""Several shift terms for one posterior: each a bound of its own, at the δ that was set aside.
+
+``tv``: TV of the laws of the difficulty. ``d_plus``: one-sided, for risks that do not fall with it.
+``slack:γ``: D⁺ + γ·TV, for one that falls by at most γ. ``robust``: the same with γ limited by the
+predictor's own risk on labelled rows. ``slices``: the linear programme over those limits.
+``importance``: no shift term but a bound on the re-weighted risk of the certified rows.
+
+Each is a claim of its own; the first is the bound's own, the others spend the leaf of
+`Options.profile`. Quoting the best of several would have to pay for the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from estimators import Estimate, Guarantee, kl_bound, kl_inverse_upper
+from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
+from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
+from estimators.total_variation.robust import robust_shift, slice_limit_shift
+from pacbayes_sft.certify import Certificate
+from pacbayes_sft.choices import Loss
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.profile import RiskProfile, levels_of
+from pacbayes_sft.scan.config import check_shift
+from pacbayes_sft.shift import laws_are_known
+
+Law = Mapping[float, float] | Sequence[float]
+ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
+
+
+def shift_terms(certificate: Certificate, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return for each shift term its JSON-ready estimate, or for ``importance`` the whole bound.
+
+    Args:
+        certificate: Of a bound with `Options.profile`.
+        names: Which terms.
+
+    Raises:
+        InputError: If one needs labelled rows or a 0-1 loss that are not there.
+    """
+    profile = certificate.profile
+    assert profile is not None
+    laws = _laws(certificate, profile.column)
+    found = {}
+    for name in names:
+        if name == "importance":
+            found[name] = _importance(certificate, profile, laws[1]).to_dict()
+        else:
+            found[name] = _shift(name, certificate, profile, laws).to_dict()
+    return found
+
+
+def _laws(certificate: Certificate, column: str) -> tuple[Law, Law]:
+    """The laws of the difficulty: known ones, or one value a unit."""
+    train, test = certificate.inputs.train, certificate.inputs.test
+    if laws_are_known(train, test):
+        known = [{float(k): w for k, w in t.metadata.law.items()} for t in (train, test)]  # type: ignore[union-attr]
+        return known[0], known[1]
+    return _levels(train, column), _levels(test, column)
+
+
+def _levels(table: Table, column: str) -> list[float]:
+    return list(levels_of(table, column).values())
+
+
+def _shift(
+    name: str, certificate: Certificate, profile: RiskProfile, laws: tuple[Law, Law]
+) -> Estimate:
+    delta = certificate.leaves.profile
+    if name == "tv":
+        return certificate.shift.tv
+    if name == "d_plus":
+        return profile_shift(*laws, NON_DECREASING, delta)
+    gamma = check_shift(name)
+    if gamma is not None:
+        return profile_shift(*laws, Profiles(slack=gamma), delta)
+    if certificate.options.loss not in ZERO_ONE or not profile.labelled:
+        raise InputError(
+            f"shifts: {name!r} needs labelled rows (data.labelled_rows or data.labelled), a 0-1 "
+            "loss and the noise of a LoRA's factors"
+        )
+    counts = {level: (round(wrong), rows) for level, (wrong, rows) in profile.labelled.items()}
+    if name == "robust":
+        return robust_shift(*laws, counts, delta).limit
+    if not (isinstance(laws[0], Mapping) and isinstance(laws[1], Mapping)):
+        raise InputError("shifts: 'slices' needs the laws of both sides on record")
+    return slice_limit_shift(laws[0], laws[1], counts, delta)
+
+
+def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Estimate:
+    """Bound the test risk by importance weights over the difficulty, at fixed design.
+
+    With q the test law and n_d the certified units at d: w_d = q_d·n/n_d, B = max w. The mean of
+    w·ℓ/B over the certified units has a Monte-Carlo limit and a PAC-Bayes event of its own, which
+    share the leaf; an empirical q pays √(ln(1/δ)/2m) from a third of it.
+    """
+    delta, n = certificate.leaves.profile / 3, sum(profile.units.values())
+    if isinstance(test, Mapping):
+        law, pays = dict(test), 0.0
+    else:
+        share = 1 / len(test)
+        law = {level: test.count(level) * share for level in set(test)}
+        pays = math.sqrt(math.log(1 / delta) / (2 * len(test)))
+    weights = {d: law.get(d, 0.0) * n / count for d, count in profile.units.items()}
+    largest = max(weights.values())
+    uncovered = sum(weight for d, weight in law.items() if d not in profile.units)
+    looked_at = sum(rows for _, rows in profile.certified.values())
+    draws = looked_at * certificate.draws_a_unit
+    if largest == 0:
+        limit = 0.0
+    else:
+        sums = sum(weights[d] * wrong for d, (wrong, _) in profile.certified.items())
+        mean = min(1.0, sums / looked_at / largest)
+        limit = kl_inverse_upper(mean, math.log(1 / delta) / draws)
+    inner = kl_bound(limit, certificate.kl, n, delta / len(certificate.options.sigmas))
+    value = uncovered + largest * inner.upper + pays
+    return Estimate(
+        value,
+        -math.inf,
+        value,
+        1 - certificate.ledger.spent,
+        Guarantee.UPPER,
+        "importance-weighted PAC-Bayes-kl",
+        (*inner.assumptions, ATTRIBUTE_SHIFT),
+        "probability",
+    )
