@@ -113,6 +113,7 @@ def bound(
     *,
     train_heldout: str | None = None,
     labelled: str | None = None,
+    finished: Measured | None = None,
 ) -> Certificate:
     """Compute every term of the bound for a finished fine-tune.
 
@@ -126,6 +127,7 @@ def bound(
             measure the gaps, and join the labelled rows of a profile.
         labelled: Labelled rows that nothing was fitted on, for the profile of
             `Options.profile`; the test rows may not be among them.
+        finished: What is known of the finished model's risks already; None measures them.
 
     Raises:
         InputError: If an input cannot be used; the message names it and the mend.
@@ -150,7 +152,7 @@ def bound(
     # the weights give a Gaussian pair, and that its KL
     evaluator, slots, rows = _prepare(inputs, options)
     certified = rows(inputs.certified)
-    finished = measure_finished(evaluator, inputs, rows, certified, options.units)
+    finished = finished or measure_finished(evaluator, inputs, rows, certified, options.units)
     seen = rows(inputs.seen_by_prior) if inputs.seen_by_prior else None
     shape = prior_shape(options.prior_shape, inputs, evaluator, slots, seen)
     bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem, shape)

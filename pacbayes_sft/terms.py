@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from pacbayes_sft.models import (
     resolve_base,
 )
 from pacbayes_sft.movement import Breakdown, break_down
-from pacbayes_sft.risk import by_length, risk_estimate, row_losses, slice_risks, unit_means
+from pacbayes_sft.risk import Losses, by_length, risk_estimate, row_losses, slice_risks, unit_means
 
 DISTANCE_METHOD = {
     Space.WEIGHTS: "‖s·BA‖² where that is all, else fine-tune minus base tensor by tensor",
@@ -163,12 +163,14 @@ class RiskTerm:
         risk: Over all rows.
         slices: By value of the slicing column.
         base_precision: What the base's weights are, in words.
+        losses: Shape (units,): the mean loss of each unit, in order of first mention.
         trust_remote_code: Whether code beside the base's weights was allowed to run.
     """
 
     risk: Estimate
     slices: dict[str, Estimate]
     base_precision: str
+    losses: Losses = field(repr=False, compare=False)
     trust_remote_code: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,9 +223,10 @@ def risk_term(
     losses = row_losses(model, rows, score, blocks=by_length(rows, batch_size))
     population = f"the law of {table.source}"
     precision = base_precision(local_directory(base))
-    whole = risk_estimate(unit_means(losses, table.units), delta, population=population)
+    means = unit_means(losses, table.units)
+    whole = risk_estimate(means, delta, population=population)
     if slice_by is None:
-        return RiskTerm(whole, {}, precision, trust_remote_code)
+        return RiskTerm(whole, {}, precision, means, trust_remote_code)
     labels = [row.value_of(slice_by) for row in table.rows]
     slices = slice_risks(losses, table.units, labels, delta, population=population)
-    return RiskTerm(whole, slices, precision, trust_remote_code)
+    return RiskTerm(whole, slices, precision, means, trust_remote_code)

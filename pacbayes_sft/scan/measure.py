@@ -14,17 +14,18 @@ from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.measure import Measured
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
-from pacbayes_sft.scan.shifts import shift_terms
+from pacbayes_sft.scan.shifts import NEED_LABELLED, shift_terms
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.terms import RiskTerm, risk_term
 
 Record = dict[str, Any]
-TRAIN_RISK_UNITS = 256  # rows come in random order, so the first ones are a sample
+TRAIN_RISK_UNITS = 256  # training rows come in random order, so the first ones are a sample
 
 
 def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
@@ -47,10 +48,12 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     trained = time.monotonic()
     test = _risk(config, cell.base, sources.test, sources.column, run)
     heldout = _risk(config, cell.base, str(sources.heldout), None, run)
+    seen = _risk(config, cell.base, str(_first_units(sources.train)), None, run)
+    finished = Measured(test.risk, seen.risk, test.losses)
     bounds = {
-        name: _bound(config, cell, asked, sources, run) for name, asked in config.bounds.items()
+        name: _bound(config, cell, asked, sources, run, finished)
+        for name, asked in config.bounds.items()
     }
-    train_risk = _train_risk(config, cell, sources, run, bounds)
     record = {
         "key": key,
         "cell": {
@@ -65,8 +68,8 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
             "test_risk": test.risk.to_dict(),
             "slices": {label: e.to_dict() for label, e in test.slices.items()},
             "train_distribution_risk": heldout.risk.to_dict(),
-            "train_risk": train_risk,
-            "generalization_gap": heldout.risk.value - train_risk,
+            "train_risk": seen.risk.value,
+            "generalization_gap": heldout.risk.value - seen.risk.value,
             "extrapolation_gap": test.risk.value - heldout.risk.value,
         },
         "bounds": bounds,
@@ -77,20 +80,15 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     return _without_place(record, folder)
 
 
-def _train_risk(
-    config: Config, cell: Cell, sources: Sources, run: Path, bounds: Mapping[str, Record]
-) -> float:
-    """Return the finished model's risk on its training rows, or on the first few hundred units."""
-    for found in bounds.values():
-        if found["n"] == found["n_train"]:
-            return float(found["train_risk_finetuned"])
-    rows = read_table(sources.train)
-    few = set(list(dict.fromkeys(rows.units))[:TRAIN_RISK_UNITS])
-    file = sources.train.with_name("train_looked_at.jsonl")
-    lines = sources.train.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line, unit in zip(lines, rows.units, strict=True) if unit in few]
+def _first_units(train: Path) -> Path:
+    """Write the rows of the first few hundred units beside the training rows."""
+    units = read_table(train).units
+    few = set(list(dict.fromkeys(units))[:TRAIN_RISK_UNITS])
+    lines = train.read_text(encoding="utf-8").splitlines(keepends=True)
+    file = train.with_name("train_looked_at.jsonl")
+    kept = [line for line, unit in zip(lines, units, strict=True) if unit in few]
     file.write_text("".join(kept), encoding="utf-8")
-    return _risk(config, cell.base, str(file), None, run).risk.value
+    return file
 
 
 def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
@@ -148,7 +146,9 @@ def _risk(config: Config, base: str, rows: str, column: str | None, run: Path | 
     )
 
 
-def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path) -> Record:
+def _bound(
+    config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path, finished: Measured
+) -> Record:
     """Return what a map needs of one ``bound.json``."""
     from estimators.posteriors.refined import Schedule
 
@@ -180,14 +180,14 @@ def _bound(config: Config, cell: Cell, asked: Bound, sources: Sources, run: Path
         sources.test,
         options,
         train_heldout=str(sources.heldout),
-        labelled=sources.labelled,
+        labelled=sources.labelled if {*asked.shifts} & NEED_LABELLED else None,
+        finished=finished,
     )
     assert certificate.profile is not None
     full = to_record(certificate)
     return {
         "n": full["n"],
         "n_train": full["n_train"],
-        "train_risk_finetuned": full["measured"]["train_risk_finetuned"]["value"],
         "posterior": full["posterior"],
         "prior": full["prior"],
         "kl_nats": full["kl"]["value"],

@@ -28,6 +28,7 @@ from pacbayes_sft.scan.config import check_shift
 from pacbayes_sft.shift import laws_are_known
 
 Law = Mapping[float, float] | Sequence[float]
+NEED_LABELLED = {"robust", "slices"}
 ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
 
 
