@@ -134,11 +134,15 @@ class Agreement:
         }
 
 
-def agreement(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Agreement:
-    """Compare one bound's raw value with the measured test risk of the finished model.
+def agreement(
+    frame: pd.DataFrame, *, risk: str = "test_risk", resamples: int = 1000, seed: int = 0
+) -> Agreement:
+    """Compare one bound's raw value with measured test risk.
 
     Args:
-        frame: Rows of `cells_frame` of one group, one bound and one theorem.
+        frame: Rows of `cells_frame` of one group, one bound, one shift term and one theorem.
+        risk: ``test_risk`` (of the finished model, what a user asks for) or ``gibbs_test_risk`` (of
+            the predictor that the bound speaks of).
         resamples: Bootstrap resamples of the cells' seed means, over points of the map.
         seed: Seed of the bootstrap.
 
@@ -147,20 +151,18 @@ def agreement(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> A
     """
     if frame.empty:
         raise ValueError("no cells to compare")
-    means = frame.groupby(["size", "window", "low", "high"], as_index=False)[
-        ["value", "test_risk"]
-    ].mean()
+    means = frame.groupby(["size", "window", "low", "high"], as_index=False)[["value", risk]].mean()
     order = list(means.sort_values(["low", "high"])["window"].drop_duplicates())
     minimiser, per_size = {}, {}
     for size, group in means.groupby("size"):
-        measured = str(group.loc[group["test_risk"].idxmin(), "window"])
+        measured = str(group.loc[group[risk].idxmin(), "window"])
         bound = str(group.loc[group["value"].idxmin(), "window"])
         distance = abs(order.index(measured) - order.index(bound))
         minimiser[int(size)] = (measured, bound, distance)
-        per_size[int(size)] = _spearman(group)
+        per_size[int(size)] = _spearman(group, risk)
     generator = np.random.default_rng(seed)
     drawn = [
-        _spearman(means.iloc[generator.integers(len(means), size=len(means))])
+        _spearman(means.iloc[generator.integers(len(means), size=len(means))], risk)
         for _ in range(resamples)
     ]
     finite = [r for r in drawn if math.isfinite(r)]
@@ -168,7 +170,12 @@ def agreement(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> A
     promised = frame[frame["guarantee"] == "upper"]
     violations = int((promised["gibbs_test_lower"] > promised["value"]).sum())
     return Agreement(
-        minimiser, per_size, _spearman(means), (float(low), float(high)), violations, len(frame)
+        minimiser,
+        per_size,
+        _spearman(means, risk),
+        (float(low), float(high)),
+        violations,
+        len(frame),
     )
 
 
@@ -184,7 +191,7 @@ def summary(frame: pd.DataFrame, bound: str, theorem: str, shift: str) -> dict[s
     found: dict[str, Any] = {}
     for group, of_group in frame.groupby(GROUP):
         each = {
-            f"{name}, {how}, {term}": agreement(rows).to_dict()
+            f"{name}, {how}, {term}": _against_both(rows)
             for (name, how, term), rows in of_group.groupby(["bound", "theorem", "shift"])
         }
         primary = each.pop(f"{bound}, {theorem}, {shift}")
@@ -193,10 +200,17 @@ def summary(frame: pd.DataFrame, bound: str, theorem: str, shift: str) -> dict[s
     return {"primary": primary_bound, "groups": found}
 
 
-def _spearman(frame: pd.DataFrame) -> float:
-    if frame["value"].nunique() < 2 or frame["test_risk"].nunique() < 2:
+def _against_both(rows: pd.DataFrame) -> dict[str, Any]:
+    """Against the finished model's risk, and in short against the predictor's own."""
+    own = agreement(rows, risk="gibbs_test_risk").to_dict()
+    kept = ("minimiser_distance", "spearman_per_n", "spearman", "spearman_interval")
+    return agreement(rows).to_dict() | {"against_gibbs": {k: own[k] for k in kept}}
+
+
+def _spearman(frame: pd.DataFrame, risk: str) -> float:
+    if frame["value"].nunique() < 2 or frame[risk].nunique() < 2:
         return math.nan
-    return float(spearmanr(frame["value"], frame["test_risk"]).statistic)
+    return float(spearmanr(frame["value"], frame[risk]).statistic)
 
 
 def _number(x: float) -> float | None:

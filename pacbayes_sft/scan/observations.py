@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
+NUMBERS = ("value", "lower", "upper")
 CELL = ["size", "window", "low", "high", "seed", "base", "objective", "method"]
 
 
@@ -49,9 +50,10 @@ class Observation:
         return "no" if self.upper < 0 else "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready object; an end that is not finite is null."""
-        plain = {k: None if v in (math.inf, -math.inf) else v for k, v in asdict(self).items()}
-        return plain | {"appears": self.appears}
+        """Return a JSON-ready object; a number that is not finite is null."""
+        plain = asdict(self)
+        ends = {k: v if math.isfinite(v) else None for k, v in plain.items() if k in NUMBERS}
+        return plain | ends | {"appears": self.appears}
 
 
 def over_seeds(claim: str, measured: str, values: Iterable[float]) -> Observation:
