@@ -27,11 +27,14 @@ class Encoded:
         ids: Token ids of prompt and completion, end of sequence included.
         prompt_length: How many of them are context only; the rest is supervised.
         answer: The final answer: the row's own, or what its completion ends in.
+        new_tokens: Most tokens of a solution, from the row's column ``max_new_tokens``; None: by
+            the length of the true one.
     """
 
     ids: tuple[int, ...]
     prompt_length: int
     answer: str | None = None
+    new_tokens: int | None = None
 
 
 def encode(
@@ -86,7 +89,7 @@ def encode(
                 f"{table.source}, row {number}: no column 'answer', and no final answer can be "
                 "read off the completion; give 'answer', or use --loss exact_match"
             )
-        encoded.append(Encoded(tuple(full), shared, answer))
+        encoded.append(Encoded(tuple(full), shared, answer, _new_tokens(row, table, number)))
     return encoded
 
 
@@ -106,6 +109,15 @@ def collate(
         ids[i, : len(row.ids)] = tokens
         labels[i, row.prompt_length : len(row.ids)] = tokens[row.prompt_length :]
     return {"input_ids": ids.to(device), "labels": labels.to(device)}
+
+
+def _new_tokens(row: Row, table: Table, number: int) -> int | None:
+    asked = row.value_of("max_new_tokens")
+    if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
+        raise InputError(
+            f"{table.source}, row {number}: 'max_new_tokens' is {asked!r}, not a number of tokens"
+        )
+    return asked
 
 
 def _true_answer(row: Row) -> str | None:
