@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pacbayes_sft import loaded
 from pacbayes_sft.answers import extract_answer, marked_answer
 from pacbayes_sft.data.messages import template_ids
 from pacbayes_sft.data.rows import Row, Table
@@ -58,6 +59,17 @@ def encode(
         InputError: If a row is longer than that, lacks its answer, or supervises nothing. No row
             is ever dropped or cut: that would change n and the risk silently.
     """
+    return loaded.rows(
+        table.rows,
+        tokenizer,
+        (max_length, need_answers),
+        lambda: _encode(table, tokenizer, max_length, need_answers),
+    )
+
+
+def _encode(
+    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int | None, need_answers: bool
+) -> list[Encoded]:
     eos = tokenizer.eos_token
     if eos is None:
         raise InputError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token")
