@@ -81,6 +81,13 @@ def label_sizes(panel: Any, sizes: list[int]) -> None:
     panel.set_xlabel(LOG_SIZE)
 
 
+def one_scale(panels: list[Any]) -> None:
+    """Give panels the same vertical axis, so that they can be compared."""
+    limits = [panel.get_ylim() for panel in panels]
+    for panel in panels:
+        panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
 def draw_risks(
     panel: Any, rows: pd.DataFrame, windows: list[str], label: str, **how: Any
 ) -> pd.Series:

@@ -14,6 +14,7 @@ from pacbayes_sft.scan.canvas import (
     label_windows,
     mark_least,
     new_panels,
+    one_scale,
     style,
     windows_of,
 )
@@ -45,10 +46,7 @@ def slice_changes(slices: pd.DataFrame, title: str) -> Figure:
         panel.set_title(f"n = {size:,}")
         panel.set_xlabel("difficulty of the test slice")
         panel.set_ylabel("risk minus the base's (below 0: better)")
-    low = min(0.0, slices["change"].min()) - 0.05
-    high = max(0.0, slices["change"].max()) + 0.05
-    for panel in panels:
-        panel.set_ylim(low, high)
+    one_scale(panels)
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=6, title="trained on window")
     return figure
@@ -91,6 +89,7 @@ def dropped(rows: pd.DataFrame, title: str) -> Figure | None:
         )
         panel.set_ylabel(f"measured {RISK_AXIS}, range over seeds")
         panel.legend(fontsize=10)
+    one_scale(panels)
     return figure
 
 
@@ -113,7 +112,7 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
     if len(kinds) < 2 or not sizes:
         return None
     windows = windows_of(cells)
-    figure, panels = new_panels(len(sizes) + 1, title)
+    figure, panels = new_panels(len(sizes) + 1, title, across=2)
     best: dict[str, list[int]] = {kind: [] for kind in kinds}
     for panel, size in zip(panels, sizes, strict=False):
         for how, kind in zip(LINES, kinds, strict=False):
@@ -124,10 +123,12 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
         label_windows(panel, windows)
         panel.set_title(f"n = {size:,}")
         panel.set_ylabel(f"measured {RISK_AXIS}, range over seeds")
+    one_scale(panels[:-1])
     panels[0].legend(fontsize=10)
     last = panels[-1]
-    for how, kind in zip(LINES, kinds, strict=False):
-        shape = {k: v for k, v in how.items() if k != "fmt"}
+    for k, (how, kind) in enumerate(zip(LINES, kinds, strict=False)):
+        shape = {key: value for key, value in how.items() if key != "fmt"}
+        shape["markersize"] = 12 - 5 * k  # equal paths stay visible
         last.plot(sizes, best[kind], str(how["fmt"]), label=NAMES.get(kind, kind), **shape)
     label_sizes(last, sizes)
     last.set_yticks(range(len(windows)), windows)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from pacbayes_sft.scan.canvas import (
     RISK,
-    RISK_AXIS,
     SHADE,
     SIZE,
     WINDOW,
@@ -73,7 +72,7 @@ def curves(rows: pd.DataFrame, title: str) -> Figure:
         panel.axhline(1, color="black", lw=0.9, ls=":")
         panel.set_title(f"n = {size:,}")
         label_windows(panel, windows)
-        panel.set_ylabel(RISK_AXIS)
+        panel.set_ylabel("risk, and bounds on it (loss in 0 to 1)")
     for colour, label in ((RISK, "least measured risk"), ("black", "least bound")):
         panels[0].plot([], [], "v", color=colour, label=label)
     panels[0].plot([], [], ":", color="black", lw=0.9, label="1: vacuous from here on")
@@ -95,12 +94,13 @@ def heat_maps(rows: pd.DataFrame, title: str) -> Figure:
         table = rows.assign(**{column: finite}).pivot_table(
             index="size", columns="window", values=column, dropna=False
         )
+        table = table.reindex(columns=windows).sort_index(ascending=False)
         sns.heatmap(
-            table.reindex(columns=windows).sort_index(ascending=False),
+            table,
             ax=panel,
             annot=True,
             fmt=".2f",
-            cmap=sns.light_palette(SHADE, as_cmap=True),
+            cmap=sns.light_palette("#30506d", as_cmap=True),
             cbar=False,
             linewidths=1,
             vmin=0,
@@ -110,7 +110,7 @@ def heat_maps(rows: pd.DataFrame, title: str) -> Figure:
         panel.set_title(label, fontsize=12)
         panel.set_xlabel(WINDOW)
         panel.set_ylabel(SIZE)
-        panel.tick_params(axis="y", rotation=0)
+        panel.set_yticklabels([f"{size:,}" for size in table.index], rotation=0)
     return figure
 
 
