@@ -179,7 +179,24 @@ def test_a_data_set_without_its_columns_is_named(base, tmp_path):
         with pytest.raises(InputError, match=says):
             write_recipe(name, tmp_path / "o", pool=pool, base=base)
     with pytest.raises(InputError, match="no such file"):
-        write_recipe("openr1-math500", tmp_path / "o", pool=tmp_path / "x.jsonl", base=base)
+        write_recipe("openr1-math500", tmp_path / "o", test=tmp_path / "x.jsonl", base=base)
+
+
+def test_problems_of_the_test_are_left_out_of_the_pool(base, tmp_path):
+    shared = samples.math500(1) | {"problem": "What is   3 + 0?"}
+    pool = write(tmp_path / "p.jsonl", [samples.openr1(i) for i in range(1, 9)])
+    test = write(tmp_path / "t.jsonl", [shared, samples.math500(2)])
+    said = write_recipe("openr1-math500", tmp_path / "o", pool=pool, test=test, base=base)
+    assert said["pool"]["rows"] == 7
+    assert "uuid-3" not in {row.id for row in read_table(tmp_path / "o" / "pool.jsonl").rows}
+
+
+def test_a_broken_local_copy_ends_in_a_sentence(base, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"problem": "a"\n')
+    (tmp_path / "p.parquet").write_text("PAR1 no")
+    for name in ("p.jsonl", "p.parquet"):
+        with pytest.raises(InputError, match="cannot be loaded"):
+            write_recipe("openr1-math500", tmp_path / "o", test=tmp_path / name, base=base)
 
 
 def test_generated_rows_have_disjoint_seeds_and_templates_as_units(base, tmp_path):
