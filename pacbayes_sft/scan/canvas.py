@@ -98,14 +98,26 @@ def draw_risks(
     return found["mean"]
 
 
+def outline(panel: Any) -> None:
+    """Put a white rim around the lines drawn so far, to be seen on bars in any grey."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    for line in panel.lines:
+        line.set_path_effects([Stroke(linewidth=5, foreground="white"), Normal()])
+
+
 def mark_least(panel: Any, heights: pd.Series, colour: str) -> None:
     """Put a triangle over the least of some heights; nothing if all are missing or infinite."""
+    from matplotlib.patheffects import Normal, Stroke
+
     finite = heights.reset_index(drop=True)
     finite = finite[finite.notna() & (finite.abs() < float("inf"))]
     if len(finite):
         place = int(finite.index[finite.to_numpy().argmin()])
         height = min(float(finite[place]), 0.93 * panel.get_ylim()[1])  # else it leaves the panel
-        panel.annotate(
-            "▼", (place, height), (0, 8), textcoords="offset points", ha="center",
-            color=colour, fontsize=13, annotation_clip=True,
+        mark = panel.annotate(
+            "▼", (place, height), (0, 8), textcoords="offset points", ha="center", color=colour,
+            fontsize=13,
         )  # fmt: skip
+        rim = "black" if colour == "white" else "white"
+        mark.set_path_effects([Stroke(linewidth=2, foreground=rim), Normal()])

@@ -18,6 +18,7 @@ from pacbayes_sft.scan.canvas import (
     label_windows,
     mark_least,
     new_panels,
+    outline,
     style,
     windows_of,
 )
@@ -66,15 +67,16 @@ def curves(rows: pd.DataFrame, title: str) -> Figure:
             panel, of_size, windows, "measured risk, range over seeds", fmt="o-", color=RISK,
             mec="white", mew=1,
         )  # fmt: skip
+        outline(panel)
         _end_axis(panel, bottom)
-        mark_least(panel, risk, RISK)
+        mark_least(panel, risk, "white")
         mark_least(panel, quoted, "black")
         panel.axhline(1, color="black", lw=0.9, ls=":")
         panel.set_title(f"n = {size:,}")
         label_windows(panel, windows)
         panel.set_ylabel("risk, and bounds on it (loss in 0 to 1)")
-    for colour, label in ((RISK, "least measured risk"), ("black", "least bound")):
-        panels[0].plot([], [], "v", color=colour, label=label)
+    for face, label in (("white", "least measured risk"), ("black", "least bound")):
+        panels[0].plot([], [], "v", color="black", mfc=face, label=label)
     panels[0].plot([], [], ":", color="black", lw=0.9, label="1: vacuous from here on")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
