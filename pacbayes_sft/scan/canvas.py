@@ -114,7 +114,7 @@ def mark_least(panel: Any, heights: pd.Series, colour: str) -> None:
     finite = finite[finite.notna() & (finite.abs() < float("inf"))]
     if len(finite):
         place = int(finite.index[finite.to_numpy().argmin()])
-        height = min(float(finite[place]), 0.93 * panel.get_ylim()[1])  # else it leaves the panel
+        height = min(float(finite[place]), 0.86 * panel.get_ylim()[1])  # else it leaves the panel
         mark = panel.annotate(
             "▼", (place, height), (0, 8), textcoords="offset points", ha="center", color=colour,
             fontsize=13,

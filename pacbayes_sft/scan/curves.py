@@ -72,13 +72,17 @@ def curves(rows: pd.DataFrame, title: str) -> Figure:
         mark_least(panel, risk, "white")
         mark_least(panel, quoted, "black")
         panel.axhline(1, color="black", lw=0.9, ls=":")
-        panel.set_title(f"n = {size:,}")
+        panel.set_title(f"n = {size:,}", pad=16 if bottom.max() > TALLEST else 6)
         label_windows(panel, windows)
         panel.set_ylabel("risk, and bounds on it (loss in 0 to 1)")
     for face, label in (("white", "least measured risk"), ("black", "least bound")):
         panels[0].plot([], [], "v", color="black", mfc=face, label=label)
     panels[0].plot([], [], ":", color="black", lw=0.9, label="1: vacuous from here on")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    columns, letters = (2, 9) if len(sizes) == 1 else (3, 11)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns,
+        fontsize=letters,
+    )  # fmt: skip
     return figure
 
 
