@@ -33,6 +33,7 @@ _OWN = {
     "plot_scan": "pacbayes_sft.scan.pictures",
     "shift_term": "pacbayes_sft.shift",
     "verify_adapter": "pacbayes_sft.certified.verify",
+    "write_recipe": "pacbayes_sft.recipes",
 }
 
 

@@ -20,8 +20,12 @@ SLACK = 16
 def token_limit(row: Encoded) -> int:
     """Return how many tokens a row's solution may take: half as many again as the true one, + 16.
 
-    A rule per row, so that the loss of a row does not depend on which others share its batch.
+    A row's column ``max_new_tokens`` says otherwise, where true solutions are of another kind than
+    those the model was trained to write. A rule per row, so that the loss of a row does not depend
+    on which others share its batch.
     """
+    if row.new_tokens is not None:
+        return row.new_tokens
     true = len(row.ids) - row.prompt_length
     return true + true // 2 + SLACK
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pacbayes_sft import loaded
 from pacbayes_sft.checkpoints.adapter_files import is_adapter, refuse_renamed
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
@@ -109,7 +110,11 @@ def load_tokenizer(base: str, *, trust_remote_code: bool = False) -> PreTrainedT
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+        tokenizer = loaded.tokenizer(
+            base,
+            trust_remote_code,
+            lambda: AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code),
+        )
     except Exception as error:
         _refuse_remote_code(base, error)
         raise InputError(f"{base}: no tokenizer could be loaded ({_first_line(error)})") from None
@@ -138,12 +143,17 @@ def load_model(
 
     adapter = finetuned is not None and is_adapter(finetuned)
     weights = str(finetuned) if finetuned is not None and not adapter else base
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+
+    def load() -> Any:
+        return AutoModelForCausalLM.from_pretrained(
             weights,
             dtype=torch.float32 if dtype == AUTOCAST else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
         )
+
+    try:
+        again = weights == base  # a finished full checkpoint is read by its own cell alone
+        model: Any = loaded.model(base, (dtype, trust_remote_code), load) if again else load()
     except Exception as error:
         _refuse_remote_code(weights, error)
         raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None

@@ -15,6 +15,7 @@ from pacbayes_sft.cli.demo import demo
 from pacbayes_sft.cli.difficulty import difficulty
 from pacbayes_sft.cli.inspect import inspect
 from pacbayes_sft.cli.make import igsm, sft
+from pacbayes_sft.cli.recipe import recipe
 from pacbayes_sft.cli.scan import plot, scan
 from pacbayes_sft.cli.terms import kl, risk, tv
 from pacbayes_sft.cli.verify import verify
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-COMMANDS = (demo, bound, verify, inspect, kl, tv, risk, igsm, sft, difficulty, scan, plot)
+COMMANDS = (demo, bound, verify, inspect, kl, tv, risk, igsm, sft, difficulty, recipe, scan, plot)
 for command in COMMANDS:
     app.command()(command)
 

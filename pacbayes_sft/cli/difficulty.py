@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from pacbayes_sft.cli.output import (
-    Base,
     BatchSize,
     Device,
     Dtype,
@@ -25,18 +24,28 @@ from pacbayes_sft.cli.output import (
 
 def difficulty(
     train: Annotated[str, typer.Argument(help="Rows.")],
-    base: Base,
     out: Annotated[
         Path, typer.Option(dir_okay=False, help="File for the rows with a column a metric.")
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="cot_tokens, base_loss, pass_rate, or a column; may be given again."),
+        typer.Option(
+            help="cot_tokens, base_loss, pass_rate, thtb_extrinsic, thtb_intrinsic, bloom_proxy, "
+            "or a column; may be given again."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model of base_loss and pass_rate: path, hub id, strong, weak."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Whose tokens cot_tokens counts (default: the base's).")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Solutions a row for pass_rate.")] = 8,
     temperature: Annotated[float, typer.Option(help="At which they are sampled.")] = 1.0,
     picture: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Draw laws and correlations there.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw laws and correlations there (and as SVG)."),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -57,6 +66,7 @@ def difficulty(
             train,
             base,
             tuple(metric or ["cot_tokens"]),
+            tokenizer=tokenizer,
             samples=samples,
             temperature=temperature,
             seed=seed,

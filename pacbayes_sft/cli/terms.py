@@ -161,11 +161,24 @@ def tv(
 
 
 def risk(
-    base: Base,
-    test: Annotated[str, typer.Option(help="Rows to measure on.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Rows to measure on.")] = None,
     finetuned: Annotated[Path | None, typer.Option(help="Fine-tune; the base if left out.")] = None,
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
     slice_by: Annotated[str | None, typer.Option(help="Column to slice by.")] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="lm-evaluation-harness's samples_*.jsonl instead of a model."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="The base's log, joined on doc_hash.")
+    ] = None,
+    filter: Annotated[str | None, typer.Option(help="Which filter of the log.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Which metric of the log.")] = None,
     delta: Delta = 0.05,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -177,11 +190,21 @@ def risk(
 ) -> None:
     """Measured risk on rows, with its interval; each slice at its own 1 − δ.
 
-    Example: `pacbayes-sft risk --base strong --test test.jsonl --slice-by difficulty`
+    Example: `pacbayes-sft risk --base strong --test test.jsonl --slice-by difficulty`, or
+    `pacbayes-sft risk --samples samples_hendrycks_math500_DATE.jsonl --slice-by level`
     """
     from pacbayes_sft.terms import risk_term
 
     check_delta(delta)
+    if samples is not None:
+        if base or test or finetuned:
+            raise InputError("--samples: a finished evaluation; leave --base, --test, --finetuned")
+        logged_risk(samples, against, filter, metric, slice_by, delta, as_json=json, out=out)
+        return
+    if base is None or test is None:
+        raise InputError("risk: give --base and --test, or --samples of a finished evaluation")
+    if against or filter or metric:
+        raise InputError("--against, --filter and --metric choose within a log; give --samples")
     with quiet_stdout():
         result = risk_term(
             base,
@@ -202,3 +225,33 @@ def risk(
         table.add_row(f"{slice_by} = {label}", interval(estimate), claim(estimate))
     table.add_row("base weights", "", result.base_precision)
     emit(result.to_dict(), table, as_json=json, out=out)
+
+
+def logged_risk(
+    samples: Path,
+    against: Path | None,
+    filter: str | None,
+    metric: str | None,
+    slice_by: str | None,
+    delta: float,
+    *,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Print the risk that lm-evaluation-harness's log holds, and its change over another log's."""
+    from pacbayes_sft.data.harness import change, read_samples
+
+    log = read_samples(samples, filter=filter, metric=metric)
+    whole, slices = log.risk(delta), log.slices(slice_by, delta) if slice_by else {}
+    record = log.to_dict(whole, slices)
+    table = new_table(f"Risk (1 − {log.metric}, filter {log.filter})", "slice", "risk", "promise")
+    table.add_row("all", interval(whole), claim(whole))
+    for label, estimate in slices.items():
+        table.add_row(f"{slice_by} = {label}", interval(estimate), claim(estimate))
+    if against is not None:
+        before = read_samples(against, filter=filter, metric=log.metric)
+        moved = change(log, before, delta)
+        record |= {"against": before.risk(delta).to_dict(), "change": moved.to_dict()}
+        table.add_row("change over the other log", interval(moved), claim(moved))
+    table.add_row("documents", f"{record['documents']:,}", "distinct doc_hash")
+    emit(record, table, as_json=as_json, out=out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pacbayes_sft import loaded
 from pacbayes_sft.answers import extract_answer, marked_answer
 from pacbayes_sft.data.messages import template_ids
 from pacbayes_sft.data.rows import Row, Table
@@ -27,11 +28,14 @@ class Encoded:
         ids: Token ids of prompt and completion, end of sequence included.
         prompt_length: How many of them are context only; the rest is supervised.
         answer: The final answer: the row's own, or what its completion ends in.
+        new_tokens: Most tokens of a solution, from the row's column ``max_new_tokens``; None: by
+            the length of the true one.
     """
 
     ids: tuple[int, ...]
     prompt_length: int
     answer: str | None = None
+    new_tokens: int | None = None
 
 
 def encode(
@@ -55,6 +59,17 @@ def encode(
         InputError: If a row is longer than that, lacks its answer, or supervises nothing. No row
             is ever dropped or cut: that would change n and the risk silently.
     """
+    return loaded.rows(
+        table.rows,
+        tokenizer,
+        (max_length, need_answers),
+        lambda: _encode(table, tokenizer, max_length, need_answers),
+    )
+
+
+def _encode(
+    table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int | None, need_answers: bool
+) -> list[Encoded]:
     eos = tokenizer.eos_token
     if eos is None:
         raise InputError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token")
@@ -86,7 +101,7 @@ def encode(
                 f"{table.source}, row {number}: no column 'answer', and no final answer can be "
                 "read off the completion; give 'answer', or use --loss exact_match"
             )
-        encoded.append(Encoded(tuple(full), shared, answer))
+        encoded.append(Encoded(tuple(full), shared, answer, _new_tokens(row, table, number)))
     return encoded
 
 
@@ -106,6 +121,15 @@ def collate(
         ids[i, : len(row.ids)] = tokens
         labels[i, row.prompt_length : len(row.ids)] = tokens[row.prompt_length :]
     return {"input_ids": ids.to(device), "labels": labels.to(device)}
+
+
+def _new_tokens(row: Row, table: Table, number: int) -> int | None:
+    asked = row.value_of("max_new_tokens")
+    if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
+        raise InputError(
+            f"{table.source}, row {number}: 'max_new_tokens' is {asked!r}, not a number of tokens"
+        )
+    return asked
 
 
 def _true_answer(row: Row) -> str | None:

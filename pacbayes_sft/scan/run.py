@@ -7,11 +7,12 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pacbayes_sft import loaded
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config
@@ -73,6 +74,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     Raises:
         InputError: If an input cannot be used.
     """
+    _refuse_several_processes()
     where, store = where or Where(), Store(out)
     jobs = list_jobs(config)
     missing = [job for job in jobs if not store.has(job.key)]
@@ -97,8 +99,9 @@ def list_jobs(config: Config) -> list[Job]:
 
 def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
     _set_threads(where.threads)
-    for job in jobs:
-        yield job.run(config, store.work(job.key))
+    with loaded.held():
+        for job in jobs:
+            yield job.run(config, store.work(job.key))
 
 
 def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
@@ -115,17 +118,12 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
         here = {"num_cpus": where.workers, "include_dashboard": False}
         options: dict[str, Any] = {"address": where.address} if where.address else here
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    threads = where.threads or 1
-    environment = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    task: Any = ray.remote(_work).options(
-        num_cpus=threads if where.address else 1,
-        num_gpus=where.gpus,
-        max_retries=RETRIES,
-        runtime_env={"env_vars": environment},
-    )
-    shared = ray.put(config.model_dump(mode="json"))
-    waiting = [task.remote(shared, job, threads) for job in jobs]
+    waiting: list[Any] = []
     try:
+        _refuse_unmet(ray.cluster_resources(), where)
+        task: Any = ray.remote(_work).options(**task_options(where))
+        shared = ray.put(config.model_dump(mode="json"))
+        waiting = [task.remote(shared, job, where.threads or 1) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
             try:
@@ -142,9 +140,52 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
             ray.shutdown()
 
 
+def task_options(where: Where) -> dict[str, Any]:
+    """Return what Ray sets aside for one cell.
+
+    Cells that share a GPU each take a fraction of it; a core on a cluster goes to one thread.
+    """
+    threads = where.threads or 1
+    return {
+        "num_cpus": threads if where.address else 1,
+        "num_gpus": where.gpus,
+        "max_retries": RETRIES,
+        "runtime_env": {
+            "env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        },
+    }
+
+
+def _refuse_unmet(has: Mapping[str, float], where: Where) -> None:
+    """Refuse what no node can ever give: Ray would wait for it without a word."""
+    asked = task_options(where)
+    for name, flag in (("GPU", "num_gpus"), ("CPU", "num_cpus")):
+        if asked[flag] > has.get(name, 0):
+            raise InputError(
+                f"--{'gpus' if name == 'GPU' else 'threads'}: a cell asks for {asked[flag]:g} "
+                f"{name} and the Ray cluster has {has.get(name, 0):g}, so it would never start"
+            )
+
+
+def _refuse_several_processes() -> None:
+    """Refuse to be one of several processes of one launch.
+
+    With a cell's rows divided among processes nobody could say which of them a checkpoint prior
+    had seen (`order.why_unknown`), and every process would write the records.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count.isdigit() and int(count) > 1:
+        raise InputError(
+            f"scan: started as one of {count} processes (accelerate launch, torchrun), and a cell "
+            "runs in one, so that it is known which rows it saw; take --num_processes 1, and "
+            "--workers or --address with --gpus to fill several devices with cells"
+        )
+
+
 def _work(config: dict[str, Any], job: Job, threads: int) -> Record:
     """Measure one job in a worker."""
     _set_threads(threads)
+    loaded.keep(True)
     with tempfile.TemporaryDirectory(prefix="pacbayes-sft-") as folder:
         return job.run(Config.model_validate(config), Path(folder) / job.key)
 

@@ -388,6 +388,46 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 
 
 @pytest.mark.slow
+def test_accelerate_with_two_processes_is_refused_and_with_one_writes_one_record(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY | {"windows": ["2:3"]}))
+
+    def launch(processes):
+        how = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        many = ["--num_processes", str(processes), "--num_cpu_threads_per_process", "1"]
+        words = ["-m", "accelerate.commands.launch", *how, *many, "--main_process_port", "29611"]
+        words += ["-m", "pacbayes_sft", "scan", str(tmp_path / "c.yaml"), "--out"]
+        command = [sys.executable, *words, str(tmp_path / "out")]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    two = launch(2)
+    assert two.returncode != 0 and "started as one of 2 processes" in two.stderr
+    assert not (tmp_path / "out" / "records").exists()
+    assert launch(1).returncode == 0
+    assert len(list(Store(tmp_path / "out").all())) == 2  # the base and the cell
+
+
+def test_one_of_several_processes_is_refused(faked, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="one of 2 processes"):
+        run_scan(config(), tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert len(run_scan(config(), tmp_path)) == 3
+
+
+def test_a_cell_may_take_a_fraction_of_a_gpu_and_never_what_is_not_there():
+    options = running.task_options(Where(workers=4, gpus=0.25))
+    assert options["num_gpus"] == 0.25 and options["num_cpus"] == 1
+    assert running.task_options(Where(address="auto", threads=3))["num_cpus"] == 3
+    running._refuse_unmet({"CPU": 2, "GPU": 1}, Where(workers=2, gpus=0.5))
+    for has, where, says in (
+        ({"CPU": 2}, Where(workers=2, gpus=0.5), r"--gpus: a cell asks for 0\.5 GPU"),
+        ({"CPU": 2}, Where(address="auto", threads=4), "--threads: a cell asks for 4 CPU"),
+    ):
+        with pytest.raises(InputError, match=says):
+            running._refuse_unmet(has, where)
+
+
+@pytest.mark.slow
 def test_bad_input_in_a_worker_is_still_a_sentence(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(InputError, match="op law"):

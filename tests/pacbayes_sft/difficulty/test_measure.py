@@ -57,7 +57,21 @@ def test_the_loss_is_that_of_the_model(rows):
 
 
 def test_a_column_needs_no_model(rows):
-    assert measure_difficulty(rows, "strong", ("difficulty",)).columns["difficulty"].max() == 11
+    assert measure_difficulty(rows, metrics=("difficulty",)).columns["difficulty"].max() == 11
+
+
+def test_tokens_are_those_of_the_tokenizer_named(rows, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = Tokenizer(models.WordLevel({"<e>": 0, "<u>": 1}, unk_token="<u>"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    own = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<e>", unk_token="<u>")
+    own.save_pretrained(tmp_path / "letters")
+    name = str(tmp_path / "letters")
+    found = measure_difficulty(rows, "strong", ("cot_tokens",), tokenizer=name)
+    expected = [len(row.completion) + 1 for row in read_table(rows).rows]
+    assert found.columns["cot_tokens"].tolist() == expected and name in found.said["cot_tokens"]
 
 
 @pytest.mark.parametrize("metrics", [("hardness",), (), ("answer",)])
@@ -72,4 +86,4 @@ def test_the_command_writes_rows_and_picture(rows, tmp_path):
     run = CliRunner().invoke(app, [*words, "--picture", str(tmp_path / "p.png")])
     found = json.loads(run.stdout)
     assert found["rows"] == 24 and found["spearman"]["cot_tokens, difficulty"] > 0.8
-    assert (tmp_path / "p.png").stat().st_size > 5_000
+    assert (tmp_path / "p.png").stat().st_size > 5_000 and (tmp_path / "p.svg").exists()

@@ -1,8 +1,9 @@
-"""Difficulty as numbers: metrics of every row, their laws, and how they rank rows alike.
+"""Measure the difficulty of rows, in as many ways as asked.
 
 * ``cot_tokens``: length of the completion in tokens of a stated tokenizer (the paper's reading).
 * ``base_loss``: mean negative log-likelihood of the completion under the base, nats per token.
 * ``pass_rate``: share of k sampled solutions that end in the row's answer.
+* ``thtb_extrinsic``, ``thtb_intrinsic``, ``bloom_proxy``: see `hardness`.
 * any numeric column of the rows themselves.
 
 The paper rejects the model's own loss as circular; it is here to be compared with. A metric that
@@ -21,22 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pacbayes_sft.answers import extract_answer, same_answer
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.data.encode import Encoded, encode
+from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.difficulty.hardness import METRICS as HARDNESS
+from pacbayes_sft.difficulty.model_based import losses, pass_rates
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.generation import generate
-from pacbayes_sft.gibbs import stream_of
-from pacbayes_sft.losses import mean_nll, score_with
 from pacbayes_sft.models import context_length, load_model, load_tokenizer, resolve_base
-from pacbayes_sft.progress import track
-from pacbayes_sft.risk import by_length, row_losses
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("cot_tokens", "base_loss", "pass_rate")
+OF_MODELS = ("cot_tokens", "base_loss", "pass_rate")
+METRICS = (*OF_MODELS, *HARDNESS)
 Values = NDArray[np.float64]
 
 
@@ -100,9 +98,10 @@ class Difficulty:
 
 def measure_difficulty(
     source: str,
-    base: str,
+    base: str | None = None,
     metrics: Sequence[str] = ("cot_tokens",),
     *,
+    tokenizer: str | None = None,
     samples: int = 8,
     temperature: float = 1.0,
     seed: int = 0,
@@ -115,8 +114,10 @@ def measure_difficulty(
 
     Args:
         source: Rows.
-        base: The model of the tokenizer, the loss and the samples.
+        base: The model of the loss and the samples; needed for those alone.
         metrics: Names of `METRICS`, or numeric columns of the rows.
+        tokenizer: Whose tokens ``cot_tokens`` counts: a path, hub id or shipped base; None: the
+            base's.
         samples: Solutions a row behind ``pass_rate``.
         temperature: At which they are sampled.
         seed: Seed of the samples.
@@ -130,96 +131,52 @@ def measure_difficulty(
     """
     if not metrics or samples < 1 or not temperature > 0:
         raise InputError("name a metric; samples must be at least 1 and the temperature positive")
-    table, source_of = read_table(source), resolve_base(base)
+    table = read_table(source)
     for name in metrics:
         if name not in METRICS and not all(_is_number(row.value_of(name)) for row in table.rows):
             raise InputError(
                 f"--metric {name}: neither one of {', '.join(METRICS)} nor a column with a number "
                 f"in every row of {source}"
             )
-    own = [name for name in metrics if name not in METRICS]
-    columns = {n: np.array([float(row.value_of(n)) for row in table.rows]) for n in own}
-    said = {name: f"the column {name!r} of {source}" for name in own}
-    if set(metrics) <= set(own):
-        return Difficulty(table, columns, said)
-    tokenizer = load_tokenizer(source_of, trust_remote_code=trust_remote_code)
-    need = "pass_rate" in metrics
-    model, rows = None, encode(table, tokenizer, None, need_answers=need)
+    columns: dict[str, Values] = {}
+    said: dict[str, str] = {}
+    for name in metrics:
+        if name in HARDNESS:
+            compute, said[name] = HARDNESS[name]
+            columns[name] = compute(table)
+        elif name not in OF_MODELS:
+            columns[name] = np.array([float(row.value_of(name)) for row in table.rows])
+            said[name] = f"the column {name!r} of {source}"
     if "cot_tokens" in metrics:
-        columns["cot_tokens"] = np.array([float(len(r.ids) - r.prompt_length) for r in rows])
-        said["cot_tokens"] = f"completion length in tokens of {base}, end of sequence included"
-    if "base_loss" in metrics or need:
+        counted_by = tokenizer or base
+        if counted_by is None:
+            raise InputError("--metric cot_tokens: give --tokenizer (or --base) to count tokens of")
+        counter = load_tokenizer(resolve_base(counted_by), trust_remote_code=trust_remote_code)
+        lengths = [len(r.ids) - r.prompt_length for r in encode(table, counter, None)]
+        columns["cot_tokens"] = np.array(lengths, dtype=float)
+        said["cot_tokens"] = f"completion length in tokens of {counted_by}, its end included"
+    asked = [name for name in ("base_loss", "pass_rate") if name in metrics]
+    if asked:
+        if base is None:
+            raise InputError(f"--metric {asked[0]}: give --base, the model that measures it")
+        resolved = resolve_base(base)
+        own = load_tokenizer(resolved, trust_remote_code=trust_remote_code)
         model = load_model(
-            source_of, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+            resolved, device=device, dtype=dtype, trust_remote_code=trust_remote_code
         )
-        rows = encode(table, tokenizer, context_length(model), need_answers=need)
-    if "base_loss" in metrics:
-        columns["base_loss"] = _losses(model, rows, tokenizer, batch_size)
-        said["base_loss"] = f"mean negative log-likelihood of the completion under {base}, nats"
-    if need:
-        columns["pass_rate"] = _pass_rates(
-            model, rows, tokenizer, batch_size, samples, temperature, seed
-        )
-        said["pass_rate"] = (
-            f"share of {samples} solutions sampled from {base} at temperature {temperature:g} that "
-            "end in the row's answer"
-        )
-    return Difficulty(table, {name: columns[name] for name in metrics}, said)
-
-
-def plot_difficulty(found: Difficulty, file: Path) -> None:
-    """Draw the law of every metric and its rank correlations with the others."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    sns.set_theme(context="notebook", style="whitegrid")
-    count = len(found.columns)
-    figure, axes = plt.subplots(
-        1, count + 1, figsize=(4.2 * (count + 1), 4.0), layout="constrained", squeeze=False
-    )
-    for axis, (name, values) in zip(axes[0], found.columns.items(), strict=False):
-        sns.histplot(x=values, ax=axis, color="#5b7fa6", bins=min(30, len(np.unique(values)) + 1))
-        axis.set_xlabel(name)
-        axis.set_ylabel("rows")
-    last = axes[0, -1]
-    shades = sns.light_palette("#5b7fa6", as_cmap=True)
-    sns.heatmap(
-        found.correlations(), ax=last, annot=True, fmt=".2f", cmap=shades, cbar=False, linewidths=1
-    )
-    last.set_title("Spearman rank correlation", fontsize=11)
-    with replacing(file) as partial:
-        figure.savefig(partial, dpi=110, format=file.suffix.removeprefix(".") or "png")
-    plt.close(figure)
-
-
-def _losses(model: Any, rows: Sequence[Encoded], tokenizer: Any, size: int) -> Values:
-    score, blocks = score_with(mean_nll, tokenizer), by_length(rows, size)
-    return row_losses(model, rows, score, blocks=blocks, label="loss")
-
-
-def _pass_rates(
-    model: Any,
-    rows: Sequence[Encoded],
-    tokenizer: Any,
-    size: int,
-    samples: int,
-    temperature: float,
-    seed: int,
-) -> Values:
-    """Sample every row's solutions; the stream of a sample depends on its number alone."""
-    passed = np.zeros(len(rows))
-    work = [(k, block) for k in range(samples) for block in by_length(rows, size)]
-    for number, (k, block) in enumerate(track(work, "sampled solutions")):
-        stream = stream_of(seed, f"sample {k}, batch {number}")
-        batch = [rows[i] for i in block]
-        texts = generate(model, batch, tokenizer, temperature=temperature, seed=stream)
-        for i, text in zip(block, texts, strict=True):
-            answer, true = extract_answer(text) if text is not None else None, rows[i].answer
-            passed[i] += answer is not None and true is not None and same_answer(true, answer)
-    return passed / samples
+        rows = encode(table, own, context_length(model), need_answers="pass_rate" in asked)
+        if "base_loss" in asked:
+            columns["base_loss"] = losses(model, rows, own, batch_size)
+            said["base_loss"] = f"mean negative log-likelihood of the completion under {base}, nats"
+        if "pass_rate" in asked:
+            columns["pass_rate"] = pass_rates(
+                model, rows, own, batch_size, samples=samples, temperature=temperature, seed=seed
+            )
+            said["pass_rate"] = (
+                f"share of {samples} solutions sampled from {base} at temperature {temperature:g} "
+                "that end in the row's answer"
+            )
+    return Difficulty(table, {n: columns[n] for n in metrics}, {n: said[n] for n in metrics})
 
 
 def _is_number(value: object) -> bool:

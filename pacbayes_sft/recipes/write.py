@@ -1,0 +1,104 @@
+"""Write a recipe out: ``pool.jsonl``, ``test.jsonl`` and the ``scan.yaml`` that names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.data.encode import encode
+from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import load_tokenizer, resolve_base
+from pacbayes_sft.recipes.generated import GENERATORS
+from pacbayes_sft.recipes.settings import MMLU, RECIPES, Recipe
+from pacbayes_sft.recipes.stream import rows_of
+from pacbayes_sft.recipes.thirds import cut_into_thirds
+
+HERE = Path(__file__).parent
+
+
+def write_recipe(
+    name: str,
+    out: Path,
+    *,
+    pool: Path | None = None,
+    test: Path | None = None,
+    base: str | None = None,
+    rows: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write the files of a recipe.
+
+    Args:
+        name: One of `RECIPES`.
+        out: Directory for ``pool.jsonl``, ``test.jsonl`` and ``scan.yaml``.
+        pool: A local copy (JSON lines or Parquet) of the training data set, else the hub's.
+        test: A local copy of the test data set.
+        base: Another base; its tokenizer counts tokens.
+        rows: Fewer rows of the pool.
+        seed: Which rows are taken, where there are more.
+
+    Returns:
+        What was kept and left out, JSON-ready.
+
+    Raises:
+        InputError: If there is no such recipe, or a data set lacks its columns.
+    """
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        raise InputError(f"recipe {name}: there is none; {', '.join(RECIPES)}")
+    base, wanted = base or recipe.base, rows or recipe.rows
+    tokenizer = load_tokenizer(resolve_base(base))
+    said: dict[str, Any] = {"recipe": name, "what": recipe.what, "base": base}
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for side, public, local, most in (
+        ("test", recipe.test, test, None if recipe.test else recipe.test_rows),
+        ("pool", recipe.pool, pool, wanted),
+    ):
+        if public is None:
+            if local is not None:
+                raise InputError(f"recipe {name}: makes its rows; leave --pool and --test")
+            found: Iterable[dict[str, Any]] = GENERATORS[name](side == "test", most or wanted)
+        else:
+            tested = {row["unit"] for row in kept.get("test", ())}
+            found = rows_of(public, local, seed if most else None, tested)
+        kept[side], said[side] = _measured(found, tokenizer, recipe, side, most)
+    if recipe.test is not None or name == "gsm-symbolic":
+        cut_into_thirds(kept["pool"], kept["test"], own=recipe.test is not None)
+    for side, side_rows in kept.items():
+        with replacing(out / f"{side}.jsonl") as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in side_rows), "utf-8")
+    text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
+    text = text.replace("{out}", out.as_posix()).replace("{base}", base)
+    with replacing(out / "scan.yaml") as partial:
+        partial.write_text(text, encoding="utf-8")
+    return said | {"scan": str(out / "scan.yaml")}
+
+
+def _measured(
+    found: Iterable[dict[str, Any]], tokenizer: Any, recipe: Recipe, side: str, most: int | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Count tokens, leave out what the base cannot read; stop at ``most`` rows."""
+    kept: list[dict[str, Any]] = []
+    too_long = 0
+    for row in found:
+        if most is not None and len(kept) == most:
+            break
+        one = Table(side, [Row(row["prompt"], row["completion"])], "")
+        (encoded,) = encode(one, tokenizer, None)
+        room = encoded.prompt_length + (recipe.new_tokens or 0) if side == "test" else 0
+        if max(len(encoded.ids), room) > recipe.context:
+            too_long += 1
+            continue
+        tokens = len(encoded.ids) - encoded.prompt_length
+        row.setdefault("difficulty", tokens if side == "pool" or recipe.test is not MMLU
+                       else encoded.prompt_length)  # fmt: skip
+        if recipe.new_tokens is not None:
+            row["max_new_tokens"] = recipe.new_tokens
+        kept.append(row)
+    if not kept:
+        raise InputError(f"the {side}: no row is left, {too_long} were longer than the base reads")
+    return kept, {"rows": len(kept), "too_long": too_long}
