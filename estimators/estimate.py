@@ -17,6 +17,9 @@ class Guarantee(StrEnum):
         UPPER: The truth is at most ``upper`` with the stated confidence, under the assumptions.
         LOWER: The truth is at least ``lower`` with the stated confidence, under the assumptions.
         ESTIMATE: A point value without a one-sided promise.
+
+    >>> Guarantee("upper") is Guarantee.UPPER, str(Guarantee.EXACT)
+    (True, 'exact')
     """
 
     EXACT = "exact"
