@@ -259,8 +259,8 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
 def is_vacuous(bound: Estimate) -> bool:
     """Return whether a risk bound says nothing about a loss in [0, 1].
 
-    >>> is_vacuous(mcallester(0.31, 9000.0, 4096, 0.05)), is_vacuous(mcallester(0.31, 2.0, 4096, 0.05))
-    (True, False)
+    >>> [is_vacuous(mcallester(0.31, kl, 4096, delta=0.05)) for kl in (9000.0, 2.0)]
+    [True, False]
     """
     return not bound.upper < 1
 

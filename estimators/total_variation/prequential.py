@@ -158,8 +158,8 @@ def betting_certificate(payoffs: ArrayLike, delta: float) -> float:
     Raises:
         ValueError: If a payoff lies outside [-1, 1] or delta is no confidence.
 
-    >>> round(betting_certificate([0.8] * 100, delta=0.05), 2), betting_certificate([0.0] * 100, 0.05)
-    (0.74, 0.0)
+    >>> [round(betting_certificate([paid] * 100, delta=0.05), 2) for paid in (0.8, 0.0)]
+    [0.74, 0.0]
     """
     check_delta(delta)
     d = np.atleast_2d(np.asarray(payoffs, dtype=np.float64))
