@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.choices import Loss
-from pacbayes_sft.report.html import MEANING
+from pacbayes_sft.report.sentence import MEANING
 
 
 def model_card(record: dict[str, Any]) -> str:
