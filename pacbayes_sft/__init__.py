@@ -26,6 +26,7 @@ _OWN = {
     "merge_drift": "pacbayes_sft.checkpoints.merged",
     "plan": "pacbayes_sft.plan",
     "read_table": "pacbayes_sft.data.rows",
+    "results_frame": "pacbayes_sft.results",
     "risk_term": "pacbayes_sft.terms",
     "read_config": "pacbayes_sft.scan.config",
     "run_scan": "pacbayes_sft.scan.run",

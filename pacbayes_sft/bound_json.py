@@ -198,7 +198,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
 
     return {
         "base": {
-            "source": inputs.base,
+            "source": public_name(inputs.base),
             "sha256": inputs.base_sha256,
             "precision": inputs.base_precision,
         },

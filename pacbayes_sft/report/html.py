@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def write_report(certificate: Certificate, file: Path, *, picture: Path, command
     page = render_report(certificate, picture, command)
     with replacing(file) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def notebook(certificate: Certificate) -> str:
+    """Return what a notebook shows of a certificate: the sentence, the terms, the bounds."""
+    import pandas as pd
+
+    record = to_record(certificate)
+    shown = [table for table in tables(record) if table.name in ("terms", "bounds", "measured")]
+    blocks = [
+        f"<p><b>{escape(table.title)}</b></p>"
+        + pd.DataFrame(list(table.rows), columns=list(table.columns)).to_html(index=False)
+        for table in shown
+    ]
+    return f"<p>{escape(sentence(record))}</p>" + "".join(blocks)
 
 
 def reproduce(

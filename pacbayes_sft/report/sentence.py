@@ -76,7 +76,7 @@ def percent(limit: float) -> str:
     >>> percent(0.43), percent(0.43001)
     ('43.0', '43.1')
     """
-    return str((100 * Decimal(limit)).quantize(Decimal("0.1"), rounding=ROUND_CEILING))
+    return str((100 * Decimal(str(limit))).quantize(Decimal("0.1"), rounding=ROUND_CEILING))
 
 
 def what_it_does_not_say(record: Mapping[str, Any]) -> list[str]:
@@ -86,8 +86,8 @@ def what_it_does_not_say(record: Mapping[str, Any]) -> list[str]:
         "It does not speak of the finished checkpoint: the posterior's mean lies "
         f"{drift['distance']:.3g} from it, and its noise has norm {drift['noise_norm']:.3g}. "
         + _agreement(drift),
-        "It does not speak of any one draw, only of their average; bound --emit-adapter gives one draw "
-        "with a certificate of its own.",
+        "It does not speak of any one draw, only of their average; bound --emit-adapter gives one "
+        "draw with a certificate of its own.",
         f"It speaks of the mean loss ({record['loss']}: {MEANING[Loss(record['loss'])]}), not of "
         "single answers, of another loss, or of prompts from elsewhere.",
         "It was computed for this run. Whoever makes several (seeds, losses, priors) and quotes "
