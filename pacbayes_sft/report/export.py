@@ -10,9 +10,13 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.report.sentence import sentence
 from pacbayes_sft.report.tables import Table, tables
 
+SHORT = 28  # characters that fit a line of their own
 MARKDOWN, LATEX = "tables.md", "tables.tex"
 # What is no letter and stands in our own texts; letters of file names LaTeX reads as they are.
 _SYMBOLS = {
+    "--": "-{}-",
+    ">": r"$>$",
+    "<": r"$<$",
     "√": r"$\surd$",
     "∞": r"$\infty$",
     "≤": r"$\le$",
@@ -67,11 +71,7 @@ def _markdown(table: Table) -> str:
 def _latex(table: Table) -> str:
     import pandas as pd
 
-    share = 0.85 / len(table.columns)  # text wraps; numbers take what they need
-    form = "".join(
-        "r" if i in table.numeric else rf"p{{{share:.2f}\linewidth}}"
-        for i in range(len(table.columns))
-    )
+    form = _column_format(table)
     frame = pd.DataFrame(list(table.rows), columns=list(table.columns))
     text = frame.to_latex(
         index=False,
@@ -82,6 +82,18 @@ def _latex(table: Table) -> str:
     )
     escaped = table.title.replace("%", r"\%").replace("_", r"\_")
     return _with_symbols(text.replace("CAPTION", escaped)).strip()
+
+
+def _column_format(table: Table) -> str:
+    """Numbers to the right, short text to the left; long text wraps in what they leave."""
+    widest = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    long = {i for i, w in enumerate(widest) if w > SHORT and i not in table.numeric}
+    taken = sum(0.012 * w + 0.03 for i, w in enumerate(widest) if i not in long)
+    share = max(0.15, (0.95 - taken) / max(1, len(long)))
+    wrapped = rf"p{{{share:.2f}\linewidth}}"
+    return "".join(
+        wrapped if i in long else "r" if i in table.numeric else "l" for i in range(len(widest))
+    )
 
 
 def _with_symbols(text: str) -> str:

@@ -55,12 +55,13 @@ def test_what_it_does_not_say_names_a_better_limit(record):
 
 
 def test_markdown_and_latex_hold_every_cell(record, tmp_path):
-    record["shift"]["reason"] = "50 % of a|b & c_d"
+    record["shift"]["reason"] = "50 % of a|b & c_d, --x > 1"
     write_tables(record, tmp_path)
     markdown = (tmp_path / "tables.md").read_text()
     latex = (tmp_path / "tables.tex").read_text()
     assert (markdown, latex) == (as_markdown(record), as_latex(record))
-    assert r"50 % of a\|b & c_d" in markdown and r"50 \% of a|b \& c\_d" in latex
+    assert r"50 % of a\|b & c_d, --x > 1" in markdown
+    assert r"50 \% of a|b \& c\_d, -{}-x $>$ 1" in latex
     for table in tables(record):
         assert table.title in markdown
         body = latex.split(f"tab:pacbayes-{table.name}}}")[1].split(r"\bottomrule")[0]
