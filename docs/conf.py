@@ -1,7 +1,7 @@
 """How the pages are built: `make docs`."""
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 project = "pacbayes_sft"
 author = "the pacbayes_sft authors"
 try:
-    release = version("pacbayes-sft")
-except PackageNotFoundError:
+    release = metadata.version("pacbayes-sft")
+except metadata.PackageNotFoundError:
     release = "not installed"
 extensions = [
     "myst_parser",

@@ -145,6 +145,8 @@ def catoni_grid(
     Raises:
         ValueError: If the grid is empty or an argument is out of its range.
 
+    >>> len(CATONI_GRID)
+    10
     >>> at_best = catoni_grid(empirical_risk=0.31, kl=2.0, n=4096, delta=0.05)
     >>> round(at_best.upper, 4), at_best.method
     (0.3387, 'PAC-Bayes-Catoni, c=0.16 of a charged grid of 10 (Catoni 2007)')
@@ -197,7 +199,7 @@ def proposition_4_1(
 
     Derivation, since the paper states it in O-form only. (1) McAllester/Maurer: with probability
     >= 1-δ over S, R_train <= R̂ + √((KL + ln(2√n/δ))/2n) for all Q. (2) √(a+b) <= √a + √b splits
-    the root. (3) For a loss ℓ_θ in [0,1], |E_test ℓ_θ - E_train ℓ_θ| <= TV for every θ, hence
+    the root. (3) For a loss ℓ_θ in [0,1], E_test ℓ_θ - E_train ℓ_θ <= TV for every θ, hence
     R_test <= R_train + TV on average over Q.
 
     Args:

@@ -40,8 +40,8 @@ class TwoSampleTest:
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> stump = DecisionTreeClassifier(max_depth=1)
     >>> found = classifier_two_sample([[0.0]] * 60, [[1.0]] * 60, stump, delta=0.05)
-    >>> found.held_out, round(found.detection_floor, 2)
-    ((29, 31), 0.25)
+    >>> isinstance(found, TwoSampleTest), found.held_out, round(found.detection_floor, 2)
+    (True, (29, 31), 0.25)
     """
 
     tv: Estimate

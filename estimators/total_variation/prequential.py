@@ -62,8 +62,8 @@ class PrequentialTest:
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> stump = DecisionTreeClassifier(max_depth=1)
     >>> found = prequential_two_sample([[0.0]] * 60, [[1.0]] * 60, stump, delta=0.05)
-    >>> found.rows, found.steps, found.p_value < 0.05
-    ((60, 60), 54, True)
+    >>> isinstance(found, PrequentialTest), found.rows, found.steps, found.p_value < 0.05
+    (True, (60, 60), 54, True)
     """
 
     tv: Estimate

@@ -43,7 +43,7 @@ _SYMBOLS = {
 
 def as_markdown(record: Mapping[str, Any]) -> str:
     """Return the sentence and every table as GitHub's Markdown."""
-    parts = [sentence(record), *(_markdown(table) for table in tables(record))]
+    parts = [sentence(record), *(markdown(table) for table in tables(record))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -60,7 +60,9 @@ def write_tables(record: Mapping[str, Any], folder: Path) -> None:
             partial.write_text(text, encoding="utf-8")
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """Return one table as GitHub's Markdown, under its title."""
+
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 

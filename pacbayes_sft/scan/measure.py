@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.terms import RiskTerm, risk_term
+from pacbayes_sft.versions import versions
 
 Record = dict[str, Any]
 
@@ -70,7 +70,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
             "extrapolation_gap": test.risk.value - heldout.risk.value,
         },
         "bounds": bounds,
-        "version": version("pacbayes-sft"),
+        "version": versions("pacbayes-sft")["pacbayes-sft"],
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)
