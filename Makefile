@@ -20,6 +20,7 @@ help:
 	@echo "make bench-streaming  how fast a KL streams, against a plain read (five minutes, 18 GB of disk)"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make base       pre-train the shipped bases again (about 45 minutes each, one core)"
+	@echo "make docs       build the pages of docs/ into build/docs, warnings are errors"
 	@echo "make wheel      build the wheel into dist/"
 	@echo "make clean      remove the environment and everything made here"
 
@@ -72,3 +73,8 @@ fuzz: $(VENV)/.ready  # thousands of broken directories, each must end in one se
 .PHONY: bench-streaming
 bench-streaming: $(VENV)/.ready
 	$(RUN)/python benchmarks/streaming.py
+
+.PHONY: docs
+docs: $(VENV)/.ready
+	$(RUN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "open build/docs/index.html"

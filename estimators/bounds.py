@@ -35,6 +35,12 @@ def kl_bound(
 
     Seeger 2002; Langford 2005; Maurer 2004 with ξ(n) itself instead of 2√n. The tightest of the
     bounds here that share one event.
+
+    >>> bound = kl_bound(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05)
+    >>> print(bound)
+    0.4314 probability (upper: <= 0.4314 at 0.95; PAC-Bayes-kl (Maurer 2004))
+    >>> is_vacuous(kl_bound(empirical_risk=0.31, kl=1e6, n=4096, delta=0.05))
+    True
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     budget = (complexity + log_maurer_moment(n) - math.log(delta)) / n
@@ -44,7 +50,11 @@ def kl_bound(
 def mcallester(
     empirical_risk: float | Estimate, kl: float | Estimate, n: int, delta: float
 ) -> Estimate:
-    """McAllester/Maurer: R <= R̂ + √((KL + ln(2√n/δ))/(2n)) (McAllester 1999, Maurer 2004)."""
+    """McAllester/Maurer: R <= R̂ + √((KL + ln(2√n/δ))/(2n)) (McAllester 1999, Maurer 2004).
+
+    >>> round(mcallester(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05).upper, 4)
+    0.4349
+    """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     kappa = (complexity + _log_2_root_n(n, delta)) / (2 * n)
     return _bound(risk + math.sqrt(kappa), "McAllester (Maurer 2004)", rest)
@@ -56,6 +66,9 @@ def quadratic(
     """PAC-Bayes-quadratic: R <= (√(R̂+κ) + √κ)², κ = (KL + ln(2√n/δ))/(2n).
 
     Rivasplata et al. 2019; Pérez-Ortiz et al. 2021.
+
+    >>> round(quadratic(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05).upper, 4)
+    0.4838
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     kappa = (complexity + _log_2_root_n(n, delta)) / (2 * n)
@@ -69,6 +82,9 @@ def lambda_bound(
     """PAC-Bayes-λ: R <= R̂/(1-λ/2) + (KL + ln(2√n/δ))/(nλ(1-λ/2)), for all λ in (0,2) at once.
 
     Thiemann et al. 2017; taken at its minimiser λ* = 2/(√(2nR̂/C + 1) + 1), C = KL + ln(2√n/δ).
+
+    >>> round(lambda_bound(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05).upper, 4)
+    0.4838
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     total = complexity + _log_2_root_n(n, delta)
@@ -95,6 +111,9 @@ def catoni(
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    >>> round(catoni(empirical_risk=0.31, kl=2.0, n=4096, delta=0.05, c=0.16).upper, 4)
+    0.3351
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     if not 0 < c < math.inf:
@@ -125,6 +144,14 @@ def catoni_grid(
 
     Raises:
         ValueError: If the grid is empty or an argument is out of its range.
+
+    >>> len(CATONI_GRID)
+    10
+    >>> at_best = catoni_grid(empirical_risk=0.31, kl=2.0, n=4096, delta=0.05)
+    >>> round(at_best.upper, 4), at_best.method
+    (0.3387, 'PAC-Bayes-Catoni, c=0.16 of a charged grid of 10 (Catoni 2007)')
+    >>> at_best.upper < kl_bound(empirical_risk=0.31, kl=2.0, n=4096, delta=0.05).upper
+    True
     """
     if not grid:
         raise ValueError("Catoni's grid must hold at least one c")
@@ -147,6 +174,10 @@ class Proposition41:
         epsilon: ε = √(ln(2√n/δ)/(2n)).
         bound: The sum, as a bound on the risk under the test distribution.
         train_bound: The sum without the extrapolation term, on the train distribution.
+
+    >>> sum_of = proposition_4_1(empirical_risk=0.31, kl=120.0, n=4096, shift=0.2, delta=0.05)
+    >>> isinstance(sum_of, Proposition41), round(sum_of.bound.upper - sum_of.train_bound.upper, 4)
+    (True, 0.2)
     """
 
     empirical_risk: float
@@ -168,7 +199,7 @@ def proposition_4_1(
 
     Derivation, since the paper states it in O-form only. (1) McAllester/Maurer: with probability
     >= 1-δ over S, R_train <= R̂ + √((KL + ln(2√n/δ))/2n) for all Q. (2) √(a+b) <= √a + √b splits
-    the root. (3) For a loss ℓ_θ in [0,1], |E_test ℓ_θ - E_train ℓ_θ| <= TV for every θ, hence
+    the root. (3) For a loss ℓ_θ in [0,1], E_test ℓ_θ - E_train ℓ_θ <= TV for every θ, hence
     R_test <= R_train + TV on average over Q.
 
     Args:
@@ -180,6 +211,12 @@ def proposition_4_1(
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    >>> terms = proposition_4_1(empirical_risk=0.31, kl=120.0, n=4096, shift=0.2, delta=0.05)
+    >>> round(terms.generalization, 4), terms.extrapolation, round(terms.epsilon, 4)
+    (0.121, 0.2, 0.031)
+    >>> round(terms.bound.upper, 4), str(terms.bound.guarantee), terms.bound.confidence
+    (0.662, 'upper', 0.95)
     """
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     generalization = math.sqrt(complexity / (2 * n))
@@ -204,6 +241,10 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
 
     Raises:
         ValueError: If the shift is negative or NaN.
+
+    >>> on_train = kl_bound(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05)
+    >>> round(with_shift(on_train, 0.2).upper - on_train.upper, 4)
+    0.2
     """
     known = as_estimate(shift, "a shift given as a number")
     amount, label = known.as_upper()
@@ -218,7 +259,11 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
 
 
 def is_vacuous(bound: Estimate) -> bool:
-    """Return whether a risk bound says nothing about a loss in [0, 1]."""
+    """Return whether a risk bound says nothing about a loss in [0, 1].
+
+    >>> [is_vacuous(mcallester(0.31, kl, 4096, delta=0.05)) for kl in (9000.0, 2.0)]
+    [True, False]
+    """
     return not bound.upper < 1
 
 

@@ -48,6 +48,9 @@ def kl_inverse_upper(q: float, budget: float) -> float:
 
     Raises:
         ValueError: If q is no probability or the budget is negative or NaN.
+
+    >>> round(kl_inverse_upper(0.31, 0.01), 4), kl_inverse_upper(0.31, math.inf)
+    (0.3776, 1.0)
     """
     _check_probability(q=q)
     _check_budget(budget)
@@ -71,6 +74,9 @@ def kl_inverse_lower(q: float, budget: float) -> float:
 
     Raises:
         ValueError: As `kl_inverse_upper`.
+
+    >>> round(kl_inverse_lower(0.31, 0.01), 4), kl_inverse_lower(0.0, 0.01)
+    (0.2474, 0.0)
     """
     _check_probability(q=q)
     _check_budget(budget)
@@ -122,6 +128,10 @@ def clopper_pearson(successes: int, trials: int, delta: float) -> Estimate:
 
     Raises:
         ValueError: If the counts or delta make no sense.
+
+    >>> none_wrong = clopper_pearson(0, 50, delta=0.05)
+    >>> none_wrong.value, round(none_wrong.upper, 4)
+    (0.0, 0.0711)
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"need 0 <= successes <= trials >= 1, got {successes} of {trials}")
@@ -156,6 +166,10 @@ def kl_interval(mean: float, trials: int, delta: float) -> Estimate:
 
     Raises:
         ValueError: If mean, trials or delta make no sense.
+
+    >>> shares = kl_interval(0.2, 100, delta=0.05)
+    >>> round(shares.lower, 4), round(shares.upper, 4)
+    (0.1072, 0.3216)
     """
     if trials < 1:
         raise ValueError(f"need at least one trial, got {trials}")

@@ -71,6 +71,13 @@ def log_density_ratio_mixture(
 
     Raises:
         ValueError: As `log_density_ratio`, or if the weights are no sub-probability.
+
+    >>> q = DiagonalGaussian({"w": torch.ones(1)}, {"w": 1.0})
+    >>> grid = [DiagonalGaussian({"w": torch.zeros(1)}, {"w": sigma}) for sigma in (1.0, 2.0)]
+    >>> theta = {"w": torch.tensor([3.0])}
+    >>> paid = log_density_ratio_mixture(theta, q, grid)
+    >>> round(paid, 4), paid < log_density_ratio(theta, q, grid[0]) + math.log(2)
+    (0.4451, True)
     """
     theta = as_dict(theta)
     if not priors:

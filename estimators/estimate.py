@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from estimators import display
+
 
 class Guarantee(StrEnum):
     """What an `Estimate` promises about the true quantity.
@@ -17,6 +19,9 @@ class Guarantee(StrEnum):
         UPPER: The truth is at most ``upper`` with the stated confidence, under the assumptions.
         LOWER: The truth is at least ``lower`` with the stated confidence, under the assumptions.
         ESTIMATE: A point value without a one-sided promise.
+
+    >>> Guarantee("upper") is Guarantee.UPPER, str(Guarantee.EXACT)
+    (True, 'exact')
     """
 
     EXACT = "exact"
@@ -146,6 +151,14 @@ class Estimate:
             Guarantee.ESTIMATE: "estimate, no one-sided promise",
         }[self.guarantee]
         return f"{self.value:.4g}{unit} ({claim}; {self.method})"
+
+    def __rich__(self) -> str:
+        """One line in colour, where `rich` prints it."""
+        return display.terminal(self)
+
+    def _repr_html_(self) -> str:
+        """A small block, where a notebook shows it."""
+        return display.notebook(self)
 
 
 def weakest(labels: Iterable[Guarantee]) -> Guarantee:

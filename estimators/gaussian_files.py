@@ -30,6 +30,13 @@ def save_gaussian(
     Raises:
         TypeError: If a key or value of the metadata is no string.
         OSError: If the file cannot be written.
+
+    >>> import tempfile
+    >>> q = DiagonalGaussian({"w": torch.ones(2)}, {"w": 0.1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_gaussian(q, f"{folder}/q.safetensors", {"base": "strong"})
+    ...     load_gaussian(f"{folder}/q.safetensors").mean["w"].tolist()
+    [1.0, 1.0]
     """
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -64,6 +71,13 @@ def load_gaussian(file: Path | str) -> DiagonalGaussian:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file holds no Gaussian.
+
+    >>> import tempfile
+    >>> q = DiagonalGaussian({"w": torch.ones(2)}, {"w": 0.1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_gaussian(q, f"{folder}/q.safetensors")
+    ...     load_gaussian(f"{folder}/q.safetensors").scale
+    {'w': 0.1}
     """
     mean: dict[str, torch.Tensor] = {}
     scale: dict[str, float | torch.Tensor] = {}
@@ -99,6 +113,13 @@ def gaussian_metadata(file: Path | str) -> dict[str, str]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no safetensors file.
+
+    >>> import tempfile
+    >>> q = DiagonalGaussian({"w": torch.ones(2)}, {"w": 0.1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_gaussian(q, f"{folder}/q.safetensors", {"seed": "0"})
+    ...     gaussian_metadata(f"{folder}/q.safetensors")
+    {'seed': '0'}
     """
     try:
         with safe_open(file, framework="pt") as stored:

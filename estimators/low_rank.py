@@ -28,6 +28,10 @@ def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, to
     Args:
         a: Shape (r, in).
         b: Shape (out, r).
+
+    >>> a, b = balanced_factors(torch.full((1, 4), 100.0), torch.full((9, 1), 0.01))
+    >>> torch.allclose(b @ a, torch.ones(9, 4)), round(float((a**2).sum() + (b**2).sum()), 4)
+    (True, 12.0)
     """
     qb, rb = torch.linalg.qr(b.double())
     qa, ra = torch.linalg.qr(a.double().T)

@@ -116,6 +116,10 @@ def split_pays(pilot: ArrayLike, centre: ArrayLike, units: int, draws: int, delt
         units: Units of the certified sample.
         draws: Draws a unit.
         delta: Probability with which the limit may fail.
+
+    >>> centre = [0.0, 1.0] * 50
+    >>> split_pays(pilot=centre, centre=centre, units=1000, draws=8, delta=0.05)
+    True
     """
     if draws < 2:
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.models import public_name
+from pacbayes_sft.versions import COMPUTED_WITH, versions
 
 VERSION = 1
 
@@ -198,7 +198,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
 
     return {
         "base": {
-            "source": inputs.base,
+            "source": public_name(inputs.base),
             "sha256": inputs.base_sha256,
             "precision": inputs.base_precision,
         },
@@ -215,10 +215,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         "device": options.device,
         "dtype": options.dtype,
         "trust_remote_code": options.trust_remote_code,
-        "versions": {
-            name: version(name)
-            for name in ("pacbayes-sft", "torch", "transformers", "peft", "numpy", "scipy")
-        },
+        "versions": versions(*COMPUTED_WITH),
         "saw": {
             "base": "unknown",
             "prior": "the rows before the first certified one"

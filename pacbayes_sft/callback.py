@@ -15,7 +15,6 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.order import append_drawn, is_shuffled, read_drawn, watch, why_unknown
+from pacbayes_sft.versions import TRAINED_WITH, versions
 
 INITIAL, PRIOR, NOTES = "initial", "prior", "drawn.partial"
 ACCURACY = "mean_token_accuracy"  # what TRL calls it
@@ -184,7 +184,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             prior_rows=self._prior_rows if order else 0,
             kept_sha256={f: open_checkpoint(self._kept / f).sha256() for f in folders},
             settings=_settings(args) if self.settings is None else self.settings,
-            versions=_versions(),
+            versions=versions(*TRAINED_WITH),
         )
         write_record(self.record, self._kept.parent)
         self._notes.unlink(missing_ok=True)
@@ -293,13 +293,3 @@ def _settings(args: Any) -> dict[str, str | int | float | bool | None]:
     found = {name: getattr(args, name) for name in _SETTINGS if hasattr(args, name)}
     plain = (str, int, float, bool, type(None))
     return {k: v if type(v) in plain else str(v) for k, v in found.items()}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "transformers", "peft", "trl"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -103,6 +103,12 @@ class Certificate:
         """The primary bound, carried to the test distribution."""
         return self.bounds[self.primary][0]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sentence and the tables."""
+        from pacbayes_sft.report.html import notebook
+
+        return notebook(self)
+
 
 def bound(
     base: str,

@@ -75,3 +75,33 @@ def test_notebooks_run_from_clean_state(notebook, tmp_path):
     book = nbformat.read(notebook, as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells if cell.cell_type == "code")
     NotebookClient(book, timeout=170, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+def test_the_citation_and_the_changelog_name_this_version():
+    import tomllib
+
+    import yaml
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_is_declared_is_pinned():
+    """A dependency that nobody pinned is another one on every machine."""
+    import re
+    import tomllib
+
+    def plain(name):
+        return re.match(r"[A-Za-z0-9._-]+", name)[0].lower().replace("_", "-")
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {plain(x) for x in project["dependencies"]}
+    for extra in project["optional-dependencies"].values():
+        declared |= {plain(x) for x in extra}
+    lines = (ROOT / "constraints.txt").read_text().split()
+    pinned = {plain(line) for line in lines}
+    assert declared - {"pacbayes-sft"} <= pinned
+    assert len(pinned) == len(lines), "pinned twice"

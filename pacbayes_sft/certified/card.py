@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.choices import Loss
-from pacbayes_sft.report.html import MEANING
+from pacbayes_sft.report.model_card import evaluation_results
+from pacbayes_sft.report.sentence import MEANING
 
 
 def model_card(record: dict[str, Any]) -> str:
@@ -22,9 +22,7 @@ def model_card(record: dict[str, Any]) -> str:
     )
     loss = record["loss"]
     return f"""---
-base_model: {json.dumps(_last(base))}
-library_name: peft
-tags: [lora, pac-bayes, certified]
+{_metadata(record, _last(base))}
 ---
 # A certified adapter
 
@@ -63,6 +61,21 @@ It rests on these assumptions, which no program can check:
 
 `pacbayes-sft verify DIR --train ROWS` recomputes it from `certificate/`.
 """  # noqa: E501 - a table's row is one line
+
+
+def _metadata(record: dict[str, Any], base: str) -> str:
+    """The card's head, as the hub reads it: what it is, and its results as a ``model-index``."""
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        base_model=base,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "pac-bayes", "certified"],
+        model_name="a certified adapter",
+        eval_results=evaluation_results(record, record["measured"]["test_risk"], "draw"),
+    )
+    return str(data.to_yaml())
 
 
 def certificate_sentence(record: dict[str, Any]) -> str:

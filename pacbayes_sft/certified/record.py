@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from estimators import Estimate, is_vacuous
@@ -16,6 +15,7 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.measure import INTERVAL_DELTA, TEST, TRAIN
 from pacbayes_sft.models import public_name
 from pacbayes_sft.risk import Losses, risk_estimate
+from pacbayes_sft.versions import COMPUTED_WITH, versions
 
 VERSION = 2
 VOID = "merging this adapter into its base or casting it again voids this certificate"
@@ -109,10 +109,7 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
             "train": _source(inputs.train),
             "test": _source(inputs.test),
         },
-        "versions": {
-            name: version(name)
-            for name in ("pacbayes-sft", "torch", "transformers", "peft", "numpy", "scipy")
-        },
+        "versions": versions(*COMPUTED_WITH),
     }
 
 

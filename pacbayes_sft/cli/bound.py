@@ -115,7 +115,7 @@ def bound(
     from pacbayes_sft.options import Options
     from pacbayes_sft.plots import plot_bound
     from pacbayes_sft.posteriors import Refinement
-    from pacbayes_sft.report import reproduce, write_report
+    from pacbayes_sft.report import reproduce, write_report, write_tables
 
     check_delta(delta)
     options = Options(
@@ -162,6 +162,7 @@ def bound(
             picture=out / "bound.png",
             command=reproduce(base, finetuned, train, test, options, train_heldout),
         )
+        write_tables(to_record(certificate), out)
         if emit_adapter is not None:
             drawn = certified.emit_adapter(
                 certificate,
@@ -177,7 +178,10 @@ def bound(
         print(json_module.dumps(record, indent=1, allow_nan=False))
     else:
         show(certificate, Console())
-        Console().print(f"wrote {out}/bound.json, bound.png and report.html", highlight=False)
+        Console().print(
+            f"wrote bound.json, bound.png, report.html, tables.md and tables.tex to {out}",
+            highlight=False,
+        )
         if emit_adapter is not None:
             from pacbayes_sft.certified.card import certificate_sentence
 

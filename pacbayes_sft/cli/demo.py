@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pacbayes_sft.cli.output import Seed, quiet_stdout
+from pacbayes_sft.cli.output import Json, Seed, quiet_stdout
 
 
 def demo(
@@ -16,12 +16,15 @@ def demo(
         "runs/demo"
     ),
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """The main job end to end: data, fine-tune, bound, measured risk, picture.
 
     Example: `pacbayes-sft demo`
     """
-    from pacbayes_sft.bound_json import write_bound_json
+    import json as json_module
+
+    from pacbayes_sft.bound_json import to_record, write_bound_json
     from pacbayes_sft.cli.bound import show
     from pacbayes_sft.demo import run_demo
     from pacbayes_sft.plots import plot_bound
@@ -42,6 +45,13 @@ def demo(
                 picture=out / f"{name}.png",
                 command=f"pacbayes-sft demo --out {out} --seed {seed}",
             )
+    if json:
+        records = {
+            "bound": to_record(result.base_prior),
+            "bound_checkpoint_prior": to_record(result.checkpoint_prior),
+        }
+        print(json_module.dumps(records, indent=1, allow_nan=False))
+        return
     console.rule("prior: the base (the paper's reading)")
     show(result.base_prior, console)
     console.rule("prior: the checkpoint that saw the first half of the rows only")

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import base64
 import shlex
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from estimators import Guarantee, is_vacuous
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
-from pacbayes_sft.choices import Loss, Posterior
+from pacbayes_sft.choices import Posterior
 from pacbayes_sft.options import Options
+from pacbayes_sft.report.sentence import sentence, what_it_does_not_say
+from pacbayes_sft.report.tables import tables
+from pacbayes_sft.report.waterfall import waterfall
 
-MEANING = {
-    Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
-    Loss.TOKEN_ERROR: "the share of its completion tokens that are not the arg-max",
-    Loss.SMOOTHED_NLL: "its smoothed log-loss rescaled to [0, 1]",
-    Loss.ANSWER: "1 unless the greedily written solution ends in the right answer",
-}
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
-
-
-def certificate_sentence(certificate: Certificate) -> str:
-    """Say in plain words what the primary bound promises, and of which predictor."""
-    c, bound = certificate, certificate.bound
-    predictor = (
-        "a model drawn afresh from the stated posterior around this fine-tune for every use (the "
-        "Gibbs predictor)"
-    )
-    meaning = MEANING[c.options.loss]
-    where = f"examples drawn from the test distribution, where an example's loss is {meaning}"
-    if bound.guarantee is Guarantee.ESTIMATE:
-        return (
-            f"No certificate, only an estimate: {predictor} has a risk of about {bound.upper:.3f} "
-            f"or less on {where}. A part of the bound carries no upper limit."
-        )
-    if is_vacuous(bound):
-        train = c.bounds[c.primary][1]
-        rest = (
-            f" On the train distribution it is {train.upper:.3f}."
-            if not is_vacuous(train)
-            else " On the train distribution it is vacuous too."
-        )
-        return (
-            f"Vacuous: the bound on the test risk is {bound.upper:.3f}, and no loss in [0, 1] "
-            f"exceeds 1, so nothing is promised there.{rest}"
-        )
-    return (
-        f"With probability {bound.confidence:.4g} over the draw of the rows and of the Monte Carlo "
-        f"noise, {predictor} has a risk of at most {bound.upper:.3f} on {where}, if the "
-        "assumptions below hold."
-    )
 
 
 def render_report(certificate: Certificate, picture: Path | None, command: str) -> str:
@@ -63,20 +29,23 @@ def render_report(certificate: Certificate, picture: Path | None, command: str) 
         picture: A PNG to embed, or None.
         command: The exact command that made it.
     """
+    return render_record(to_record(certificate), picture, command)
+
+
+def render_record(record: Mapping[str, Any], picture: Path | None, command: str) -> str:
+    """Return the page from the content of ``bound.json``; see `render_report`."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    record = to_record(certificate)
     page: str = template.render(
         record=record,
-        sentence=certificate_sentence(certificate),
+        sentence=sentence(record),
+        silent_on=what_it_does_not_say(record),
+        steps=waterfall(record),
+        tables=tables(record),
         picture=base64.b64encode(picture.read_bytes()).decode() if picture else None,
         command=command,
-        terms=_terms(record),
-        bounds=[(name, entry) for name, entry in record["bounds"].items()],
-        measured=_measured(record),
-        baselines=[(k, b) for k, b in record["baselines"].items() if k != "best"],
     )
     return page
 
@@ -86,6 +55,20 @@ def write_report(certificate: Certificate, file: Path, *, picture: Path, command
     page = render_report(certificate, picture, command)
     with replacing(file) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def notebook(certificate: Certificate) -> str:
+    """Return what a notebook shows of a certificate: the sentence, the terms, the bounds."""
+    import pandas as pd
+
+    record = to_record(certificate)
+    shown = [table for table in tables(record) if table.name in ("terms", "bounds", "measured")]
+    blocks = [
+        f"<p><b>{escape(table.title)}</b></p>"
+        + pd.DataFrame(list(table.rows), columns=list(table.columns)).to_html(index=False)
+        for table in shown
+    ]
+    return f"<p>{escape(sentence(record))}</p>" + "".join(blocks)
 
 
 def reproduce(
@@ -123,29 +106,3 @@ def reproduce(
     if train_heldout:
         words += ["--train-heldout", train_heldout]
     return shlex.join(words)
-
-
-def _terms(record: dict[str, Any]) -> list[tuple[str, float, str]]:
-    labels = {
-        "empirical_risk": ("empirical risk E_Q[R̂_S]", record["empirical_risk"]["guarantee"]),
-        "generalization": ("generalisation √(KL/2n)", record["kl"]["guarantee"]),
-        "extrapolation": ("extrapolation (shift)", record["tv"]["guarantee"]),
-        "epsilon": ("ε = √(ln(2√n/δ)/2n)", "exact"),
-    }
-    return [(label, record["terms"][key], promise) for key, (label, promise) in labels.items()]
-
-
-def _measured(record: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    rows = [
-        ("test rows", "Gibbs predictor (covered)", record["measured"]["test_risk"]),
-        (
-            "held-out train rows", "Gibbs predictor (covered)",
-            record["measured"]["train_distribution_risk"],
-        ),
-        ("test rows", "finished model (not covered)", record["measured"]["test_risk_finetuned"]),
-        (
-            "training rows", "finished model (not covered)",
-            record["measured"]["train_risk_finetuned"],
-        ),
-    ]  # fmt: skip
-    return [row for row in rows if row[2] is not None]

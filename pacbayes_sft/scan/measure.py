@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pacbayes_sft.scan.rows import Sources, write_rows
 from pacbayes_sft.scan.shifts import NEED_LABELLED, shift_terms
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.terms import RiskTerm, risk_term
+from pacbayes_sft.versions import versions
 
 Record = dict[str, Any]
 TRAIN_RISK_UNITS = 256  # training rows come in random order, so the first ones are a sample
@@ -73,7 +73,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
             "extrapolation_gap": test.risk.value - heldout.risk.value,
         },
         "bounds": bounds,
-        "version": version("pacbayes-sft"),
+        "version": versions("pacbayes-sft")["pacbayes-sft"],
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)

@@ -54,7 +54,7 @@ def test_what_the_record_says(emitted, certificate):
     assert any("base model did not depend" in a for a in record["assumptions"])
     made = certificate.measured.test_risk_finetuned.to_dict()
     assert record["measured"]["test_risk_finetuned"] == made
-    assert 'base_model: "strong"' in (emitted[0] / "README.md").read_text()
+    assert "base_model: strong" in (emitted[0] / "README.md").read_text()
 
 
 def test_the_ratio_is_that_of_the_unrounded_draw_and_the_risk_that_of_the_rounded(
@@ -138,3 +138,15 @@ def test_a_tiny_posterior_is_the_finished_model(run, certificate, tmp_path):
     assert record["bound"]["upper"] >= 1 and record["vacuous"]
     assert math.isfinite(record["log_ratio"]["value"])
     assert "Vacuous" in (tmp_path / "still" / "README.md").read_text()
+
+
+def test_the_card_is_read_by_the_hub_s_own_reader(emitted):
+    from huggingface_hub import ModelCard
+
+    directory, record = emitted
+    data = ModelCard.load(directory / "README.md").data
+    assert data.library_name == "peft" and "certified" in data.tags
+    kinds = {r.metric_type: r.metric_value for r in data.eval_results}
+    assert kinds["exact_match_loss"] == record["measured"]["test_risk"]["value"]
+    promises = record["bound"]["guarantee"] == "upper" and not record["vacuous"]
+    assert ("pac_bayes_upper_bound" in kinds) == promises

@@ -1,0 +1,72 @@
+"""How an `Estimate` shows itself: one line on a rich terminal, a small block in a notebook."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from estimators.estimate import Estimate
+
+STYLES = {
+    "exact": "bold green",
+    "upper": "bold cyan",
+    "lower": "bold yellow",
+    "estimate": "magenta",
+}
+
+
+def terminal(estimate: Estimate) -> str:
+    """Return rich markup: the value, its label in colour, the limit, the method dimmed.
+
+    >>> from estimators import Estimate
+    >>> terminal(Estimate.exactly(0.25, method="closed form", unit="nats"))
+    '[bold]0.25[/] nats [bold green]exact[/] [dim](closed form)[/]'
+    """
+    label, limit = str(estimate.guarantee), _limit(estimate)
+    unit = f" {_plain(estimate.unit)}" if estimate.unit else ""
+    said = f" {limit}" if limit else ""
+    return (
+        f"[bold]{estimate.value:.4g}[/]{unit} [{STYLES[label]}]{label}[/]{said} "
+        f"[dim]({_plain(estimate.method)})[/]"
+    )
+
+
+def notebook(estimate: Estimate) -> str:
+    """Return HTML that reads on light and on dark pages; the assumptions unfold.
+
+    >>> from estimators import Estimate
+    >>> "<summary>1 assumption</summary>" in notebook(
+    ...     Estimate.exactly(0.25, method="closed form", assumptions=("a < b",))
+    ... )
+    True
+    """
+    label, limit = str(estimate.guarantee), escape(_limit(estimate))
+    unit = f" {escape(estimate.unit)}" if estimate.unit else ""
+    rest = ""
+    if count := len(estimate.assumptions):
+        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in estimate.assumptions)
+        plural = "" if count == 1 else "s"
+        rest = (
+            f"<details><summary>{count} assumption{plural}</summary><ul>{sentences}</ul></details>"
+        )
+    return (
+        '<div style="border-left:.25em solid;padding:.1em .8em">'
+        f"<strong>{estimate.value:.4g}</strong>{unit} "
+        '<span style="border:1px solid;border-radius:.6em;padding:0 .5em;font-size:.85em">'
+        f"{label}</span> {limit} <small>{escape(estimate.method)}</small>{rest}</div>"
+    )
+
+
+def _limit(estimate: Estimate) -> str:
+    """The limit that is claimed; a limit of 1 on a probability says nothing."""
+    at = f"at {estimate.confidence:.4g}"
+    if estimate.guarantee == "upper":
+        empty = estimate.unit == "probability" and not estimate.upper < 1
+        return f"≤ {estimate.upper:.4g} {at}" + (", vacuous" if empty else "")
+    return f"≥ {estimate.lower:.4g} {at}" if estimate.guarantee == "lower" else ""
+
+
+def _plain(text: str) -> str:
+    """The text with nothing in it that rich reads as markup."""
+    return text.replace("[", r"\[")

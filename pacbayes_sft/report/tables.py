@@ -1,0 +1,164 @@
+"""The tables of a report, once: the page, Markdown and LaTeX are written from the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+VACUOUS = "vacuous"
+THEOREMS = {
+    "proposition_4_1": "Proposition 4.1",
+    "mcallester": "McAllester",
+    "kl": "PAC-Bayes-kl",
+    "quadratic": "quadratic",
+    "lambda": "λ",
+    "catoni": "Catoni",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        name: A word for its label.
+        title: What it shows.
+        columns: Heads of the columns.
+        rows: Cells, as many a row as there are columns.
+        numeric: Columns that hold numbers.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+
+
+def tables(record: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return the tables of the content of ``bound.json``, in the order of a report."""
+    return (_terms(record), _bounds(record), _measured(record), _baselines(record), _ledger(record))
+
+
+def _terms(record: Mapping[str, Any]) -> Table:
+    kl, tv = record["kl"], record["tv"]
+    nats = "infinite" if kl["value"] is None else f"{kl['value']:,.5g}"
+    share = record["bounds"]["proposition_4_1"]["delta"]
+    labels = {
+        "empirical_risk": (
+            "empirical risk of the Gibbs predictor, its upper limit",
+            record["empirical_risk"]["guarantee"],
+            f"on {record['n']:,} units; point value {record['empirical_risk']['value']:.4f}",
+        ),
+        "generalization": (
+            "generalisation √(KL/2n)",
+            kl["guarantee"],
+            f"KL = {nats} nats, prior centred on {record['prior']['centre']}",
+        ),
+        "extrapolation": ("extrapolation (shift)", tv["guarantee"], record["shift"]["reason"]),
+        "epsilon": ("ε = √(ln(2√n/δ)/2n)", "exact", f"this event's share of δ is {share:.4g}"),
+    }
+    rows = [
+        (label, _number(record["terms"][key]), promise, note)
+        for key, (label, promise, note) in labels.items()
+    ]
+    total = record["bounds"]["proposition_4_1"]
+    rows.append(
+        ("their sum", _limit(total["raw"], total["vacuous"]), total["guarantee"], "on test risk")
+    )
+    title = f"Terms of Proposition 4.1 (n = {record['n']:,}, δ = {record['delta']:g})"
+    return Table(
+        "terms", title, ("term", "value", "promise", "of what"), tuple(rows), frozenset({1})
+    )
+
+
+def _bounds(record: Mapping[str, Any]) -> Table:
+    primary = record["bound"]["theorem"]
+    rows = []
+    for name, b in record["bounds"].items():
+        promise = "nothing" if b["vacuous"] else f"{b['guarantee']} at {b['confidence']:.4g}"
+        rows.append(
+            (
+                THEOREMS.get(name, name) + (" (least)" if name == primary else ""),
+                _limit(b["train_raw"], b["train_vacuous"]),
+                _limit(b["raw"], b["vacuous"]),
+                promise,
+            )
+        )
+    return Table(
+        "bounds",
+        "Bounds on the risk of the Gibbs predictor",
+        ("theorem", "train distribution", "test distribution", "promise on test"),
+        tuple(rows),
+        frozenset({1, 2}),
+    )
+
+
+def _measured(record: Mapping[str, Any]) -> Table:
+    measured = record["measured"]
+    whose = {
+        "test_risk": ("test rows", "Gibbs predictor (covered)"),
+        "train_distribution_risk": ("held-out train rows", "Gibbs predictor (covered)"),
+        "test_risk_finetuned": ("test rows", "finished model (not covered)"),
+        "train_risk_finetuned": ("training rows", "finished model (not covered)"),
+    }
+    rows = [
+        (where, predictor, _number(measured[key]["value"]), _interval(measured[key]))
+        for key, (where, predictor) in whose.items()
+        if measured[key] is not None
+    ]
+    return Table(
+        "measured",
+        "Measured, outside of the bound",
+        ("rows", "predictor", "risk", "interval, 95 % each"),
+        tuple(rows),
+        frozenset({2, 3}),
+    )
+
+
+def _baselines(record: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            name.replace("_", " "),
+            b["predictor"],
+            "–" if b["train_value"] is None else f"{b['train_value']:.4f}",
+            _limit(b["value"], b["vacuous"]),
+            b["note"],
+        )
+        for name, b in record["baselines"].items()
+        if name != "best"
+    ]
+    return Table(
+        "instead",
+        f"What could be quoted instead, each at {1 - record['delta']:.4g}",
+        ("limit", "predictor", "train distribution", "test distribution", "note"),
+        tuple(rows),
+        frozenset({2, 3}),
+    )
+
+
+def _ledger(record: Mapping[str, Any]) -> Table:
+    rows = [(leaf["event"], f"{leaf['delta']:.6f}") for leaf in record["delta_ledger"]]
+    spent = sum(leaf["delta"] for leaf in record["delta_ledger"])
+    rows.append(("all together", f"{spent:.6f}"))
+    title = f"The ledger: what may fail (at most {record['delta']:g} in all)"
+    return Table("ledger", title, ("event", "δ"), tuple(rows), frozenset({1}))
+
+
+def _number(value: float | None) -> str:
+    return "∞" if value is None else f"{value:.4f}"
+
+
+def _limit(value: float | None, vacuous: bool) -> str:
+    if vacuous:
+        return f"{_number(value)} {VACUOUS}"
+    text = _number(value)
+    return "> 0.9999" if text == "1.0000" else text  # rounding makes no promise vacuous
+
+
+def _interval(risk: Mapping[str, Any]) -> str:
+    if risk["guarantee"] == "exact":
+        return "exact on these rows"
+    low, high = (None if risk[k] is None else f"{risk[k]:.3f}" for k in ("lower", "upper"))
+    return f"[{low or '–'}, {high or '–'}]"

@@ -1,0 +1,38 @@
+"""What a terminal and a notebook show of an estimate."""
+
+import io
+import math
+
+from rich.console import Console
+
+from estimators import Estimate, Guarantee
+
+
+def make(guarantee, upper=0.4, **more):
+    words = {"method": "m", "unit": "probability"} | more
+    return Estimate(0.25, 0.1, upper, 0.95, guarantee, **words)
+
+
+def printed(estimate):
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(estimate)
+    return console.file.getvalue().strip()
+
+
+def test_the_terminal_says_label_and_limit():
+    assert printed(make(Guarantee.UPPER)) == "0.25 probability upper ≤ 0.4 at 0.95 (m)"
+    assert printed(make(Guarantee.LOWER)) == "0.25 probability lower ≥ 0.1 at 0.95 (m)"
+    assert printed(make(Guarantee.ESTIMATE)) == "0.25 probability estimate (m)"
+    assert "vacuous" in printed(make(Guarantee.UPPER, upper=1.0))
+    assert "vacuous" not in printed(make(Guarantee.UPPER, upper=1.7, unit="nats"))
+
+
+def test_brackets_in_a_method_are_text():
+    assert "(on [0, 1] [bold])" in printed(make(Guarantee.EXACT, method="on [0, 1] [bold]"))
+
+
+def test_a_notebook_shows_text_not_tags():
+    page = make(Guarantee.UPPER, method="<b>&", assumptions=("n < 5", "b"))._repr_html_()
+    assert "&lt;b&gt;&amp;" in page and "<b>" not in page
+    assert "2 assumptions" in page and "n &lt; 5" in page
+    assert "≥" not in make(Guarantee.UPPER, upper=math.inf)._repr_html_()

@@ -1,0 +1,100 @@
+"""The sentence says what it may, no more; the tables say the same in every format."""
+
+import io
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from estimators import Estimate, Guarantee
+from pacbayes_sft import results_frame
+from pacbayes_sft.bound_json import write_bound_json
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.report import certificate_sentence, write_tables
+from pacbayes_sft.report.export import as_latex, as_markdown
+from pacbayes_sft.report.sentence import percent, sentence, what_it_does_not_say
+from pacbayes_sft.report.tables import tables
+
+
+def test_the_sentence_says_what_it_may(outcome):
+    good = sentence(outcome(0.43))
+    assert good.startswith("With probability 95 % over the draw of the training set")
+    assert "errs on at most 43.0 % of the examples" in good and "Gibbs" in good
+    assert "(and of the Monte-Carlo noise)" in good
+    assert sentence(outcome(1.2)).startswith("Vacuous: the bound")
+    assert "at most 40.0 %" in sentence(outcome(1.2, train=0.4))
+    guess = sentence(outcome(0.43, "estimate"))
+    assert guess.startswith("No certificate") and "With probability" not in guess
+    assert "even the estimate" in sentence(outcome(1.2, "estimate"))
+
+
+@pytest.mark.parametrize("loss", ["exact_match", "answer", "token_error", "smoothed_nll"])
+def test_every_loss_has_its_words(outcome, loss):
+    made = outcome(0.43) | {"loss": loss}
+    assert "43.0 %" in sentence(made)
+    assert any(loss in item for item in what_it_does_not_say(made))
+
+
+def test_the_sentence_of_a_certificate_is_that_of_its_record(certificate, record):
+    assert certificate_sentence(certificate) == sentence(record)
+    made = Estimate(0.3, -float("inf"), 0.3, 0.95, Guarantee.UPPER, "m")
+    better = replace(certificate, bounds=dict.fromkeys(certificate.bounds, (made, made)))
+    assert "at most 30.0 %" in certificate_sentence(better)
+
+
+def test_a_limit_is_rounded_up():
+    assert percent(0.43) == "43.0" and percent(0.43 + 1e-9) == "43.1" and percent(0.0) == "0.0"
+
+
+def test_what_it_does_not_say_names_a_better_limit(record):
+    record["baselines"]["best"] |= {"name": "held_out", "value": 0.1}
+    assert any("held out gives 0.1000" in item for item in what_it_does_not_say(record))
+    record["baselines"]["best"] |= {"name": "bound"}
+    assert not any("held out" in item for item in what_it_does_not_say(record))
+
+
+def test_markdown_and_latex_hold_every_cell(record, tmp_path):
+    record["shift"]["reason"] = "50 % of a|b & c_d, --x > 1"
+    write_tables(record, tmp_path)
+    markdown = (tmp_path / "tables.md").read_text()
+    latex = (tmp_path / "tables.tex").read_text()
+    assert (markdown, latex) == (as_markdown(record), as_latex(record))
+    assert r"50 % of a\|b & c_d, --x > 1" in markdown
+    assert r"50 \% of a|b \& c\_d, -{}-x $>$ 1" in latex
+    for table in tables(record):
+        assert table.title in markdown
+        body = latex.split(f"tab:pacbayes-{table.name}}}")[1].split(r"\bottomrule")[0]
+        assert body.count(r"\\") == len(table.rows) + 1
+    outside = "".join(line for line in latex.splitlines() if not line.startswith("%"))
+    assert outside.isascii(), set(re.findall(r"[^\x00-\x7f]", outside))
+
+
+def test_markdown_tables_are_read_back(record):
+    block = as_markdown(record).split("**Bounds on")[1].split("\n\n")[1]
+    frame = pd.read_csv(io.StringIO(block), sep=r"\s*\|\s*", engine="python").iloc[1:, 1:-1]
+    assert len(frame) == len(record["bounds"])
+
+
+def test_a_certificate_becomes_a_tidy_frame(certificate, record, tmp_path):
+    write_bound_json(certificate, tmp_path / "bound.json")
+    frame = results_frame(certificate, tmp_path / "bound.json")
+    numbers = [column for column in frame if column != "source"]
+    halves = [half.reset_index(drop=True)[numbers] for _, half in frame.groupby("source")]
+    pd.testing.assert_frame_equal(*halves)
+    one = frame[frame["source"] == certificate.inputs.finetuned.name]
+    assert not one.duplicated(["kind", "name", "target"]).any()
+    kl = one[(one["kind"] == "bound") & (one["name"] == "kl")].set_index("target")["value"]
+    assert kl["test_distribution"] == record["bounds"]["kl"]["raw"]
+    assert kl["train_distribution"] == record["bounds"]["kl"]["train_raw"]
+    terms = one[one["kind"] == "term"]["value"].sum()
+    assert terms == pytest.approx(record["bounds"]["proposition_4_1"]["raw"])
+    assert set(one["kind"]) == {"input", "term", "bound", "measured", "baseline"}
+    (tmp_path / "no.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no\.json: no bound\.json"):
+        results_frame(tmp_path / "no.json")
+
+
+def test_a_certificate_shows_itself_in_a_notebook(certificate):
+    page = certificate._repr_html_()
+    assert certificate_sentence(certificate)[:40] in page and "Proposition 4.1" in page
