@@ -59,7 +59,7 @@ class StreamedTwoSample(BaseEstimator):  # type: ignore[misc]
 
     def partial_fit(
         self,
-        X: Any,
+        X: Any,  # noqa: N803
         y: Any,
         coin: Any,
         sample_weight: Any = None,

@@ -98,7 +98,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Any,
+        X: Any,  # noqa: N803
         y: Any,
         groups: Sequence[Hashable] | None = None,
     ) -> ClassifierTwoSample:
