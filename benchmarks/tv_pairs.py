@@ -1,15 +1,15 @@
 """Pairs of text data sets whose total variation is known by construction.
 
 Each pair is two laws over one key (an operation count, a number of terms) under one generator, so
-the TV of the texts is that of the two laws (`estimators.total_variation_known`), or a mixture
-(1-λ)P + λD' with D' disjoint from P, whose TV from P is λ.
+the TV of the texts is that of the two laws (`estimators.total_variation_known`): a text tells its
+key. So it is for mixtures (1-λ)P + λD' with D' disjoint from P: λ. The solution of another problem
+could fit by accident, with a probability too small to matter here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -94,14 +94,14 @@ def tasks(kind: int, index: int) -> tuple[str, str]:
     from reasoning_gym import create_dataset
 
     if kind == 0:
-        return chain_sum(2 + index % 3, index)
+        return chain_sum(_dice(index, 2, 4), index)
     (item,) = create_dataset("gsm_symbolic", size=1, seed=index)
     return item["question"], " " + item["metadata"]["answer_cot"]
 
 
 def polite(kind: int, index: int) -> tuple[str, str]:
     """Draw an English problem; kind 1 closes with a phrase that no problem of kind 0 has."""
-    prompt, completion = igsm("english")(3 + index % 4, index)
+    prompt, completion = igsm("english")(_dice(index, 3, 6), index)
     return prompt + (" Please think step by step." if kind else ""), completion
 
 
@@ -110,6 +110,19 @@ def swapped(kind: int, index: int) -> tuple[str, str]:
     draw = igsm("symbolic")
     prompt, completion = draw(3, index)
     return prompt, draw(3, index + 500_000)[1] if kind else completion
+
+
+def wrong(kind: int, index: int) -> tuple[str, str]:
+    """Draw a symbolic problem; kind 1 ends in a wrong number: only arithmetic can tell."""
+    prompt, completion = igsm("symbolic")(_dice(index, 2, 6), index)
+    if kind:
+        steps, _, answer = completion.rpartition(" ")
+        completion = f"{steps} {(int(answer) + _dice(index + 1, 1, 22)) % 23}"
+    return prompt, completion
+
+
+def _dice(index: int, low: int, high: int) -> int:
+    return int(np.random.default_rng([index, 5]).integers(low, high + 1))
 
 
 def pairs() -> tuple[Pair, ...]:
@@ -133,16 +146,12 @@ def pairs() -> tuple[Pair, ...]:
         Pair("tasks, 25 % worded problems", tasks, {0: 1.0}, {0: 0.75, 1: 0.25}),
         Pair("a phrase in 5 % of prompts (rare)", polite, {0: 1.0}, {0: 0.95, 1: 0.05}),
         Pair("igsm symbolic, prompts, ops 1-8 / 5-12", symbolic, easy, hard, prompt_only=True),
-        Pair("igsm symbolic, prompt and solution unpaired in 50 %", swapped, {0: 1.0},
+        Pair("igsm symbolic, solution of another problem in 50 %", swapped, {0: 1.0},
              {0: 0.5, 1: 0.5}),
+        Pair("igsm symbolic, wrong last number in 50 %", wrong, {0: 1.0}, {0: 0.5, 1: 0.5}),
     )  # fmt: skip
 
 
 def texts(rows: list[tuple[str, str]]) -> list[str]:
     """Return the rows as texts."""
     return [prompt + completion for prompt, completion in rows]
-
-
-def record_of(pair: Pair) -> dict[str, Any]:
-    """Return what a record says of a pair."""
-    return {"pair": pair.name, "true_tv": round(pair.truth, 6)}

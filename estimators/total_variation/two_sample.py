@@ -35,6 +35,7 @@ from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.prequential import PrequentialTest, prequential_of
 from estimators.total_variation.samples import fold_of, number_groups, one_row_a_group, take
 
+HELD_OUT_GAP = "TPR + TNR - 1 on the held-out half"
 CROSS_FITTED = "cross-fitted TPR + TNR - 1"
 PLUG_IN = "calibrated plug-in E|2η - 1|"
 
@@ -46,7 +47,8 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
         classifier: Any scikit-learn classifier or pipeline that weighs the classes equally; it is
             cloned, never fitted itself. None: gradient boosting on numeric features.
         delta: Probability with which all lower limits together may fail.
-        folds: Folds of the point estimates.
+        folds: Folds of the point estimates; 0 leaves them out (a sixth of the work), and the value
+            is the held-out gap.
         prequential: Whether to bet too (about as much work again); the two limits then get δ/2
             each, and the larger is quoted.
         permutations: B of the permutation p-value (1+b)/(1+B).
@@ -120,14 +122,17 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
         kept = one_row_a_group(numbers, y, generator)
         x, y, group = take(x, kept), y[kept], numbers[kept]
         sizes = np.bincount(y, minlength=2)
-        if sizes.min() < 2 * self.folds:
+        fewest = 2 * max(self.folds, 2)
+        if sizes.min() < fewest:
             raise ValueError(
-                f"a two-sample test with {self.folds} folds needs at least {2 * self.folds} "
-                f"independent units a side, got {sizes.tolist()}"
+                f"a two-sample test with {self.folds} folds needs at least {fewest} independent "
+                f"units a side, got {sizes.tolist()}"
             )
         spent = self.delta / 2 if self.prequential else self.delta
         self._certify(x, y, group, fold_of(group, generator, 2), spent)
-        self._estimate(x, y, fold_of(group, generator, self.folds))
+        self.cross_fitted_ = _point(self.certificate_.value, HELD_OUT_GAP)
+        if self.folds:
+            self._estimate(x, y, fold_of(group, generator, self.folds))
         self.prequential_: PrequentialTest | None = None
         lower, method = self.certificate_.lower, self.certificate_.method
         if self.prequential:
@@ -214,7 +219,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
     @property
     def plug_in_(self) -> Estimate:
         """Point estimate, see the module; computed when it is asked for."""
-        check_is_fitted(self)
+        check_is_fitted(self, "cross_scores_")
         value = calibrated_plug_in(self.cross_scores_, self.cross_sides_, self.cross_folds_)
         return _point(value, PLUG_IN)
 
