@@ -35,9 +35,9 @@ PEERS = {"sbi": ["sbi"], "hyppo": ["hyppo"], "evidently": ["evidently", "pandas<
 
 BLOCK = 3_000  # rows a side that are drawn at once
 SIZES = (200, 1_000, 3_000)
-OURS = {200: 10, 1_000: 4, 3_000: 3}  # repetitions
-THEIRS = {200: 10, 1_000: 4, 3_000: 1}
-LARGE, LARGE_PAIRS = 20_000, ("igsm symbolic, ops 2-6 / 3-7", "a phrase in 5 % of prompts (rare)")
+OURS = {200: 6, 1_000: 3, 3_000: 2}  # repetitions of default and of the same features
+THEIRS = {200: 4, 1_000: 2, 3_000: 1}  # and of everything else
+LARGE, LARGE_PAIRS = 20_000, ("chain_sum, terms 2-5 / 2-6", "tasks, 25 % worded problems")
 RUNS, PART, SMALL, DELTA = 2_000, 250, 60, 0.05  # of the count of wrong certificates
 WRONG = (
     "held-out lower > truth",
@@ -129,8 +129,8 @@ def once(key: str, measure: Callable[[], Any]) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def peer(name: str, pair: Pair, n: int) -> list[Record] | None:
-    """Run a peer in its own environment; None if it could not be installed or broke."""
+def peer(name: str, n: int) -> list[list[Record]] | None:
+    """Run a peer on every pair in its own environment; None if it cannot be had or broke."""
     from pacbayes_sft.views import count_features
 
     python = ENVIRONMENTS / name / "bin" / "python"
@@ -141,19 +141,21 @@ def peer(name: str, pair: Pair, n: int) -> list[Record] | None:
             return None
     jobs = [
         {"texts": [a, b], "counts": [count_features(s).tolist() for s in (a, b)]}
+        for pair in pairs()
         for a, b in samples(pair, n, THEIRS[n])
     ]
-    file = WORK / "job.json"
+    file = WORK / f"job-{name}-{n}.json"
     file.write_text(json.dumps(jobs), encoding="utf-8")
     script = Path(__file__).parent / "tv_peers.py"
     done = subprocess.run(
         [str(python), str(script), name, str(file)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
+        stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
     if done.returncode:
-        print(name, pair.name, n, done.stderr[-400:], flush=True)
+        print(name, n, "failed", flush=True)
         return None
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [found[k : k + THEIRS[n]] for k in range(0, len(found), THEIRS[n])]
 
 
 def record(pair: Pair, n: int, method: str, runs: list[Record]) -> Record:
@@ -215,40 +217,51 @@ def validity(pair: Pair, part: int) -> Record:
 
 def measure() -> Record:
     """Measure what is not measured yet, the most telling first; return everything."""
-    plan = [(n, m) for n in SIZES for m in (DEFAULT, SAME)]
-    plan += [(n, name) for n in SIZES[:2] for name in PEERS]
-    plan += [(200, BETS), (1_000, BETS), (3_000, TFIDF), *((3_000, name) for name in PEERS)]
-    found: dict[tuple[str, int, str], list[Record] | None] = {}
-    checked = [p for p in pairs() if p.name.startswith("chain_sum")]
+    every = pairs()
+    found: dict[tuple[str, int, str], list[Record]] = {}
+    skipped = []
+
+    def mine(n: int, method: str, repetitions: int, chosen: tuple[Pair, ...] = every) -> None:
+        for pair in chosen:
+            found[pair.name, n, method] = once(
+                f"{pair.name}-{n}-{method}",
+                lambda p=pair: [
+                    ours(method, a, b, k) for k, (a, b) in enumerate(samples(p, n, repetitions))
+                ],
+            )
+
+    def theirs(n: int) -> None:
+        for name in PEERS:
+            runs = once(f"{name}-{n}", lambda m=name: peer(m, n))
+            if runs is None:
+                skipped.append(f"{name}, n = {n}")
+            else:
+                found.update({(p.name, n, name): r for p, r in zip(every, runs, strict=True)})
+
+    for n in SIZES:
+        mine(n, DEFAULT, OURS[n])
+        mine(n, SAME, OURS[n])
+        if n < SIZES[-1]:
+            theirs(n)
     wrong: dict[str, Record] = {}
-    for n, method in plan:
-        for pair in pairs():
-            work = lambda p=pair, n=n, m=method: (  # noqa: E731
-                peer(m, p, n)
-                if m in PEERS
-                else [ours(m, a, b, k) for k, (a, b) in enumerate(samples(p, n, OURS[n]))]
-            )
-            found[pair.name, n, method] = once(f"{pair.name}-{n}-{method}", work)
-        if (n, method) == (3_000, SAME):
-            for pair in checked:
-                parts = [
-                    once(f"validity-{pair.name}-{k}", lambda p=pair, k=k: validity(p, k))
-                    for k in range(RUNS // PART)
-                ]
-                sums = {name: sum(part[name] for part in parts) for name in WRONG}
-                wrong[pair.name] = {"true_tv": round(pair.truth, 6), **sums}
-    for pair in pairs():
-        if pair.name in LARGE_PAIRS:
-            found[pair.name, LARGE, DEFAULT] = once(
-                f"{pair.name}-{LARGE}-{DEFAULT}",
-                lambda p=pair: [ours(DEFAULT, a, b, 0) for a, b in samples(p, LARGE, 1)],
-            )
-    by_name = {pair.name: pair for pair in pairs()}
+    for pair in every:
+        if pair.name.startswith("chain_sum"):
+            parts = [
+                once(f"validity-{pair.name}-{k}", lambda p=pair, k=k: validity(p, k))
+                for k in range(RUNS // PART)
+            ]
+            sums = {name: sum(part[name] for part in parts) for name in WRONG}
+            wrong[pair.name] = {"true_tv": round(pair.truth, 6), **sums}
+    mine(3_000, TFIDF, THEIRS[3_000])
+    mine(1_000, BETS, THEIRS[1_000])
+    mine(LARGE, DEFAULT, 1, tuple(p for p in every if p.name in LARGE_PAIRS))
+    theirs(3_000)
+    by_name = {pair.name: pair for pair in every}
     return {
-        "pairs": len(by_name),
-        "records": [record(by_name[p], n, m, r) for (p, n, m), r in found.items() if r],
+        "pairs": len(every),
+        "records": [record(by_name[p], n, m, r) for (p, n, m), r in found.items()],
         "validity": {"runs": RUNS, "n": SMALL, "delta": DELTA, "pairs": wrong},
-        "skipped": [f"{m} on {p}, n = {n}" for (p, n, m), r in found.items() if r is None],
+        "skipped": skipped,
     }
 
 
