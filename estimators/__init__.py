@@ -3,6 +3,10 @@
 Useful alone: nothing here knows of language models.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from estimators.bounds import (
     CATONI_GRID,
     Proposition41,
@@ -38,23 +42,35 @@ from estimators.single_draw import disintegrated, draw_delta
 from estimators.sums import SumOfSquares
 from estimators.total_variation import (
     PrequentialTest,
+    Sharpest,
     TwoSampleTest,
     betting_certificate,
     classifier_two_sample,
+    labelled_mixture,
     permutation_p_value,
     prequential_two_sample,
+    profile_shift,
+    robust_shift,
+    sharpest,
     total_variation_attribute,
     total_variation_known,
 )
 
+if TYPE_CHECKING:
+    from estimators.total_variation import AttributeShift, ClassifierTwoSample, StreamedTwoSample
+
 __all__ = [
     "CATONI_GRID",
+    "AttributeShift",
+    "ClassifierTwoSample",
     "DiagonalGaussian",
     "Estimate",
     "Guarantee",
     "Ledger",
     "PrequentialTest",
     "Proposition41",
+    "Sharpest",
+    "StreamedTwoSample",
     "SumOfSquares",
     "TwoSampleTest",
     "balanced_factors",
@@ -78,6 +94,7 @@ __all__ = [
     "kl_inverse_lower",
     "kl_inverse_upper",
     "kl_isotropic",
+    "labelled_mixture",
     "lambda_bound",
     "load_gaussian",
     "log_density_ratio",
@@ -87,10 +104,13 @@ __all__ = [
     "mcallester",
     "permutation_p_value",
     "prequential_two_sample",
+    "profile_shift",
     "proposition_4_1",
     "quadratic",
     "quantise",
+    "robust_shift",
     "save_gaussian",
+    "sharpest",
     "split_gibbs_risk",
     "split_pays",
     "squared_distance",
@@ -99,3 +119,12 @@ __all__ = [
     "weakest",
     "with_shift",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the classes that build on scikit-learn when they are first asked for."""
+    if name in ("AttributeShift", "ClassifierTwoSample", "StreamedTwoSample"):
+        from estimators import total_variation
+
+        return getattr(total_variation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -103,10 +103,45 @@ class View(StrEnum):
     Attributes:
         FULL: Prompt and completion.
         PROMPT: The prompt alone.
+        ATTRIBUTES: The columns beside the text.
     """
 
     FULL = "full"
     PROMPT = "prompt"
+    ATTRIBUTES = "attributes"
+
+
+class Features(StrEnum):
+    """What a classifier sees of the text of a view.
+
+    Attributes:
+        DEFAULT: Twelve counts (lengths, numbers, signs) and the 32 words that differ most.
+        COUNTS: The counts alone.
+        WORDS: TF-IDF of words and pairs of words.
+        CHARACTERS: TF-IDF of runs of two to four characters.
+        HIDDEN: Hidden states of the base, the mean over a text's tokens.
+    """
+
+    DEFAULT = "default"
+    COUNTS = "counts"
+    WORDS = "words"
+    CHARACTERS = "characters"
+    HIDDEN = "hidden"
+
+
+class Duplicates(StrEnum):
+    """What is done about rows that read alike.
+
+    Attributes:
+        COUNT: They are counted and shown; each row still counts as a draw of its own.
+        GROUP: They are taken for copies: a cluster stands on one side of every split, and one row
+            of it is judged a side.
+        OFF: Only rows equal to the letter are counted.
+    """
+
+    COUNT = "count"
+    GROUP = "group"
+    OFF = "off"
 
 
 class Rendering(StrEnum):

@@ -1,4 +1,11 @@
-"""The shift term: one file a method."""
+"""The shift term: one file a method.
+
+What builds on scikit-learn's classes is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from estimators.total_variation.attribute import total_variation_attribute
 from estimators.total_variation.classifier import TwoSampleTest, classifier_two_sample
@@ -18,13 +25,29 @@ from estimators.total_variation.risk_profiles import (
     profile_shift,
 )
 from estimators.total_variation.robust import RobustShift, robust_shift, slice_limit_shift
+from estimators.total_variation.sharpest import Sharpest, sharpest
+
+if TYPE_CHECKING:
+    from estimators.total_variation.attribute_shift import AttributeShift
+    from estimators.total_variation.out_of_core import StreamedTwoSample
+    from estimators.total_variation.two_sample import ClassifierTwoSample
+
+_LATER = {
+    "AttributeShift": "estimators.total_variation.attribute_shift",
+    "ClassifierTwoSample": "estimators.total_variation.two_sample",
+    "StreamedTwoSample": "estimators.total_variation.out_of_core",
+}
 
 __all__ = [
     "ALL",
     "NON_DECREASING",
+    "AttributeShift",
+    "ClassifierTwoSample",
     "PrequentialTest",
     "Profiles",
     "RobustShift",
+    "Sharpest",
+    "StreamedTwoSample",
     "TwoSampleTest",
     "betting_certificate",
     "breakdown_gamma",
@@ -34,7 +57,17 @@ __all__ = [
     "prequential_two_sample",
     "profile_shift",
     "robust_shift",
+    "sharpest",
     "slice_limit_shift",
     "total_variation_attribute",
     "total_variation_known",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load an estimator class when it is first asked for."""
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

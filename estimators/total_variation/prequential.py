@@ -35,9 +35,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators.concentration import check_delta
 from estimators.estimate import Estimate, Guarantee
-from estimators.total_variation.classifier import (
-    INDEPENDENT,
-    judged_rows,
+from estimators.total_variation.classifier import INDEPENDENT
+from estimators.total_variation.samples import (
+    number_groups,
+    one_row_a_group,
+    pool,
+    pool_groups,
+    take,
 )
 
 FEWEST_STEPS = 10
@@ -110,11 +114,32 @@ def prequential_two_sample(
     >>> found.tv.value, round(found.tv.lower, 2), str(found.tv.guarantee)
     (1.0, 0.88, 'lower')
     """
+    sizes = [x.shape[0] if hasattr(x, "shape") else len(x) for x in (train, test)]
+    y = np.repeat([0, 1], sizes)
+    group = number_groups(pool_groups(train_groups, test_groups, *sizes), len(y))
+    generator = np.random.default_rng(seed)
+    kept = one_row_a_group(group, y, generator)
+    return prequential_of(
+        take(pool(train, test), kept), y[kept], group[kept], classifier, delta, generator
+    )
+
+
+def prequential_of(
+    x: Any, y: Any, group: Any, classifier: Any, delta: float, generator: np.random.Generator
+) -> PrequentialTest:
+    """`prequential_two_sample` of pooled rows, one a group and side; see there.
+
+    Args:
+        x: The rows.
+        y: Their sides, 0 or 1.
+        group: Their groups, numbered.
+        classifier: Is cloned.
+        delta: Probability with which the lower certificate may fail.
+        generator: Of the order.
+    """
     from sklearn.base import clone
 
     check_delta(delta)
-    generator = np.random.default_rng(seed)
-    x, y, group = judged_rows(train, test, train_groups, test_groups, generator)
     rows = int((y == 0).sum()), int((y == 1).sum())
     if min(rows) < FEWEST_STEPS:
         raise ValueError(
@@ -124,9 +149,9 @@ def prequential_two_sample(
     step = _step_of(group, y, generator)
     paid = []
     for begin, end in _blocks(min(rows)):
-        fitted = clone(classifier).fit(x[step < begin].tolist(), y[step < begin])
+        fitted = clone(classifier).fit(take(x, step < begin), y[step < begin])
         now = (step >= begin) & (step < end)
-        bets = _bets(fitted, x[now].tolist())
+        bets = _bets(fitted, take(x, now))
         paid.append([_pay(bet, y[now], step[now] - begin, end - begin) for bet in bets])
     payoffs = np.concatenate([np.stack(block) for block in paid], axis=1)
     stakes = _stakes(payoffs, delta)
@@ -226,7 +251,7 @@ def _step_of(group: Any, y: Any, generator: np.random.Generator) -> Any:
     return step
 
 
-def _bets(fitted: Any, x: list[Any]) -> list[NDArray[Any]]:
+def _bets(fitted: Any, x: Any) -> list[NDArray[Any]]:
     """The hard decision, and the probability of the test side where the classifier has one."""
     bets = [(fitted.predict(x) == 1).astype(np.float64)]
     if hasattr(fitted, "predict_proba"):

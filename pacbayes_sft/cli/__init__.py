@@ -17,7 +17,8 @@ from pacbayes_sft.cli.inspect import inspect
 from pacbayes_sft.cli.make import igsm, sft
 from pacbayes_sft.cli.recipe import recipe
 from pacbayes_sft.cli.scan import plot, scan
-from pacbayes_sft.cli.terms import kl, risk, tv
+from pacbayes_sft.cli.terms import kl, risk
+from pacbayes_sft.cli.tv import tv
 from pacbayes_sft.cli.verify import verify
 from pacbayes_sft.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The terms of the bound alone: ``kl``, ``tv``, ``risk``."""
+"""Terms of the bound alone: ``kl`` and ``risk``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pacbayes_sft.choices import By, Loss, Space, View
+from pacbayes_sft.choices import By, Loss, Space
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -19,7 +19,6 @@ from pacbayes_sft.cli.output import (
     Json,
     MaxLength,
     Out,
-    Seed,
     TrustRemoteCode,
     check_delta,
     check_dtype,
@@ -30,7 +29,6 @@ from pacbayes_sft.cli.output import (
     quiet_stdout,
     resolve_device,
 )
-from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
     from pacbayes_sft.movement import Breakdown
@@ -112,52 +110,6 @@ def movement_table(breakdown: Breakdown, by: By) -> Table:
             "unknown" if relative is None else f"{relative:.3g}",
         )
     return table
-
-
-def tv(
-    train: Annotated[str, typer.Option(help="Training rows.")],
-    test: Annotated[str, typer.Option(help="Test rows.")],
-    attribute: Annotated[
-        str | None,
-        typer.Option(help="Column through which alone train and test differ (assumption i)."),
-    ] = None,
-    view: Annotated[
-        View | None, typer.Option(help="Run the two-sample test on this view of the text.")
-    ] = None,
-    delta: Delta = 0.05,
-    seed: Seed = 0,
-    json: Json = False,
-    out: Out = None,
-) -> None:
-    """The shift term TV(D_test, D_train).
-
-    Exact for recorded laws, an upper limit through a column, a lower certificate and an estimate
-    through a classifier on the text.
-
-    Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --attribute difficulty`
-    """
-    from pacbayes_sft.data.rows import read_table
-    from pacbayes_sft.shift import AUTO, CLASSIFIER, RESERVED, shift_term
-
-    check_delta(delta)
-    if attribute and view:
-        raise InputError("--attribute and --view are two methods; give one of them")
-    if attribute in RESERVED:
-        raise InputError(f"--attribute {attribute}: a word of --shift, not a column")
-    method = CLASSIFIER if view else attribute or AUTO
-    with quiet_stdout():
-        shift = shift_term(
-            read_table(train), read_table(test), method, delta, view=view or View.FULL, seed=seed
-        )
-    table = new_table("Shift term", "quantity", "value", "what it promises")
-    table.add_row(f"TV on {shift.view}", interval(shift.tv), claim(shift.tv))
-    if shift.detection_floor:
-        floor, power = shift.detection_floor
-        table.add_row("detection floor", f"{floor:.4f}", f"{power:.4f} is found with 80 % power")
-    for sentence in shift.tv.assumptions:
-        table.add_row("assumes", "", sentence)
-    table.add_row("why this method", "", shift.reason)
-    emit(shift.to_dict(), table, as_json=json, out=out)
 
 
 def risk(

@@ -16,7 +16,7 @@ from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.progress import track
-from pacbayes_sft.views import text_of
+from pacbayes_sft.views.text import text_of
 
 THRESHOLD = 0.8
 WORDS = 5  # a shingle

@@ -98,7 +98,7 @@ def read_table(source: str | Path) -> Table:
     if path.is_dir():
         raise InputError(f"{source}: a directory, not a file of rows")
     records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
-    rows = [_row(record, f"{path}, {where}") for where, record in records]
+    rows = [row_of(record, f"{path}, {where}") for where, record in records]
     if not rows:
         raise InputError(f"{path}: holds no rows")
     _refuse_mixture(rows, str(path))
@@ -141,7 +141,7 @@ def _read_hub(source: str) -> Table:
         raise InputError(
             f"{source}: neither a file here nor a data set that can be loaded ({error})"
         ) from None
-    rows = [_row(record, f"{source}, {where}") for where, record in _numbered(dataset)]
+    rows = [row_of(record, f"{source}, {where}") for where, record in _numbered(dataset)]
     _refuse_mixture(rows, source)
     digest = hashlib.sha256("".join(row.sha256() for row in rows).encode()).hexdigest()
     return Table(source, rows, digest)
@@ -160,7 +160,12 @@ def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield f"row {number}", record
 
 
-def _row(record: Any, where: str) -> Row:
+def row_of(record: Any, where: str) -> Row:
+    """Return one record as a row.
+
+    Raises:
+        InputError: If a column is missing or wrong; ``where`` is named.
+    """
     if not isinstance(record, dict):
         raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
     messages = conversation(record, where)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from estimators import (
+    ClassifierTwoSample,
     Guarantee,
     classifier_two_sample,
     clopper_pearson,
@@ -72,8 +73,11 @@ class TestClassifier:
         false = 0
         for seed in range(repeats):
             left, right = self.sides(generator, 60, truth)
-            result = classifier_two_sample(left, right, self.rule(), delta, folds=2, seed=seed)
-            false += result.tv.lower > truth
+            test = ClassifierTwoSample(
+                self.rule(), delta=delta, folds=2, permutations=1, random_state=seed
+            )
+            test.fit([*left, *right], np.repeat([0, 1], 60))
+            false += test.tv_.lower > truth
         assert clopper_pearson(false, repeats, 0.02).upper <= delta
 
     def test_the_truth_is_found_and_labelled(self):

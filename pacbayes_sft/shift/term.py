@@ -1,4 +1,4 @@
-"""The shift term of two data files: the sharpest label that what is known of them allows."""
+"""The shift term of two data files by one method; `survey` runs what the data allow."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from estimators import (
     total_variation_known,
 )
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
-from pacbayes_sft.choices import View
+from pacbayes_sft.choices import Features, View
 from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
-
-AUTO = "auto"
-NONE = "none"
-KNOWN = "known"
-CLASSIFIER = "classifier"
-TRIVIAL = "trivial"
-MONOTONE = "monotone"
-RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL, MONOTONE)
-FEWEST_UNITS = 20  # a side, below which no classifier is tried
+from pacbayes_sft.shift.methods import (
+    CLASSIFIER,
+    KNOWN,
+    MONOTONE,
+    NONE,
+    TRIVIAL,
+    laws_are_known,
+    method_for,
+)
 
 
 @dataclass(frozen=True)
@@ -58,53 +58,6 @@ class Shift:
             "detection_floor_80": self.detection_floor[1] if self.detection_floor else None,
             "reason": self.reason,
         }
-
-
-def laws_are_known(train: Table, test: Table) -> bool:
-    """Return whether both files record the law of one attribute under one generator."""
-    a, b = train.metadata, test.metadata
-    return bool(a and b and a.generator == b.generator and a.attribute == b.attribute)
-
-
-def method_for(train: Table, test: Table, asked: str) -> str:
-    """Return the method that ``asked`` comes to: a reserved word or the name of a column.
-
-    Raises:
-        InputError: If the method asked for is not possible with these files.
-    """
-    if asked == KNOWN and not laws_are_known(train, test):
-        raise InputError(
-            f"{train.source}, {test.source}: no matching record of their laws lies beside them "
-            "(FILE.meta.json, untouched since the file was written); use --shift auto"
-        )
-    if asked == AUTO:
-        if laws_are_known(train, test):
-            return KNOWN
-        column = "difficulty" if train.has("difficulty") and test.has("difficulty") else None
-        return column or (CLASSIFIER if _enough(train, test) else TRIVIAL)
-    if asked == MONOTONE and laws_are_known(train, test):
-        return asked
-    if asked == MONOTONE or asked.startswith(f"{MONOTONE}:"):
-        column = asked.partition(":")[2] or "difficulty"
-        for table in (train, test):
-            if not all(_is_number(row.value_of(column)) for row in table.rows):
-                raise InputError(
-                    f"{table.source}: not every row has a number in the column {column!r}, which "
-                    "--shift monotone orders rows by"
-                )
-        return f"{MONOTONE}:{column}"
-    if asked not in RESERVED:
-        for table in (train, test):
-            if not table.has(asked):
-                raise InputError(
-                    f"{table.source}: not every row has a value in the column {asked!r}"
-                )
-    return asked
-
-
-def spends_delta(method: str) -> bool:
-    """Return whether the shift term of a method is a limit from samples."""
-    return method not in (NONE, KNOWN, TRIVIAL, MONOTONE)
 
 
 def shift_term(
@@ -190,12 +143,8 @@ def _number_per_unit(table: Table, column: str) -> list[float]:
     return list(values.values())
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _through_column(train: Table, test: Table, column: str, delta: float) -> Shift:
-    on_train, on_test = (_one_per_unit(table, column) for table in (train, test))
+    on_train, on_test = (one_per_unit(table, column) for table in (train, test))
     return Shift(
         total_variation_attribute(on_train, on_test, delta),
         column,
@@ -241,17 +190,17 @@ def _declared(train: Table, test: Table) -> Shift:
 
 def _classified(train: Table, test: Table, delta: float, view: View, seed: int) -> Shift:
     """The two-sample test: groups are units, and rows of one text stand together."""
-    from pacbayes_sft.views import text_classifier, text_of
+    from pacbayes_sft.views import featurise
 
-    on_train, on_test = ([text_of(row, view) for row in table.rows] for table in (train, test))
+    looked = featurise(train.rows, test.rows, view, Features.DEFAULT, seed=seed)
     try:
         result = classifier_two_sample(
-            on_train,
-            on_test,
-            text_classifier(seed),
+            looked.train,
+            looked.test,
+            looked.classifier,
             delta,
-            train_groups=_groups(train, "train"),
-            test_groups=_groups(test, "test"),
+            train_groups=groups_of(train, "train"),
+            test_groups=groups_of(test, "test"),
             seed=seed,
         )
     except ValueError as error:
@@ -266,8 +215,8 @@ def _classified(train: Table, test: Table, delta: float, view: View, seed: int) 
     )
 
 
-def _groups(table: Table, side: str) -> list[str]:
-    """The group of each row: its unit where one is named, else itself.
+def groups_of(table: Table, side: str) -> list[str]:
+    """Return the group of each row: its unit where one is named, else itself.
 
     Rows that merely read alike stay apart: independent draws may coincide, and dropping such
     coincidences would change the law.
@@ -278,12 +227,8 @@ def _groups(table: Table, side: str) -> list[str]:
     ]
 
 
-def _enough(train: Table, test: Table) -> bool:
-    return min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS
-
-
-def _one_per_unit(table: Table, column: str) -> list[Any]:
-    """The attribute of each independent unit: a tuple of its rows' values."""
+def one_per_unit(table: Table, column: str) -> list[Any]:
+    """Return the attribute of each independent unit: a tuple of its rows' values."""
     values: dict[str, list[Any]] = {}
     for unit, row in zip(table.units, table.rows, strict=True):
         value = row.value_of(column)

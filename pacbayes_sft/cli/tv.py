@@ -1,0 +1,162 @@
+"""The command ``tv``: the shift term alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pacbayes_sft.choices import Duplicates, Features, View
+from pacbayes_sft.cli.output import (
+    BatchSize,
+    Delta,
+    Device,
+    Json,
+    Seed,
+    check_delta,
+    claim,
+    emit,
+    interval,
+    new_table,
+    quiet_stdout,
+    resolve_device,
+)
+from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from pacbayes_sft.shift.streamed import Streamed
+    from pacbayes_sft.shift.survey import Survey
+
+SHOWN = 6  # rows of "what differs" on the terminal
+
+
+def tv(
+    train: Annotated[str, typer.Option(help="Training rows.")],
+    test: Annotated[str, typer.Option(help="Test rows.")],
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(help="Column through which alone train and test differ (assumption i)."),
+    ] = None,
+    view: Annotated[
+        list[View] | None,
+        typer.Option(help="View for a two-sample test; may be given again."),
+    ] = None,
+    features: Annotated[
+        list[Features] | None,
+        typer.Option(help="What a text is seen as; may be given again."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the view 'attributes' (default: all that both files have)."),
+    ] = None,
+    foreign: Annotated[
+        str | None,
+        typer.Option(help="True/false column of the test rows: not from the train distribution."),
+    ] = None,
+    duplicates: Annotated[
+        Duplicates, typer.Option(help="Rows that read alike: count, group them in splits, or off.")
+    ] = Duplicates.COUNT,
+    prequential: Annotated[
+        bool, typer.Option("--prequential", help="Bet on all rows too; about twice the time.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Out of core: read files in chunks, keep no row.")
+    ] = False,
+    base: Annotated[str | None, typer.Option(help="Model of --features hidden.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Keep hidden states in this folder.")
+    ] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    delta: Delta = 0.05,
+    seed: Seed = 0,
+    json: Json = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="FILE.json for the JSON, else a folder for JSON, page and pictures."),
+    ] = None,
+) -> None:
+    """The shift term TV(D_test, D_train): the sharpest interval that the data allow, and why.
+
+    Exact for recorded laws, an upper limit through a column, a lower certificate and an estimate
+    through classifiers on the text; what differs, which rows read alike, what gives a side away.
+
+    Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --out shift`
+    """
+    from pacbayes_sft.data.rows import read_table
+
+    check_delta(delta)
+    if attribute and view:
+        raise InputError("--attribute and --view are two methods; give one of them")
+    folder = out if out is not None and out.suffix != ".json" else None
+    file = out if folder is None else folder / "tv.json"
+    with quiet_stdout():
+        if stream:
+            if attribute or foreign or features or column or folder:
+                raise InputError("--stream runs one two-sample test on texts; give --view alone")
+            from pacbayes_sft.shift.streamed import stream_two_sample
+
+            looked = (view or [View.FULL])[0]
+            found = stream_two_sample(train, test, delta, view=looked, seed=seed)
+            emit(found.to_dict(), _streamed_table(found), as_json=json, out=file)
+            return
+        from pacbayes_sft.shift.survey import Asked, survey
+
+        asked = Asked(
+            views=tuple(view) if view else () if attribute or foreign else None,
+            features=tuple(features or [Features.DEFAULT]),
+            attributes=tuple(attribute) if attribute else () if view else None,
+            columns=tuple(column) if column else None,
+            foreign=foreign,
+            duplicates=duplicates,
+            prequential=prequential,
+            texts_too=folder is not None,
+            base=base,
+            cache=cache,
+            device=resolve_device(device) if base else "cpu",
+            batch_size=batch_size,
+            seed=seed,
+        )
+        result = survey(read_table(train), read_table(test), delta, asked)
+        if folder is not None:
+            from pacbayes_sft.report.shift import write_shift_report
+
+            write_shift_report(result, folder)
+    emit(result.to_dict(), _table(result), as_json=json, out=file)
+
+
+def _table(found: Survey) -> Table:
+    table = new_table("Shift term", "quantity", "value", "what it promises")
+    table.add_row(f"TV on {found.view}", interval(found.best.tv), claim(found.best.tv))
+    if len(found.findings) > 1:
+        for finding in found.findings:
+            table.add_row(f"  {finding.view}", interval(finding.tv), claim(finding.tv))
+    if floor := found.leading.detection_floor:
+        power = f"{floor[1]:.4f} is found with 80 % power"
+        table.add_row("detection floor", f"{floor[0]:.4f}", power)
+    for carrier in sorted(found.carriers, key=lambda c: -abs(c.gap))[:SHOWN]:
+        shares = f"{carrier.train:.3g} → {carrier.test:.3g}" if carrier.train is not None else ""
+        what = "share of rows" if carrier.kind == "word" else "mean" if shares else "names"
+        name = f"differs: {carrier.kind} {carrier.name!r}"
+        table.add_row(name, shares, f"{what}; gap {carrier.gap:+.3f}")
+    for sentence in found.best.tv.assumptions:
+        table.add_row("assumes", "", sentence)
+    for sentence in found.best.reasons:
+        table.add_row("why", "", sentence)
+    for sentence in found.disjoint:
+        table.add_row("disjoint", "", sentence)
+    for sentence in found.warnings:
+        table.add_row("warning", "", sentence)
+    return table
+
+
+def _streamed_table(found: Streamed) -> Table:
+    table = new_table("Shift term, out of core", "quantity", "value", "what it promises")
+    table.add_row(f"TV on {found.view}", interval(found.tv), claim(found.tv))
+    floor, power = found.detection_floor
+    table.add_row("detection floor", f"{floor:.4f}", f"{power:.4f} is found with 80 % power")
+    for sentence in found.tv.assumptions:
+        table.add_row("assumes", "", sentence)
+    return table

@@ -1,0 +1,33 @@
+"""The shift term of two data files: the sharpest label that what is known of them allows."""
+
+from pacbayes_sft.shift.methods import (
+    AUTO,
+    CLASSIFIER,
+    FEWEST_UNITS,
+    KNOWN,
+    MONOTONE,
+    NONE,
+    RESERVED,
+    TRIVIAL,
+    laws_are_known,
+    method_for,
+    spends_delta,
+)
+from pacbayes_sft.shift.term import Shift, refuse_shared_draws, shift_term
+
+__all__ = [
+    "AUTO",
+    "CLASSIFIER",
+    "FEWEST_UNITS",
+    "KNOWN",
+    "MONOTONE",
+    "NONE",
+    "RESERVED",
+    "TRIVIAL",
+    "Shift",
+    "laws_are_known",
+    "method_for",
+    "refuse_shared_draws",
+    "shift_term",
+    "spends_delta",
+]

@@ -1,0 +1,68 @@
+"""Which way to a shift term two files allow, settled before anything is computed."""
+
+from __future__ import annotations
+
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.views.text import is_number
+
+AUTO = "auto"
+NONE = "none"
+KNOWN = "known"
+CLASSIFIER = "classifier"
+TRIVIAL = "trivial"
+MONOTONE = "monotone"
+RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL, MONOTONE)
+FEWEST_UNITS = 20  # a side, below which no classifier is tried
+
+
+def laws_are_known(train: Table, test: Table) -> bool:
+    """Return whether both files record the law of one attribute under one generator."""
+    a, b = train.metadata, test.metadata
+    return bool(a and b and a.generator == b.generator and a.attribute == b.attribute)
+
+
+def method_for(train: Table, test: Table, asked: str) -> str:
+    """Return the method that ``asked`` comes to: a reserved word or the name of a column.
+
+    Raises:
+        InputError: If the method asked for is not possible with these files.
+    """
+    if asked == KNOWN and not laws_are_known(train, test):
+        raise InputError(
+            f"{train.source}, {test.source}: no matching record of their laws lies beside them "
+            "(FILE.meta.json, untouched since the file was written); use --shift auto"
+        )
+    if asked == AUTO:
+        if laws_are_known(train, test):
+            return KNOWN
+        column = "difficulty" if train.has("difficulty") and test.has("difficulty") else None
+        return column or (CLASSIFIER if enough_units(train, test) else TRIVIAL)
+    if asked == MONOTONE and laws_are_known(train, test):
+        return asked
+    if asked == MONOTONE or asked.startswith(f"{MONOTONE}:"):
+        column = asked.partition(":")[2] or "difficulty"
+        for table in (train, test):
+            if not all(is_number(row.value_of(column)) for row in table.rows):
+                raise InputError(
+                    f"{table.source}: not every row has a number in the column {column!r}, which "
+                    "--shift monotone orders rows by"
+                )
+        return f"{MONOTONE}:{column}"
+    if asked not in RESERVED:
+        for table in (train, test):
+            if not table.has(asked):
+                raise InputError(
+                    f"{table.source}: not every row has a value in the column {asked!r}"
+                )
+    return asked
+
+
+def spends_delta(method: str) -> bool:
+    """Return whether the shift term of a method is a limit from samples."""
+    return method not in (NONE, KNOWN, TRIVIAL, MONOTONE)
+
+
+def enough_units(train: Table, test: Table) -> bool:
+    """Return whether both sides have the units that a classifier needs."""
+    return min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS

@@ -1,0 +1,362 @@
+"""Everything the data allow about one pair of files: the sharpest interval, and why no sharper.
+
+Which methods run is settled by what the files have, before any number is seen, so their δ's are
+equal shares of one δ and all of them hold together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from estimators import Estimate, Guarantee, Sharpest, sharpest
+from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
+from estimators.total_variation.two_sample import detection_floors
+from pacbayes_sft.choices import Duplicates, Features, View
+from pacbayes_sft.data.contamination import Contamination, contamination
+from pacbayes_sft.data.leaks import Leak, leaks
+from pacbayes_sft.data.overlap import shared_rows
+from pacbayes_sft.data.rows import Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift.differs import Carrier, differs
+from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
+from pacbayes_sft.shift.findings import Finding, by_classifier, by_method, by_mixture
+from pacbayes_sft.shift.methods import KNOWN, RESERVED, TRIVIAL, enough_units, laws_are_known
+from pacbayes_sft.shift.term import groups_of, refuse_shared_draws
+from pacbayes_sft.views import featurise
+from pacbayes_sft.views.features import Embed
+from pacbayes_sft.views.text import common_columns, is_number
+
+MOST_ROWS = 20_000  # of both files together, up to which near duplicates are looked for unasked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a survey; left alone, everything that the files allow.
+
+    Attributes:
+        views: Views of the text; None: prompt, full row, and attributes where there are some.
+        features: As what a text is seen; a function stands for an embedding.
+        attributes: Columns through which alone train and test are said to differ (assumption i);
+            None: ``difficulty`` where both files have it.
+        columns: The columns of the view ``attributes``; None: all that both files have.
+        foreign: Column of the test rows that says which come from elsewhere.
+        duplicates: What is done about rows that read alike.
+        prequential: Whether each two-sample test bets too.
+        texts_too: Whether texts are looked at even where laws are known.
+        base: Model whose hidden states are features.
+        cache: Folder for them.
+        device: Device of that model.
+        batch_size: Texts a forward pass.
+        seed: Root of all randomness.
+    """
+
+    views: tuple[View, ...] | None = None
+    features: tuple[Features | Embed, ...] = (Features.DEFAULT,)
+    attributes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    foreign: str | None = None
+    duplicates: Duplicates = Duplicates.COUNT
+    prequential: bool = False
+    texts_too: bool = False
+    base: str | None = None
+    cache: Path | None = None
+    device: str = "cpu"
+    batch_size: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found out about one pair of files.
+
+    Attributes:
+        train: The training rows.
+        test: The test rows.
+        delta: Probability with which all limits together may fail.
+        best: The sharpest interval.
+        findings: Every number, each at its share of δ.
+        contamination: Rows that read alike, if they were looked for.
+        leaks: What marks a row's side without any shift.
+        disjoint: What does not overlap, in sentences.
+        carriers: What differs.
+        profile: (D⁺, TV) of the difficulty, for the bound against γ; None without numbers.
+        warnings: What is odd, and what it costs.
+    """
+
+    train: Table
+    test: Table
+    delta: float
+    best: Sharpest
+    findings: tuple[Finding, ...]
+    contamination: Contamination | None
+    leaks: tuple[Leak, ...]
+    disjoint: tuple[str, ...]
+    carriers: tuple[Carrier, ...]
+    profile: tuple[Estimate, Estimate] | None
+    warnings: tuple[str, ...]
+
+    @property
+    def view(self) -> str:
+        """The view of the interval's own limits, upper first."""
+        names = {_name(f): f.view for f in self.findings}
+        chosen = self.best.upper_from or self.best.lower_from
+        return names[chosen] if chosen in names else self.findings[0].view
+
+    @property
+    def leading(self) -> Finding:
+        """The finding behind the interval, or the first."""
+        chosen = self.best.upper_from or self.best.lower_from
+        return next((f for f in self.findings if _name(f) == chosen), self.findings[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object."""
+        floors = [f.detection_floor for f in self.findings if f.detection_floor]
+        floor = self.leading.detection_floor or (min(floors) if floors else None)
+        profile = None
+        if self.profile:
+            d_plus, tv = self.profile
+            profile = {
+                "d_plus": d_plus.to_dict(),
+                "tv": tv.to_dict(),
+                "gamma_at_which_nothing_is_gained": breakdown_gamma(
+                    d_plus.upper, tv.upper, tv.upper
+                ),
+            }
+        return {
+            "tv": self.best.tv.to_dict(),
+            "view": self.view,
+            "rows": self.leading.rows,
+            "detection_floor": floor[0] if floor else None,
+            "detection_floor_80": floor[1] if floor else None,
+            "reason": ". ".join(self.best.reasons),
+            "refuted": self.best.refuted,
+            "findings": [f.to_dict() for f in self.findings],
+            "contamination": self.contamination.to_dict() if self.contamination else None,
+            "leaks": [leak.sentence for leak in self.leaks],
+            "disjoint": list(self.disjoint),
+            "differs": [c.to_dict() for c in self.carriers],
+            "against_gamma": profile,
+            "warnings": list(self.warnings),
+        }
+
+
+def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None = None) -> Survey:
+    """Find out what the data allow about TV(D_test, D_train).
+
+    Args:
+        train: Training rows.
+        test: Test rows.
+        delta: Probability with which all limits together may fail.
+        asked: What to look at; see `Asked`.
+
+    Raises:
+        InputError: If something that was asked for by name cannot be had.
+    """
+    asked = asked or Asked()
+    found_leaks = leaks(train, test)
+    named = {leak.where for leak in found_leaks if leak.column}
+    columns = asked.columns
+    if columns is None:
+        columns = tuple(c for c in common_columns(train, test) if c not in named)
+    _refuse_missing(train, test, columns)
+    same = _same_rows(train, test)
+    alike = None if same else _alike(train, test, asked)
+    warnings = [leak.sentence for leak in found_leaks]
+    warnings += list(alike.effects.values()) if alike else []
+    if same:
+        findings, best = _nothing_differs(train, test, delta)
+    else:
+        refuse_shared_draws(train, test)
+        findings = _findings(train, test, columns, alike, delta, asked)
+        best = sharpest({_name(f): f.tv for f in findings})
+        warnings += _shared(train, test, best)
+    if alike is None and not same and asked.duplicates is not Duplicates.OFF:
+        warnings.append(
+            f"near duplicates were not looked for among more than {MOST_ROWS:,} rows; "
+            "--duplicates group looks for them and keeps each cluster whole"
+        )
+    return Survey(
+        train,
+        test,
+        delta,
+        best,
+        tuple(findings),
+        alike,
+        tuple(found_leaks),
+        tuple(said_disjoint([] if same else disjoint_by(train, test, columns), findings)),
+        tuple(differs(train, test, columns)),
+        _profile(train, test, delta),
+        tuple(warnings),
+    )
+
+
+def _findings(
+    train: Table,
+    test: Table,
+    columns: tuple[str, ...],
+    alike: Contamination | None,
+    delta: float,
+    asked: Asked,
+) -> list[Finding]:
+    """Run what there is; each that spends δ gets an equal share."""
+    known = laws_are_known(train, test)
+    work: list[Callable[[float], Finding]] = []
+    for column in _attribute_columns(train, test, asked, known):
+        work.append(partial(by_method, train, test, column))
+    if asked.foreign is not None:
+        work.append(partial(by_mixture, test, asked.foreign))
+    if not known or asked.texts_too or asked.views is not None:
+        work += _views(train, test, columns, alike, asked)
+    found = [by_method(train, test, KNOWN, delta)] if known else []
+    found += [run(delta / len(work)) for run in work]
+    return found or [by_method(train, test, TRIVIAL, delta)]
+
+
+def _attribute_columns(train: Table, test: Table, asked: Asked, known: bool) -> tuple[str, ...]:
+    if asked.attributes is not None:
+        if reserved := set(asked.attributes) & set(RESERVED):
+            raise InputError(f"--attribute {min(reserved)}: a word of --shift, not a column")
+        return asked.attributes
+    if known or asked.foreign is not None:
+        return ()
+    return ("difficulty",) if train.has("difficulty") and test.has("difficulty") else ()
+
+
+def _views(
+    train: Table,
+    test: Table,
+    columns: tuple[str, ...],
+    alike: Contamination | None,
+    asked: Asked,
+) -> list[Callable[[float], Finding]]:
+    views = asked.views
+    if views is None:
+        if not enough_units(train, test):
+            return []
+        views = (View.PROMPT, View.FULL, *((View.ATTRIBUTES,) if columns else ()))
+    grouped = alike is not None and asked.duplicates is Duplicates.GROUP
+    groups: Sequence[str]
+    if grouped and alike is not None:
+        groups = [*alike.train_groups, *alike.test_groups]
+    else:
+        groups = [*groups_of(train, "train"), *groups_of(test, "test")]
+    hidden = _hidden(asked)
+    pairs: list[tuple[View, Features | Embed]]
+    pairs = [(v, f) for v in views if v is not View.ATTRIBUTES for f in asked.features]
+    pairs += [(v, Features.DEFAULT) for v in views if v is View.ATTRIBUTES]
+    return [
+        partial(
+            _classify,
+            partial(
+                featurise, train.rows, test.rows, view, features,
+                columns=columns, hidden=hidden, seed=asked.seed,
+            ),
+            groups=groups,
+            asked=asked,
+            where=f"{train.source}, {test.source}",
+        )
+        for view, features in pairs
+    ]  # fmt: skip
+
+
+def _classify(
+    make: Callable[[], Any], share: float, *, groups: Sequence[str], asked: Asked, where: str
+) -> Finding:
+    return by_classifier(
+        make, share, groups, prequential=asked.prequential, seed=asked.seed, where=where
+    )
+
+
+def _hidden(asked: Asked) -> Embed | None:
+    if Features.HIDDEN not in asked.features:
+        return None
+    if asked.base is None:
+        raise InputError("--features hidden needs --base, the model whose hidden states they are")
+    from pacbayes_sft.views.hidden import hidden_embedding
+
+    return hidden_embedding(
+        asked.base, cache=asked.cache, device=asked.device, batch_size=asked.batch_size
+    )
+
+
+def _alike(train: Table, test: Table, asked: Asked) -> Contamination | None:
+    many = len(train.rows) + len(test.rows) > MOST_ROWS
+    if asked.duplicates is Duplicates.OFF or (many and asked.duplicates is Duplicates.COUNT):
+        return None
+    return contamination(train, test)
+
+
+def _shared(train: Table, test: Table, best: Sharpest) -> list[str]:
+    """A limit from two samples needs them independent: say so where they share rows."""
+    shared = len(shared_rows(train, test))
+    if not shared or best.tv.guarantee is Guarantee.EXACT:
+        return []
+    return [
+        f"{shared} of {len(test.rows)} rows of {test.source} stand in {train.source} too: limits "
+        "from samples hold only if these are coincidences of independent draws, not copies"
+    ]
+
+
+def _same_rows(train: Table, test: Table) -> bool:
+    if train.sha256 == test.sha256 and train.sha256:
+        return True
+    left, right = (sorted(row.sha256() for row in t.rows) for t in (train, test))
+    return left == right
+
+
+def _nothing_differs(train: Table, test: Table, delta: float) -> tuple[list[Finding], Sharpest]:
+    """Both files hold the same rows: nothing can differ, and nothing was tested."""
+    units = len(set(train.units)), len(set(test.units))
+    floors = detection_floors(units, delta)
+    tv = Estimate(
+        0.0, 0.0, 1.0, 0.0, Guarantee.ESTIMATE, "the two files hold the same rows", (),
+        "probability",
+    )  # fmt: skip
+    if laws_are_known(train, test):
+        tv = Estimate.exactly(
+            0.0, method="the same rows, with one recorded law", unit="probability"
+        )
+    finding = Finding("full row", "compared row by row", tv, None, units, floors)
+    reasons = (
+        "the two files hold the same rows, so nothing differs: TV = 0 on them. One sample is no "
+        "evidence about two laws; with two samples of this size a TV below "
+        f"{floors[0]:.3g} would look like noise",
+    )
+    return [finding], Sharpest(tv, None, None, None, reasons)
+
+
+def _profile(train: Table, test: Table, delta: float) -> tuple[Estimate, Estimate] | None:
+    """D⁺ and TV of the difficulty, each a claim of its own."""
+    if laws_are_known(train, test):
+        assert train.metadata and test.metadata
+        try:
+            laws = [m.law for m in (train.metadata, test.metadata)]
+            p, q = ({float(k): w for k, w in law.items()} for law in laws)
+        except ValueError:
+            return None
+        return profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
+    sides = []
+    for table in (train, test):
+        values = {u: r.difficulty for u, r in zip(table.units, table.rows, strict=True)}
+        if not all(is_number(v) for v in values.values()):
+            return None
+        sides.append([float(v) for v in values.values() if v is not None])
+    a, b = sides
+    return profile_shift(a, b, NON_DECREASING, delta), profile_shift(a, b, delta=delta)
+
+
+def _refuse_missing(train: Table, test: Table, columns: Sequence[str]) -> None:
+    for table in (train, test):
+        for column in columns:
+            if not table.has(column):
+                raise InputError(
+                    f"{table.source}: not every row has a value in the column {column!r}"
+                )
+
+
+def _name(finding: Finding) -> str:
+    return f"{finding.view}: {finding.method}"
