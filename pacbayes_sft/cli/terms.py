@@ -29,6 +29,7 @@ from pacbayes_sft.cli.output import (
     quiet_stdout,
     resolve_device,
 )
+from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
     from pacbayes_sft.movement import Breakdown
