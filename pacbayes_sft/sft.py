@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.record import RunRecord
+from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
@@ -33,6 +33,7 @@ from pacbayes_sft.models import (
 )
 
 PARTIAL = ".partial"
+DONE = ".done"
 NOTE = "asked.json"
 
 
@@ -144,8 +145,15 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.save_pretrained(out)
     if not settings.lora_rank:
         tokenizer.save_pretrained(out)
-    shutil.rmtree(out / PARTIAL)
+    # at once: a run that is killed while its notes go is finished, not broken
+    (out / PARTIAL).rename(out / DONE)
+    shutil.rmtree(out / DONE)
     return keeper.record
+
+
+def is_finished(out: Path) -> bool:
+    """Return whether a directory holds a fine-tune that `run_sft` brought to its end."""
+    return (out / RECORD_DIR / "run.json").is_file() and not (out / PARTIAL).exists()
 
 
 def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list[int], int]:

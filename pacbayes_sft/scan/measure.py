@@ -20,7 +20,7 @@ from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
 from pacbayes_sft.scan.shifts import NEED_LABELLED, shift_terms
-from pacbayes_sft.sft import Settings, run_sft
+from pacbayes_sft.sft import Settings, is_finished, run_sft
 from pacbayes_sft.terms import RiskTerm, risk_term
 from pacbayes_sft.versions import versions
 
@@ -44,7 +44,8 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     folder.mkdir(parents=True, exist_ok=True)
     sources = write_rows(config.data, cell, folder)
     run = folder / "finetune"
-    run_sft(cell.base, sources.train, run, _settings(config, cell))
+    if not is_finished(run):  # a cell may have been killed after its fine-tune
+        run_sft(cell.base, sources.train, run, _settings(config, cell))
     trained = time.monotonic()
     test = _risk(config, cell.base, sources.test, sources.column, run)
     heldout = _risk(config, cell.base, str(sources.heldout), None, run)

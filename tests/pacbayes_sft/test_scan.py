@@ -336,6 +336,24 @@ def test_a_cell_for_real(tmp_path):
     assert str(tmp_path) not in json.dumps([base, cell])  # a record holds no place
 
 
+def test_a_cell_killed_after_its_fine_tune_goes_on_from_it(tmp_path, monkeypatch):
+    from pacbayes_sft.scan import measure
+
+    asked = config(windows=["2:3"])
+    whole = run_scan(asked, tmp_path / "whole", Where(threads=1))[1]
+    honest = measure.bound
+
+    def dies(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "bound", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_scan(asked, tmp_path / "killed", Where(threads=1))
+    monkeypatch.setattr(measure, "bound", honest)
+    monkeypatch.setattr(measure, "run_sft", dies)  # nothing is trained twice
+    assert plain(run_scan(asked, tmp_path / "killed", Where(threads=1))[1]) == plain(whole)
+
+
 @pytest.mark.slow
 def test_killed_and_run_again_equals_uninterrupted(tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
