@@ -34,6 +34,7 @@ from estimators.ledger import Ledger
 from estimators.low_rank import balanced_factors, balanced_squared_norm, low_rank_squared_norm
 from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
 from estimators.named_tensors import squared_distance
+from estimators.recursive import Excess, excess_limits, recursive_bound
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.sums import SumOfSquares
 from estimators.total_variation import (
@@ -51,6 +52,7 @@ __all__ = [
     "CATONI_GRID",
     "DiagonalGaussian",
     "Estimate",
+    "Excess",
     "Guarantee",
     "Ledger",
     "PrequentialTest",
@@ -68,6 +70,7 @@ __all__ = [
     "compression_bound",
     "disintegrated",
     "draw_delta",
+    "excess_limits",
     "gaussian_metadata",
     "gibbs_risk",
     "held_out_bound",
@@ -90,6 +93,7 @@ __all__ = [
     "proposition_4_1",
     "quadratic",
     "quantise",
+    "recursive_bound",
     "save_gaussian",
     "split_gibbs_risk",
     "split_pays",

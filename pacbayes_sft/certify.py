@@ -11,6 +11,7 @@ from pathlib import Path
 
 from estimators import (
     Estimate,
+    Excess,
     Guarantee,
     Ledger,
     Proposition41,
@@ -21,15 +22,16 @@ from estimators import (
     mcallester,
     proposition_4_1,
     quadratic,
+    recursive_bound,
     with_shift,
 )
-from pacbayes_sft.baselines import Baseline, baselines
+from pacbayes_sft.baselines import Baseline, baselines, prior_centre
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.empirical import empirical_gibbs_risk
+from pacbayes_sft.empirical import empirical_gibbs
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
@@ -65,6 +67,8 @@ class Certificate:
         options: How it was computed.
         fitted: Posterior and prior, and why these.
         empirical_risk: Gibbs risk on the certified units, with its Monte-Carlo limit.
+        excess: What Q errs more and less there than the prior's centre.
+        reference: Held-out limit on the risk of the prior's centre, at its leaf of the ledger.
         kl: KL(Q‖P).
         shift: The shift term.
         terms: The terms of Proposition 4.1.
@@ -79,6 +83,8 @@ class Certificate:
     options: Options
     fitted: Fitted
     empirical_risk: Estimate
+    excess: Excess
+    reference: Estimate
     kl: Estimate
     shift: Shift
     terms: Proposition41
@@ -144,14 +150,26 @@ def bound(
     finished = measure_finished(evaluator, inputs, rows)
     seen = rows(inputs.seen_by_prior) if inputs.seen_by_prior else None
     shape = prior_shape(options.prior_shape, inputs, evaluator, slots, seen)
-    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem, shape)
+    centre = prior_centre(evaluator, slots, inputs, certified)
+    reference = centre.limit(leaves.reference)
+    bench = Workbench(
+        evaluator, slots, inputs.pair, certified, inputs.n, leaves, centre, options.draws, shape
+    )
     fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
     kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
-    empirical_risk = empirical_gibbs_risk(
-        evaluator, slots, fitted.posterior, certified, options.draws, leaves.monte_carlo
+    found = empirical_gibbs(
+        evaluator,
+        slots,
+        fitted.posterior,
+        certified,
+        centre.rows,
+        options.draws,
+        leaves.monte_carlo,
+        leaves.excess,
     )
+    empirical_risk = found.risk
 
     # risk, KL, n, shift and δ give the bounds
     terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)
@@ -159,6 +177,8 @@ def bound(
     for name, theorem in THEOREMS.items():
         on_train = theorem(empirical_risk, kl, inputs.n, leaves.of(name))
         bounds[name] = (with_shift(on_train, shift.tv), on_train)
+    over_prior = recursive_bound(reference, found.excess, kl, inputs.n, leaves.recursive)
+    bounds["recursive"] = (with_shift(over_prior, shift.tv), over_prior)
     bounds = {
         name: (_at_ledger(test, ledger), _at_ledger(train, ledger))
         for name, (test, train) in bounds.items()
@@ -170,6 +190,7 @@ def bound(
         slots,
         inputs,
         certified,
+        centre,
         shift.tv,
         finished.test_losses_finetuned,
         options.delta,
@@ -182,6 +203,8 @@ def bound(
         options,
         fitted,
         empirical_risk,
+        found.excess,
+        reference,
         kl,
         shift,
         terms,

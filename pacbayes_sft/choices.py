@@ -54,6 +54,23 @@ class Posterior(StrEnum):
     REFINED = "refined"
 
 
+class Theorem(StrEnum):
+    """Which theorem is to be tight; the choice comes before the rows, so it divides δ for free.
+
+    Attributes:
+        AUTO: All, and the least of them is the bound.
+        KL: PAC-Bayes-kl; McAllester's, the quadratic, the λ bound and Proposition 4.1 share its
+            event.
+        CATONI: Catoni's, on its grid.
+        RECURSIVE: A held-out limit on the prior's own centre and a bound on the excess over it.
+    """
+
+    AUTO = "auto"
+    KL = "kl"
+    CATONI = "catoni"
+    RECURSIVE = "recursive"
+
+
 class PriorShape(StrEnum):
     """How the prior's scale is divided among the tensors; fixed before the rows were seen.
 

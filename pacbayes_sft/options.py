@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.posteriors import Refinement
 
@@ -27,6 +27,7 @@ class Options:
         shift: See `pacbayes_sft.shift.shift_term`.
         loss: A loss in [0, 1].
         delta: Total probability of failure.
+        theorem: The theorem that gets most of δ, named before the rows were seen.
         sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
             paid for.
         draws: Monte-Carlo draws a row.
@@ -47,8 +48,9 @@ class Options:
     shift: str = "auto"
     loss: Loss = Loss.EXACT_MATCH
     delta: float = 0.05
+    theorem: Theorem = Theorem.AUTO
     sigmas: tuple[float, ...] = SIGMAS
-    draws: int = 1
+    draws: int = 4
     batch_size: int = 64
     max_length: int | None = None
     seed: int = 0
@@ -68,3 +70,4 @@ class Options:
         object.__setattr__(self, "space", None if self.space is None else Space(self.space))
         object.__setattr__(self, "posterior", Posterior(self.posterior))
         object.__setattr__(self, "prior_shape", PriorShape(self.prior_shape))
+        object.__setattr__(self, "theorem", Theorem(self.theorem))

@@ -14,20 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
+from estimators import DiagonalGaussian, kl_divergence, mcallester
 from estimators.posteriors import isotropic, kfac, laplace, per_tensor, refined
-from pacbayes_sft.checkpoints.finetune import Pair
-from pacbayes_sft.choices import Posterior, PriorShape
+from pacbayes_sft.choices import Posterior
 from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.kronecker import kronecker_curvature
-from pacbayes_sft.models import Slots
-from pacbayes_sft.prior_shape import Shape
 from pacbayes_sft.progress import track
 from pacbayes_sft.refine import surrogate_risk
+from pacbayes_sft.workbench import Workbench
 
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
@@ -77,50 +72,11 @@ class Fitted:
     reason: str
 
 
-@dataclass(frozen=True)
-class Workbench:
-    """What a posterior is fitted with.
-
-    Attributes:
-        evaluator: The model and the loss.
-        slots: Where the tensors live in it.
-        pair: Finished weights and the prior's centre.
-        rows: The certified rows.
-        n: Independent units among them.
-        delta: The δ of one PAC-Bayes leaf.
-        shape: The prior's relative scales.
-    """
-
-    evaluator: Evaluator
-    slots: Slots
-    pair: Pair
-    rows: Rows
-    n: int
-    delta: float
-    shape: Shape = field(default_factory=lambda: Shape(PriorShape.ISOTROPIC, {}))
-
-    def prior(self, sigma: float) -> DiagonalGaussian:
-        """Return P at one scale of the grid."""
-        return self._around(self.pair.prior, sigma)
-
-    def start(self, sigma: float) -> DiagonalGaussian:
-        """Return the prior's noise around the finished weights."""
-        return self._around(self.pair.posterior, sigma)
-
-    def _around(self, mean: Mapping[str, torch.Tensor], sigma: float) -> DiagonalGaussian:
-        return DiagonalGaussian(dict(mean), self.shape.scales(list(mean), sigma))
-
-    def gibbs_risk(self, posterior: DiagonalGaussian, units: int, purpose: str) -> float:
-        """Return the Gibbs risk on the first few units: a point value, for choices only."""
-        pilot = self.rows.first_units(units)
-        draws = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
-        return min(1.0, float(draws.losses @ draws.weights))
-
-    def value(self, fitted: Fitted, units: int) -> float:
-        """Return the kl bound that a pilot promises for a fitted posterior."""
-        risk = self.gibbs_risk(fitted.posterior, units, f"pilot of the {fitted.family} posterior")
-        kl = kl_divergence(fitted.posterior, fitted.prior)
-        return kl_bound(risk, kl, self.n, self.delta).upper
+def _value(bench: Workbench, fitted: Fitted, units: int) -> float:
+    """Return the bound that a pilot promises for a fitted posterior."""
+    kl = kl_divergence(fitted.posterior, fitted.prior)
+    purpose = f"pilot of the {fitted.family} posterior at prior scale {fitted.sigma:g}"
+    return bench.promised(fitted.posterior, kl, units, purpose)
 
 
 def fit_posterior(
@@ -154,10 +110,11 @@ def fit_posterior(
     if family is Posterior.REFINED:
         return _refined(bench, at_scale, refinement)
     plain, fine = _isotropic(bench, at_scale), _refined(bench, at_scale, refinement)
-    values = {f.family: bench.value(f, DUEL_UNITS) for f in (plain, fine)}
+    values = {f.family: _value(bench, f, DUEL_UNITS) for f in (plain, fine)}
     best = min((fine, plain), key=lambda f: values[f.family])
     found = ", ".join(f"{family} {value:.3f}" for family, value in values.items())
-    return replace(best, reason=f"{best.reason}; chosen by the kl bound on a pilot ({found})")
+    why = f"chosen by the bound that a pilot promises ({found})"
+    return replace(best, reason=f"{best.reason}; {why}")
 
 
 def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, float]:
@@ -256,13 +213,13 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
             sigma,
             "",
         )
-        values[sigma] = bench.value(fitted, RACE_UNITS)
+        values[sigma] = _value(bench, fitted, RACE_UNITS)
     sigma = min(values, key=lambda s: values[s]) if values else likely
     posterior = _refine(bench, sigma, refinement, "refining the posterior")
     reason = f"refined from the finished weights at prior scale {sigma:g}"
     if values:
         found = ", ".join(f"{s:g}: {v:.3f}" for s, v in sorted(values.items()))
-        reason += f", which won a race of short refinements (kl bound on a pilot: {found})"
+        reason += f", which won a race of short refinements (bound that a pilot promises: {found})"
     return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
 
 

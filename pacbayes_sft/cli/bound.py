@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -73,7 +73,10 @@ def bound(
         str, typer.Option(help="auto, known, none, classifier, monotone, or a column.")
     ] = "auto",
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
-    draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 4,
+    theorem: Annotated[
+        Theorem, typer.Option(help="Which bound gets most of delta, named before the rows.")
+    ] = Theorem.AUTO,
     delta: Delta = 0.05,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -133,6 +136,7 @@ def bound(
         shift=shift,
         loss=loss,
         delta=delta,
+        theorem=theorem,
         draws=draws,
         batch_size=batch_size,
         max_length=max_length,

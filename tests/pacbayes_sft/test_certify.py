@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from estimators import Guarantee, catoni_grid, kl_bound, mcallester
+from estimators import Guarantee, catoni_grid, kl_bound, mcallester, recursive_bound
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import _at_ledger, bound
+from pacbayes_sft.charges import open_ledger
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
 from pacbayes_sft.checkpoints.record import RUN
@@ -99,7 +100,8 @@ def test_stable_keys(certificate):
         "provenance",
         "version",
     } <= record.keys()
-    for name in ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni"):
+    names = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni", "recursive")
+    for name in names:
         entry = record["bounds"][name]
         assert {
             "value",
@@ -133,6 +135,37 @@ def test_each_leaf_is_spent_on_its_own_event(certificate):
     (monte_carlo,) = (d for event, d in ledger.items() if event.startswith("Monte Carlo"))
     assert certificate.empirical_risk.delta == pytest.approx(monte_carlo)
     assert certificate.shift.tv.delta == 0
+
+
+def test_the_recursive_bound_follows_from_its_parts(certificate):
+    record, leaves = to_record(certificate), certificate.leaves
+    ledger = {row["event"]: row["delta"] for row in record["delta_ledger"]}
+    spent = [d for event, d in ledger.items() if event.startswith("recursive")]
+    assert spent == [record["bounds"]["recursive"]["delta"]] * 3
+    assert certificate.reference.delta == pytest.approx(leaves.reference)
+    assert certificate.excess.delta == pytest.approx(leaves.excess)
+    centre = certificate.baselines["prior_centre"].on_train
+    assert certificate.reference.value == centre.value
+    assert certificate.reference.upper > centre.upper  # δ of a leaf, not the whole
+    expected = recursive_bound(
+        certificate.reference, certificate.excess, certificate.kl, record["n"], leaves.recursive
+    )
+    assert record["bounds"]["recursive"]["train_raw"] == expected.upper
+    risk, excess = certificate.empirical_risk, certificate.excess
+    assert risk.value == pytest.approx(centre.value + excess.value)
+
+
+@pytest.mark.parametrize("theorem", ["kl", "catoni", "recursive"])
+def test_a_theorem_named_in_advance_gets_most_of_delta(certificate, lora_run, files, theorem):
+    inputs = certificate.inputs
+    named_ledger, named = open_ledger(inputs, replace(certificate.options, theorem=theorem))
+    auto_ledger, auto = open_ledger(inputs, certificate.options)
+    assert named_ledger.spent == pytest.approx(auto_ledger.spent) == pytest.approx(0.05)
+    others = {"kl", "catoni", "recursive"} - {theorem}
+    grown = {"kl": 2, "catoni": 2, "recursive": 0.99}  # of the last the reference's share grows
+    assert named.of(theorem) > grown[theorem] * auto.of(theorem)
+    assert all(named.of(other) < auto.of(other) for other in others)
+    assert (named.reference > 1.5 * auto.reference) is (theorem == "recursive")
 
 
 def test_a_theorem_that_spent_more_than_the_ledger_is_caught(certificate):
