@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.refine import Refinement
 
 SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 

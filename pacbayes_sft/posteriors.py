@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from estimators import DiagonalGaussian, kl_divergence, mcallester
@@ -21,7 +20,7 @@ from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.kronecker import kronecker_curvature
 from pacbayes_sft.progress import track
-from pacbayes_sft.refine import surrogate_risk
+from pacbayes_sft.refine import Refinement, surrogate_risk
 from pacbayes_sft.workbench import Workbench
 
 PILOT_UNITS = 64
@@ -36,21 +35,6 @@ BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refineme
 RUNNERS = 3  # prior scales that race, the bearable one and its neighbours on the grid
 RACE_SHARE = 8  # a race is run over this fraction of the steps
 RACE_UNITS = 256
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How a posterior is refined.
-
-    Attributes:
-        schedule: Steps, rates, radius and time budget.
-        batch_size: Rows a step.
-        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
-    """
-
-    schedule: refined.Schedule = field(default_factory=refined.Schedule)
-    batch_size: int = 32
-    state_file: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,21 @@ from pacbayes_sft.models import Slots, full_names
 from pacbayes_sft.noise import draw_noise, example_noise
 
 Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a posterior is refined.
+
+    Attributes:
+        schedule: Steps, rates, radius and time budget.
+        batch_size: Rows a step.
+        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
+    """
+
+    schedule: refined.Schedule = field(default_factory=refined.Schedule)
+    batch_size: int = 32
+    state_file: Path | None = None
 
 
 def surrogate_risk(
