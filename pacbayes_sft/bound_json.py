@@ -47,6 +47,12 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         },
         "squared_distance": inputs.pair.squared_distance,
         "empirical_risk": c.empirical_risk.to_dict(),
+        "excess_over_prior_centre": {
+            "value": c.excess.value,
+            "more": c.excess.more.to_dict(),
+            "less": c.excess.less.to_dict(),
+            "reference": c.reference.to_dict(),
+        },
         "kl": c.kl.to_dict(),
         "tv": c.shift.tv.to_dict(),
         "shift": {"view": c.shift.view, "reason": c.shift.reason, "rows": c.shift.rows},

@@ -54,6 +54,20 @@ class Posterior(StrEnum):
     REFINED = "refined"
 
 
+class Start(StrEnum):
+    """Where a refinement begins; free, since it shapes Q alone.
+
+    Attributes:
+        AUTO: At the end that a pilot promises more of.
+        FINISHED: At the finished weights.
+        PRIOR: At the prior's own centre, to move only where that pays for its KL.
+    """
+
+    AUTO = "auto"
+    FINISHED = "finished"
+    PRIOR = "prior"
+
+
 class Theorem(StrEnum):
     """Which theorem is to be tight; the choice comes before the rows, so it divides δ for free.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from estimators import DiagonalGaussian, kl_divergence, mcallester
 from estimators.posteriors import isotropic, kfac, laplace, per_tensor, refined
-from pacbayes_sft.choices import Posterior
+from pacbayes_sft.choices import Posterior, Start
 from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.kronecker import kronecker_curvature
@@ -182,29 +182,51 @@ def _curved(
 
 
 def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
-    """Refine at the scale that wins a race of short refinements."""
+    """Refine at the scale, and from the end, that win a race; keep the prior if nothing is gained.
+
+    From the finished weights the runners are short refinements, from the prior's centre the prior
+    itself, which a refinement can only improve on.
+    """
     bearable = min(risks.values()) + BEARABLE
     likely = max(s for s, risk in risks.items() if risk <= bearable)
-    runners = sorted(risks, key=lambda s: abs(math.log(s / likely)))
-    runners = runners[: race_scales(risks, refinement.schedule.steps)]
-    values = {}
-    for sigma in runners:
+    near = sorted(risks, key=lambda s: abs(math.log(s / likely)))
+    runners = near[: race_scales(risks, refinement.schedule.steps)]
+    values: dict[tuple[Start, float], float] = {}
+    if refinement.start is not Start.PRIOR:
         short = _shortened(refinement)
-        fitted = Fitted(
-            Posterior.REFINED,
-            _refine(bench, sigma, short, f"racing at prior scale {sigma:g}"),
-            _at(bench, sigma)[1],
-            sigma,
-            "",
-        )
-        values[sigma] = _value(bench, fitted, RACE_UNITS)
-    sigma = min(values, key=lambda s: values[s]) if values else likely
-    posterior = _refine(bench, sigma, refinement, "refining the posterior")
-    reason = f"refined from the finished weights at prior scale {sigma:g}"
-    if values:
-        found = ", ".join(f"{s:g}: {v:.3f}" for s, v in sorted(values.items()))
+        for sigma in runners:
+            posterior = _refine(bench, sigma, short, f"racing at prior scale {sigma:g}")
+            values[Start.FINISHED, sigma] = _value(bench, _fit(bench, posterior, sigma), RACE_UNITS)
+    if refinement.start is not Start.FINISHED:
+        for sigma in runners or [likely]:
+            values[Start.PRIOR, sigma] = _value(bench, _prior_itself(bench, sigma), RACE_UNITS)
+    if refinement.start is Start.AUTO and not runners:
+        unmoved = _fit(bench, bench.start(likely), likely)
+        values[Start.FINISHED, likely] = _value(bench, unmoved, RACE_UNITS)
+    start, sigma = Start.FINISHED, likely
+    if values:  # of a tie, and where nothing promises anything, the finished weights
+        start, sigma = min(values, key=lambda k: (min(values[k], 1.0), k[0] is Start.PRIOR))
+    named = "the finished weights" if start is Start.FINISHED else "the prior's centre"
+    reason = f"refined from {named} at prior scale {sigma:g}"
+    if len(values) > 1:
+        found = ", ".join(f"{end} at {s:g}: {v:.3f}" for (end, s), v in sorted(values.items()))
         reason += f", which won a race of short refinements (bound that a pilot promises: {found})"
-    return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
+    refined_there = _refine(bench, sigma, refinement, "refining the posterior", start)
+    fitted = replace(_fit(bench, refined_there, sigma), reason=reason)
+    if start is Start.FINISHED:
+        return fitted
+    kept = replace(
+        _prior_itself(bench, sigma), reason=f"{reason}; the refinement gained nothing, so Q = P"
+    )
+    return min((fitted, kept), key=lambda f: _value(bench, f, DUEL_UNITS))
+
+
+def _fit(bench: Workbench, posterior: DiagonalGaussian, sigma: float) -> Fitted:
+    return Fitted(Posterior.REFINED, posterior, bench.prior(sigma), sigma, "")
+
+
+def _prior_itself(bench: Workbench, sigma: float) -> Fitted:
+    return _fit(bench, bench.prior(sigma), sigma)
 
 
 def _identity(bench: Workbench, refinement: Refinement) -> str:
@@ -229,16 +251,20 @@ def _shortened(refinement: Refinement) -> Refinement:
     )
 
 
-def _refine(bench: Workbench, sigma: float, refinement: Refinement, label: str) -> DiagonalGaussian:
-    start, prior = _at(bench, sigma)
+def _refine(
+    bench: Workbench, sigma: float, refinement: Refinement, label: str, end: Start = Start.FINISHED
+) -> DiagonalGaussian:
+    prior = bench.prior(sigma)
+    at_prior = end is Start.PRIOR
     try:
         return refined.fit(
-            start,
+            prior if at_prior else bench.start(sigma),
             prior,
             surrogate_risk(bench.evaluator, bench.slots, bench.rows, refinement.batch_size),
             n=bench.n,
             delta=bench.delta,
             schedule=refinement.schedule,
+            price=bench.price(prior, RACE_UNITS) if at_prior else None,
             state_file=refinement.state_file,
             about=_identity(bench, refinement),
             progress=lambda steps: track(steps, label),

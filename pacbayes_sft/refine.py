@@ -11,8 +11,9 @@ import torch
 from torch.func import functional_call
 
 from estimators.posteriors import refined
-from pacbayes_sft.choices import Space
+from pacbayes_sft.choices import Space, Start
 from pacbayes_sft.data.encode import collate
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
 from pacbayes_sft.losses import SURROGATES
 from pacbayes_sft.models import Slots, full_names
@@ -29,11 +30,25 @@ class Refinement:
         schedule: Steps, rates, radius and time budget.
         batch_size: Rows a step.
         state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
+        start: Where it begins; with a radius, which is one around them, the finished weights.
     """
 
     schedule: refined.Schedule = field(default_factory=refined.Schedule)
     batch_size: int = 32
     state_file: Path | None = None
+    start: Start = Start.AUTO
+
+    def __post_init__(self) -> None:
+        """Refuse a radius around the finished weights for a fit that begins elsewhere."""
+        start = Start(self.start)
+        if self.schedule.radius is not None:
+            if start is Start.PRIOR:
+                raise InputError(
+                    "--radius holds the mean near the finished weights; use another "
+                    "--start than prior"
+                )
+            start = Start.FINISHED
+        object.__setattr__(self, "start", start)
 
 
 def surrogate_risk(

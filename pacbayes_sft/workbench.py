@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from estimators import (
@@ -76,6 +75,16 @@ class Workbench:
         draws = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
         return min(1.0, float(draws.losses @ draws.weights))
 
+    def price(self, posterior: DiagonalGaussian, units: int) -> float:
+        """Return what a nat costs in the recursive bound near a posterior, by a pilot.
+
+        The price is 1/(n·x) at the best bet x = √(2·ln(1/δ)/(n·E D²)).
+        """
+        more, less = self._excess(posterior, units, "pilot of the price of a nat")
+        nats = -math.log(self.leaves.recursive)
+        variance = max(more + less, 2 * nats / self.n)
+        return 1 / math.sqrt(2 * nats * self.n / variance)
+
     def promised(
         self, posterior: DiagonalGaussian, kl: Estimate, units: int, purpose: str
     ) -> float:
@@ -84,13 +93,8 @@ class Workbench:
         The pilot measures the excess over the prior's centre, whose own risk is known on all rows,
         so that posteriors are told apart by what they change and not by the pilot's rows.
         """
-        pilot = self.rows.first_units(units)
-        found = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
-        known = self.centre.rows[self.rows.places_of_first(units)]
-        more, less = (
-            float(np.clip(part @ found.weights, 0.0, 1.0)) for part in parts_of(found, known)
-        )
-        risk = float(np.clip(self.centre.units.mean() + more - less, 0.0, 1.0))
+        more, less = self._excess(posterior, units, purpose)
+        risk = min(1.0, max(0.0, float(self.centre.units.mean()) + more - less))
         slack = math.log(2 / self.leaves.excess) / (self.n * self.draws)
         limits = Excess.exactly(kl_inverse_upper(more, slack), kl_inverse_lower(less, slack))
         reference = self.centre.limit(self.leaves.reference)
@@ -98,3 +102,11 @@ class Workbench:
             kl_bound(risk, kl, self.n, self.leaves.theorem).upper,
             recursive_bound(reference, limits, kl, self.n, self.leaves.recursive).upper,
         )
+
+    def _excess(self, posterior: DiagonalGaussian, units: int, purpose: str) -> tuple[float, float]:
+        """Return the two parts of the excess over the prior's centre on the first few units."""
+        pilot = self.rows.first_units(units)
+        found = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
+        known = self.centre.rows[self.rows.places_of_first(units)]
+        more, less = parts_of(found, known)
+        return float(more @ found.weights), float(less @ found.weights)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -66,6 +66,9 @@ def bound(
         float | None,
         typer.Option(min=0, help="How far a refinement may move the mean; 0 holds it fixed."),
     ] = None,
+    start: Annotated[
+        Start, typer.Option(help="Where a refinement begins: finished weights or prior's centre.")
+    ] = Start.AUTO,
     space: Annotated[
         Space | None, typer.Option(help="Where the noise lives (default: factors for an adapter).")
     ] = None,
@@ -130,6 +133,7 @@ def bound(
             Schedule(steps=steps, radius=radius, time_budget=time_budget),
             refine_batch,
             out / ".refinement.partial",
+            start,
         ),
         sigmas=parse_scales(prior_scales),
         space=space,
