@@ -35,16 +35,20 @@ PROBLEMS: dict[str, Problem] = {"arms": Arms.varied(), "plane": Plane()}
 MOMENTS: dict[str, Problem] = {"arms": Arms.varied(), "plane": Plane(noise=0.3)}
 SIZES, DELTAS = (40, 200), (0.05, 0.2, 0.5)
 CHUNK, FITS, PLANTED_REPEATS, MOMENT_REPEATS = 2000, 500, 2000, 400_000
+RECURSIVE_REPEATS = 4000
 Rows = dict[str, dict[str, Any]]
 
 
-def covered(problem: Problem, n: int, delta: float, repeats: int) -> Rows:
-    """Every procedure on the same samples, in chunks."""
+def covered(problem: Problem, n: int, delta: float, repeats: int, recursive: bool) -> Rows:
+    """Every procedure, the recursive ones or the others, on the same samples, in chunks."""
+    chosen = {
+        k: f for k, f in procedures(problem).items() if k.startswith("recursive") is recursive
+    }
     sizes = [min(CHUNK, repeats - done) for done in range(0, repeats, CHUNK)]
-    outcomes: dict[str, list[Any]] = {name: [] for name in procedures(problem)}
+    outcomes: dict[str, list[Any]] = {name: [] for name in chosen}
     for chunk, size in enumerate(sizes):
         trial = Trial(problem, n, size, delta, seed=chunk)
-        for name, procedure in procedures(problem).items():
+        for name, procedure in chosen.items():
             outcomes[name].append(procedure(trial))
             outcomes[name][-1].check(20)
     return {name: row(of_one, delta) for name, of_one in outcomes.items()}
@@ -73,7 +77,9 @@ def pieces(repeats: int) -> dict[str, Callable[[], Rows]]:
         for n in SIZES:
             for delta in DELTAS:
                 key = f"covered/{name}/n={n}/delta={delta}"
-                work[key] = partial(covered, problem, n, delta, repeats)
+                work[key] = partial(covered, problem, n, delta, repeats, recursive=False)
+                few = min(repeats, RECURSIVE_REPEATS)
+                work[f"{key}/rec"] = partial(covered, problem, n, delta, few, recursive=True)
         work[f"covered/{name}/n={SIZES[0]}/delta=0.05/by fit"] = partial(through_fit, problem, 0.05)
     for name in PLANTED:
         for honest in (False, True):
