@@ -193,9 +193,9 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
     runners = near[: race_scales(risks, refinement.schedule.steps)]
     values: dict[tuple[Start, float], float] = {}
     if refinement.start is not Start.PRIOR:
-        short = _shortened(refinement)
         for sigma in runners:
-            posterior = _refine(bench, sigma, short, f"racing at prior scale {sigma:g}")
+            label = f"racing at prior scale {sigma:g}"
+            posterior = _refine(bench, sigma, _shortened(refinement), label)
             values[Start.FINISHED, sigma] = _value(bench, _fit(bench, posterior, sigma), RACE_UNITS)
     if refinement.start is not Start.FINISHED:
         for sigma in runners or [likely]:

@@ -414,6 +414,28 @@ def test_a_radius_of_zero_keeps_the_finished_weights(lora_run, files):
     assert record["drift"]["distance"] == 0 and record["posterior"]["family"] == "refined"
 
 
+def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
+    refinement = Refinement(Schedule(steps=4), batch_size=16, start="prior")
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,), draws=2)
+    certificate = bound("strong", lora_run, *files, options)
+    drift = to_record(certificate)["drift"]
+    assert drift["distance"] == pytest.approx(drift["distance_finished_to_prior"], rel=0.05)
+    assert certificate.kl.value < 5
+    assert "from the prior's centre" in certificate.fitted.reason
+    with pytest.raises(InputError, match="--start"):
+        Refinement(Schedule(steps=4, radius=1.0), start="prior")
+
+
+def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
+    """The base is right on most of these rows, and no finished weights are near it in nats."""
+    refinement = Refinement(Schedule(steps=3), batch_size=16)
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,))
+    assert "from the prior's centre" in bound("strong", lora_run, *files, options).fitted.reason
+    held = replace(refinement, schedule=Schedule(steps=3, radius=10.0))
+    kept = bound("strong", lora_run, *files, replace(options, refinement=held))
+    assert "from the finished weights" in kept.fitted.reason
+
+
 def test_full_weights_are_refined_too(full_run, files):
     refinement = Refinement(Schedule(steps=3), batch_size=8)
     options = Options(
