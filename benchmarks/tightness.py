@@ -5,7 +5,8 @@ with its half-data checkpoint, trained under bf16 autocast. Beside the bounds st
 would pick instead: a held-out binomial limit, the limit of the prior's own centre, a compression
 bound. All cells name the recursive bound in advance (``--theorem recursive``).
 
-``--run NAME`` does the cells of one fine-tune, ``--finished`` takes in the cells that are there and
+``--run NAME`` does the cells of one fine-tune, ``--one`` stops after the first that was not there,
+``--finished`` takes in the cells that are there and
 measures none, ``--table`` only redraws. Fine-tunes and refinements go on where they stopped;
 finished cells in ``runs/tightness`` are not done again, and passes without noise are kept there, so
 that the cells of one run share them. Writes ``benchmarks/results/tightness.json`` (one record per
@@ -310,11 +311,14 @@ def measure(only_finished: bool, run: str | None) -> None:
     for cell in CELLS:
         if (only_finished and not cell.file.exists()) or run not in (None, cell.run):
             continue
+        new = not cell.file.exists()
         found = records_of(cell, measure_cell(cell))
         committed = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
         others = [r for r in committed if key_of(r) != cell.key]
         result = sorted(others + found, key=lambda r: order.index(key_of(r)))
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if new and "--one" in sys.argv:
+            return
 
 
 if __name__ == "__main__":
