@@ -62,6 +62,7 @@ class Cell:
     steps: int = 100
     draws: int = 4
     start: str = "auto"
+    emit: bool = True
 
     @property
     def file(self) -> Path:
@@ -79,11 +80,13 @@ class Cell:
 CELLS = [
     Cell("weak-8192", "base", "refined"),
     Cell("weak-8192", "checkpoint", "refined"),
-    Cell("strong-8192", "checkpoint", "refined", start="prior"),
-    Cell("strong-8192", "checkpoint", "refined", "curvature", start="prior"),
-    Cell("strong-8192", "checkpoint", "isotropic", draws=1),
-    Cell("strong-8192", "base", "refined", draws=2, start="prior"),
-    Cell("strong-8192", "base_initial_lost", "refined", draws=2, start="prior"),
+    Cell("strong-8192", "checkpoint", "refined", steps=60, draws=2, start="prior"),
+    Cell("strong-8192", "base", "refined", steps=60, draws=2, start="prior", emit=False),
+    Cell(
+        "strong-8192", "base_initial_lost", "refined", steps=60, draws=2, start="prior", emit=False
+    ),
+    Cell("strong-8192", "checkpoint", "refined", "curvature", 60, 2, "prior", emit=False),
+    Cell("strong-8192", "checkpoint", "isotropic", draws=1, emit=False),
     Cell("strong-1024", "checkpoint", "refined"),
     Cell("strong-1024", "checkpoint", "refined", "curvature"),
     Cell("strong-1024", "checkpoint", "isotropic"),
@@ -178,7 +181,7 @@ def measure_cell(cell: Cell) -> Record:
             str(folder / "test.jsonl"),
             options,
         )
-        if cell.posterior == "refined":  # one draw of it, deployed as an adapter
+        if cell.posterior == "refined" and cell.emit:  # one draw of it, deployed as an adapter
             shutil.rmtree(file.with_suffix(".adapter"), ignore_errors=True)
             emit_adapter(certificate, file.with_suffix(".adapter"))
         write_bound_json(certificate, file)
