@@ -35,7 +35,6 @@ PROBLEMS: dict[str, Problem] = {"arms": Arms.varied(), "plane": Plane()}
 MOMENTS: dict[str, Problem] = {"arms": Arms.varied(), "plane": Plane(noise=0.3)}
 SIZES, DELTAS = (40, 200), (0.05, 0.2, 0.5)
 CHUNK, FITS, PLANTED_REPEATS, MOMENT_REPEATS = 2000, 500, 2000, 400_000
-RECURSIVE_REPEATS = 4000
 Rows = dict[str, dict[str, Any]]
 
 
@@ -78,8 +77,7 @@ def pieces(repeats: int) -> dict[str, Callable[[], Rows]]:
             for delta in DELTAS:
                 key = f"covered/{name}/n={n}/delta={delta}"
                 work[key] = partial(covered, problem, n, delta, repeats, recursive=False)
-                few = min(repeats, RECURSIVE_REPEATS)
-                work[f"{key}/rec"] = partial(covered, problem, n, delta, few, recursive=True)
+                work[f"{key}/rec"] = partial(covered, problem, n, delta, repeats, recursive=True)
         work[f"covered/{name}/n={SIZES[0]}/delta=0.05/by fit"] = partial(through_fit, problem, 0.05)
     for name in PLANTED:
         for honest in (False, True):
@@ -141,6 +139,7 @@ LABELS = {
     "catoni_checkpoint": "checkpoint prior, Catoni on a charged grid",
     "recursive_refined": "refined, recursive over a fixed predictor",
     "recursive_checkpoint": "checkpoint prior, recursive over the checkpoint",
+    "recursive_known": "checkpoint prior, recursive over a predictor of known risk",
     "recursive_zero": "Q = P, recursive over the checkpoint",
     "recursive_mc_per_unit": "recursive, a fresh draw per unit",
     "one_draw": "one draw (disintegrated)",

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tightness.json"
 PICTURE = ROOT / "docs" / "tightness.png"
 WORK = ROOT / "runs" / "tightness"
-TEST_ROWS = 2048
+TEST_ROWS = {1024: 1024, 8192: 2048}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
 
 RUNS = {
     "strong-8192": Run("strong", 8192, 101, 1),
-    "strong-1024": Run("strong", 1024, 303, 3),
+    "strong-1024": Run("strong", 1024, 303, 1),
     "weak-8192": Run("weak", 8192, 505, 2),
 }
 
@@ -87,12 +87,12 @@ CELLS = [
     ),
     Cell("strong-8192", "checkpoint", "refined", "curvature", 60, 2, "prior", emit=False),
     Cell("strong-8192", "checkpoint", "isotropic", draws=1, emit=False),
-    Cell("strong-1024", "checkpoint", "refined"),
-    Cell("strong-1024", "checkpoint", "refined", "curvature"),
+    Cell("strong-1024", "checkpoint", "refined", steps=40, start="prior"),
+    Cell("strong-1024", "base", "refined", steps=40, start="prior"),
+    Cell("strong-1024", "base_initial_lost", "refined", steps=40, start="prior", emit=False),
     Cell("strong-1024", "checkpoint", "isotropic"),
-    Cell("strong-1024", "base", "refined"),
-    Cell("strong-1024", "base_initial_lost", "refined"),
     Cell("strong-1024", "base", "isotropic"),
+    Cell("strong-1024", "checkpoint", "refined", "curvature", 40, start="prior", emit=False),
 ]
 NAMES = ("base", "n_train", "prior", "posterior", "prior_shape")
 PRIOR_NAMES = {
@@ -113,7 +113,7 @@ def prepare(name: str) -> Path:
 
     folder, law, asked = WORK / name, OpLaw.uniform(6, 10), RUNS[name]
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = {"train": (asked.n, asked.seed), "test": (TEST_ROWS, 202)}
+    sizes = {"train": (asked.n, asked.seed), "test": (TEST_ROWS[asked.n], 202)}
     for part, (size, seed) in sizes.items():
         if not (folder / f"{part}.jsonl").exists():
             write_problems(folder / f"{part}.jsonl", law, size=size, seed=seed)

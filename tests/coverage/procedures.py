@@ -179,6 +179,23 @@ def recursive_checkpoint(trial: Trial) -> Outcome:
     return over_reference(trial, posterior, prior, prior[0], trial.unseen, left)
 
 
+def recursive_known(trial: Trial) -> Outcome:
+    """The excess alone, over a far predictor whose risk is known: nothing else can absorb it."""
+    posterior, prior, left = trial.checkpoint
+    centre = trial.zero - 1
+    return Outcome(
+        "recursive",
+        trial.problem.gibbs(*posterior),
+        trial.problem.risk(centre[:, None])[:, 0],
+        kl(*posterior, *prior),
+        left,
+        trial.delta,
+        excess=trial.problem.excess(
+            trial.unseen, *posterior, centre, trial.stream("errors in common")
+        ),
+    )
+
+
 def recursive_zero(trial: Trial) -> Outcome:
     """The same for Q = P, narrow around the checkpoint: all slack is in the reference's limit."""
     _, (centre, _), left = trial.checkpoint
@@ -330,6 +347,7 @@ PROCEDURES: dict[str, Callable[[Trial], Outcome]] = {
         catoni_checkpoint,
         recursive_refined,
         recursive_checkpoint,
+        recursive_known,
         recursive_zero,
         kl_near_zero,
         kl_zero,
