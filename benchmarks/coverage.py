@@ -38,13 +38,16 @@ CHUNK, FITS, PLANTED_REPEATS, MOMENT_REPEATS = 2000, 500, 2000, 400_000
 Rows = dict[str, dict[str, Any]]
 
 
-def covered(problem: Problem, n: int, delta: float, repeats: int) -> Rows:
-    """Every procedure on the same samples, in chunks."""
+def covered(problem: Problem, n: int, delta: float, repeats: int, recursive: bool) -> Rows:
+    """Every procedure, the recursive ones or the others, on the same samples, in chunks."""
+    chosen = {
+        k: f for k, f in procedures(problem).items() if k.startswith("recursive") is recursive
+    }
     sizes = [min(CHUNK, repeats - done) for done in range(0, repeats, CHUNK)]
-    outcomes: dict[str, list[Any]] = {name: [] for name in procedures(problem)}
+    outcomes: dict[str, list[Any]] = {name: [] for name in chosen}
     for chunk, size in enumerate(sizes):
         trial = Trial(problem, n, size, delta, seed=chunk)
-        for name, procedure in procedures(problem).items():
+        for name, procedure in chosen.items():
             outcomes[name].append(procedure(trial))
             outcomes[name][-1].check(20)
     return {name: row(of_one, delta) for name, of_one in outcomes.items()}
@@ -73,7 +76,8 @@ def pieces(repeats: int) -> dict[str, Callable[[], Rows]]:
         for n in SIZES:
             for delta in DELTAS:
                 key = f"covered/{name}/n={n}/delta={delta}"
-                work[key] = partial(covered, problem, n, delta, repeats)
+                work[key] = partial(covered, problem, n, delta, repeats, recursive=False)
+                work[f"{key}/rec"] = partial(covered, problem, n, delta, repeats, recursive=True)
         work[f"covered/{name}/n={SIZES[0]}/delta=0.05/by fit"] = partial(through_fit, problem, 0.05)
     for name in PLANTED:
         for honest in (False, True):
@@ -133,6 +137,11 @@ LABELS = {
     "checkpoint_prior": "checkpoint prior on the units it never saw, Q saw all",
     "catoni_refined": "refined, Catoni on a charged grid",
     "catoni_checkpoint": "checkpoint prior, Catoni on a charged grid",
+    "recursive_refined": "refined, recursive over a fixed predictor",
+    "recursive_checkpoint": "checkpoint prior, recursive over the checkpoint",
+    "recursive_known": "checkpoint prior, recursive over a predictor of known risk",
+    "recursive_zero": "Q = P, recursive over the checkpoint",
+    "recursive_mc_per_unit": "recursive, a fresh draw per unit",
     "one_draw": "one draw (disintegrated)",
     "ten_declared_draws": "the best of ten declared draws",
     "undeclared_draws": "the best of undeclared draws, the k-th at 6δ/(π²k²)",

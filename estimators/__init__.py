@@ -38,6 +38,7 @@ from estimators.ledger import Ledger
 from estimators.low_rank import balanced_factors, balanced_squared_norm, low_rank_squared_norm
 from estimators.monte_carlo import gibbs_risk, split_gibbs_risk, split_pays
 from estimators.named_tensors import squared_distance
+from estimators.recursive import Excess, excess_limits, recursive_bound
 from estimators.single_draw import disintegrated, draw_delta
 from estimators.sums import SumOfSquares
 from estimators.total_variation import (
@@ -65,6 +66,7 @@ __all__ = [
     "ClassifierTwoSample",
     "DiagonalGaussian",
     "Estimate",
+    "Excess",
     "Guarantee",
     "Ledger",
     "PrequentialTest",
@@ -84,6 +86,7 @@ __all__ = [
     "compression_bound",
     "disintegrated",
     "draw_delta",
+    "excess_limits",
     "gaussian_metadata",
     "gibbs_risk",
     "held_out_bound",
@@ -108,6 +111,7 @@ __all__ = [
     "proposition_4_1",
     "quadratic",
     "quantise",
+    "recursive_bound",
     "robust_shift",
     "save_gaussian",
     "sharpest",

@@ -47,6 +47,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         },
         "squared_distance": inputs.pair.squared_distance,
         "empirical_risk": c.empirical_risk.to_dict(),
+        "excess_over_prior_centre": _excess(c),
         "kl": c.kl.to_dict(),
         "tv": c.shift.tv.to_dict(),
         "shift": {"view": c.shift.view, "reason": c.shift.reason, "rows": c.shift.rows},
@@ -79,6 +80,19 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "assumptions": list(c.bound.assumptions),
         "warnings": warnings_of(certificate),
         "provenance": _provenance(certificate),
+    }
+
+
+def _excess(certificate: Certificate) -> dict[str, Any] | None:
+    """What the recursive bound stands on; None where it was left out."""
+    excess, reference = certificate.excess, certificate.reference
+    if excess is None or reference is None:
+        return None
+    return {
+        "value": excess.value,
+        "more": excess.more.to_dict(),
+        "less": excess.less.to_dict(),
+        "reference": reference.to_dict(),
     }
 
 

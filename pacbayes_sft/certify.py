@@ -11,6 +11,7 @@ from pathlib import Path
 
 from estimators import (
     Estimate,
+    Excess,
     Guarantee,
     Ledger,
     Proposition41,
@@ -21,15 +22,16 @@ from estimators import (
     mcallester,
     proposition_4_1,
     quadratic,
+    recursive_bound,
     with_shift,
 )
-from pacbayes_sft.baselines import Baseline, baselines
+from pacbayes_sft.baselines import Baseline, baselines, prior_centre
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.empirical import empirical_gibbs_risk
+from pacbayes_sft.empirical import empirical_gibbs
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
@@ -66,6 +68,9 @@ class Certificate:
         options: How it was computed.
         fitted: Posterior and prior, and why these.
         empirical_risk: Gibbs risk on the certified units, with its Monte-Carlo limit.
+        excess: What Q errs more and less there than the prior's centre; None where a sample of the
+            units was looked at.
+        reference: Held-out limit on the risk of the prior's centre, at its leaf of the ledger.
         kl: KL(Q‖P).
         shift: The shift term.
         terms: The terms of Proposition 4.1.
@@ -82,6 +87,8 @@ class Certificate:
     options: Options
     fitted: Fitted
     empirical_risk: Estimate
+    excess: Excess | None
+    reference: Estimate | None
     kl: Estimate
     shift: Shift
     terms: Proposition41
@@ -161,14 +168,28 @@ def bound(
     finished = finished or measure_finished(evaluator, inputs, rows, certified, options.units)
     seen = rows(inputs.seen_by_prior) if inputs.seen_by_prior else None
     shape = prior_shape(options.prior_shape, inputs, evaluator, slots, seen)
-    bench = Workbench(evaluator, slots, inputs.pair, certified, inputs.n, leaves.theorem, shape)
+    every = options.units is None
+    centre = None
+    if every or options.baselines:
+        centre = prior_centre(evaluator, slots, inputs, certified)
+    bench = Workbench(
+        evaluator, slots, inputs.pair, certified, inputs.n, leaves, centre, options.draws, shape
+    )
     fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
     kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh
     posterior = fitted.posterior
-    empirical = empirical_gibbs_risk(
-        evaluator, slots, posterior, certified, options.draws, leaves.monte_carlo, options.units
+    empirical = empirical_gibbs(
+        evaluator,
+        slots,
+        posterior,
+        certified,
+        centre.rows if centre and every else None,
+        options.draws,
+        leaves.monte_carlo,
+        leaves.excess,
+        options.units,
     )
     empirical_risk = empirical.risk
 
@@ -178,6 +199,11 @@ def bound(
     for name, theorem in THEOREMS.items():
         on_train = theorem(empirical_risk, kl, inputs.n, leaves.of(name))
         bounds[name] = (with_shift(on_train, shift.tv), on_train)
+    reference = None
+    if centre and empirical.excess:
+        reference = centre.limit(leaves.reference)
+        on_train = recursive_bound(reference, empirical.excess, kl, inputs.n, leaves.recursive)
+        bounds["recursive"] = (with_shift(on_train, shift.tv), on_train)
     bounds = {
         name: (_at_ledger(test, ledger), _at_ledger(train, ledger))
         for name, (test, train) in bounds.items()
@@ -185,9 +211,11 @@ def bound(
 
     # what it says, and what could be said instead
     others: dict[str, Baseline] = {}
-    if options.baselines:
+    if centre and options.baselines:
         on_test = finished.test_losses_finetuned
-        others = baselines(evaluator, slots, inputs, certified, shift.tv, on_test, options.delta)
+        others = baselines(
+            evaluator, slots, inputs, certified, centre, shift.tv, on_test, options.delta
+        )
     measured = with_gibbs(finished, evaluator, slots, posterior, inputs, rows, empirical_risk)
     profile = None
     if options.profile is not None:
@@ -199,6 +227,8 @@ def bound(
         options,
         fitted,
         empirical_risk,
+        empirical.excess,
+        reference,
         kl,
         shift,
         terms,

@@ -68,6 +68,37 @@ class Posterior(StrEnum):
     REFINED = "refined"
 
 
+class Start(StrEnum):
+    """Where a refinement begins; free, since it shapes Q alone.
+
+    Attributes:
+        AUTO: At the end that a pilot promises more of.
+        FINISHED: At the finished weights.
+        PRIOR: At the prior's own centre, to move only where that pays for its KL.
+    """
+
+    AUTO = "auto"
+    FINISHED = "finished"
+    PRIOR = "prior"
+
+
+class Theorem(StrEnum):
+    """Which theorem is to be tight; the choice comes before the rows, so it divides δ for free.
+
+    Attributes:
+        AUTO: All, and the least of them is the bound.
+        KL: PAC-Bayes-kl; McAllester's, the quadratic, the λ bound and Proposition 4.1 share its
+            event.
+        CATONI: Catoni's, on its grid.
+        RECURSIVE: A held-out limit on the prior's own centre and a bound on the excess over it.
+    """
+
+    AUTO = "auto"
+    KL = "kl"
+    CATONI = "catoni"
+    RECURSIVE = "recursive"
+
+
 class PriorShape(StrEnum):
     """How the prior's scale is divided among the tensors; fixed before the rows were seen.
 

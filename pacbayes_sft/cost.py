@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pacbayes_sft.baselines import LEVELS
 from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
-from pacbayes_sft.choices import Posterior, PriorShape, Space
+from pacbayes_sft.choices import Posterior, PriorShape, Space, Start
 from pacbayes_sft.curvature import CURVATURE_ROWS
 from pacbayes_sft.empirical import PILOT_UNITS as SPLIT_UNITS
 from pacbayes_sft.inputs import Inputs
@@ -52,6 +52,13 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
         return evaluated, curved
     steps = refinement.schedule.steps
     runners = race_scales(options.sigmas, steps)
-    evaluated += runners * pilot(RACE_UNITS)
-    steps += runners * (steps // RACE_SHARE)
+    if refinement.start is not Start.PRIOR:
+        evaluated += runners * pilot(RACE_UNITS)
+        steps += runners * (steps // RACE_SHARE)
+    if refinement.start is not Start.FINISHED:
+        evaluated += max(runners, 1) * pilot(RACE_UNITS)
+        # at most: where the finished weights win, the last three are not made
+        evaluated += pilot(RACE_UNITS) + 2 * pilot(DUEL_UNITS)
+        if refinement.start is Start.AUTO and not runners:
+            evaluated += pilot(RACE_UNITS)
     return evaluated, curved + steps * min(refinement.batch_size, certified)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,19 +32,31 @@ class Rows:
 
     def first_units(self, count: int) -> Rows:
         """Return the rows of the first few units: a pilot."""
-        return self._of(set(list(dict.fromkeys(self.units))[:count]))
+        return self._at(self.places_of_first(count))
+
+    def places_of_first(self, count: int) -> list[int]:
+        """Return which rows belong to the first few units."""
+        few = set(list(dict.fromkeys(self.units))[:count])
+        return [i for i, unit in enumerate(self.units) if unit in few]
 
     def sample(self, count: int | None, seed: int) -> Rows:
-        """Return the rows of so many units drawn without replacement; all of them if None."""
-        every = list(dict.fromkeys(self.units))
-        if count is None or count >= len(every):
-            return self
-        stream = np.random.default_rng(stream_of(seed, "which units are looked at"))
-        return self._of({every[i] for i in stream.permutation(len(every))[:count]})
+        """Return the rows of so many units, drawn without replacement and in the order drawn.
 
-    def _of(self, units: set[str]) -> Rows:
-        kept = [i for i, unit in enumerate(self.units) if unit in units]
-        return Rows([self.encoded[i] for i in kept], [self.units[i] for i in kept])
+        Consecutive blocks of it are then disjoint random samples too. None, or more units than
+        there are: all of them, as they are.
+        """
+        members: dict[str, list[int]] = {}
+        for i, unit in enumerate(self.units):
+            members.setdefault(unit, []).append(i)
+        if count is None or count >= len(members):
+            return self
+        every = list(members)
+        stream = np.random.default_rng(stream_of(seed, "which units are looked at"))
+        chosen = stream.permutation(len(every))[:count]
+        return self._at([i for k in chosen for i in members[every[k]]])
+
+    def _at(self, places: list[int]) -> Rows:
+        return Rows([self.encoded[i] for i in places], [self.units[i] for i in places])
 
 
 @dataclass(frozen=True)
@@ -55,11 +67,15 @@ class Draws:
         losses: Shape (m,): mean loss of the rows that shared a draw.
         weights: Shape (m,): share of the empirical risk that each stands for.
         units: Shape (number of units,): mean loss of each unit, for intervals over units.
+        rows: Shape (repeats, number of rows): the loss of every row in every pass.
+        entries: Takes row values (repeats, number of rows) to the mean of each draw's, (m,).
     """
 
     losses: Losses
     weights: Losses
     units: Losses
+    rows: Losses
+    entries: Callable[[Losses], Losses]
 
 
 @dataclass(frozen=True)
@@ -82,14 +98,17 @@ class Evaluator:
 
     def finished(self, rows: Rows, label: str) -> Losses:
         """Return the mean loss of each unit under the weights now in the model."""
-        losses = row_losses(
+        return unit_means(self.row_by_row(rows, label), rows.units)
+
+    def row_by_row(self, rows: Rows, label: str) -> Losses:
+        """Return the loss of each row under the weights now in the model."""
+        return row_losses(
             self.model,
             rows.encoded,
             scorer(self.loss, self.tokenizer),
             blocks=by_length(rows.encoded, self.batch_size),
             label=label,
         )
-        return unit_means(losses, rows.units)
 
     def gibbs(
         self, slots: Slots, posterior: DiagonalGaussian, rows: Rows, purpose: str, repeats: int = 1
@@ -118,15 +137,22 @@ class Evaluator:
                         label=purpose,
                     )
                 )
-        by_unit = [unit_means(losses, rows.units) for losses in passes]
-        units = np.mean(by_unit, axis=0)
+        every = np.array(passes)
+        units = np.mean([unit_means(losses, rows.units) for losses in passes], axis=0)
         if not shared:
             weights = np.full(units.size * repeats, 1 / (units.size * repeats))
-            return Draws(np.concatenate(by_unit), weights, units)
+
+            def by_unit(values: Losses) -> Losses:
+                return np.concatenate([unit_means(one, rows.units) for one in values])
+
+            return Draws(by_unit(every), weights, units, every, by_unit)
         share = _row_shares(rows.units)
-        means = [np.average(p[b], weights=share[b]) for p in passes for b in blocks]
+
+        def by_block(values: Losses) -> Losses:
+            return np.array([np.average(v[b], weights=share[b]) for v in values for b in blocks])
+
         weights = np.array([share[b].sum() for _ in passes for b in blocks]) / repeats
-        return Draws(np.array(means), weights, units)
+        return Draws(by_block(every), weights, units, every, by_block)
 
 
 def _row_shares(units: Sequence[str]) -> Losses:

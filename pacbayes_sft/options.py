@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.refine import Refinement
 
 SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
@@ -27,11 +27,12 @@ class Options:
         shift: See `pacbayes_sft.shift.shift_term`.
         loss: A loss in [0, 1].
         delta: Total probability of failure.
+        theorem: The theorem that gets most of δ, named before the rows were seen.
         sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
             paid for.
         draws: Monte-Carlo draws a row.
-        units: Certified units that the Monte-Carlo estimate looks at, a random sample of the n;
-            None looks at all.
+        units: Certified units that the Monte-Carlo estimate looks at, a random sample of the n; the
+            recursive bound, which needs all, is then left out and its δ with it. None: all.
         baselines: Whether to compute what could be quoted instead.
         profile: A difficulty column by whose values the Gibbs losses are kept too, for shift terms
             that depend on the predictor; a share of δ is set aside for one such term.
@@ -52,8 +53,9 @@ class Options:
     shift: str = "auto"
     loss: Loss = Loss.EXACT_MATCH
     delta: float = 0.05
+    theorem: Theorem = Theorem.AUTO
     sigmas: tuple[float, ...] = SIGMAS
-    draws: int = 1
+    draws: int = 4
     units: int | None = None
     baselines: bool = True
     profile: str | None = None
@@ -78,3 +80,4 @@ class Options:
         object.__setattr__(self, "space", None if self.space is None else Space(self.space))
         object.__setattr__(self, "posterior", Posterior(self.posterior))
         object.__setattr__(self, "prior_shape", PriorShape(self.prior_shape))
+        object.__setattr__(self, "theorem", Theorem(self.theorem))

@@ -11,7 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from estimators import Estimate, Guarantee, Ledger, total_variation_attribute, with_shift
+from estimators import (
+    Estimate,
+    Excess,
+    Guarantee,
+    Ledger,
+    held_out_bound,
+    recursive_bound,
+    total_variation_attribute,
+    with_shift,
+)
 from estimators.monte_carlo import FROZEN
 from estimators.total_variation import classifier as two_sample
 from pacbayes_sft.certify import THEOREMS
@@ -190,6 +199,9 @@ def _least_bound(inputs: Inputs, leaves: Leaves) -> Estimate:
     risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", (FROZEN,))
     kl = Estimate.exactly(0.0, method="no KL", assumptions=inputs.pair.assumptions)
     bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
+    reference = held_out_bound([0.0] * inputs.n, leaves.reference)
+    alike = Excess(replace(risk, confidence=1 - leaves.excess), Estimate.exactly(0, method="alike"))
+    bounds.append(recursive_bound(reference, alike, kl, inputs.n, leaves.recursive))
     return min(bounds, key=lambda bound: bound.upper)
 
 

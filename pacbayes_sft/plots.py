@@ -29,8 +29,10 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
     with mpl.rc_context():
         sns.set_theme(context="notebook", style="whitegrid")
         figure, axes = plt.subplots(figsize=(9.5, 4.6), layout="constrained")
-        rows = ["Proposition 4.1", "McAllester", "quadratic", "λ", "PAC-Bayes-kl", "Catoni"]
-        names = ["proposition_4_1", "mcallester", "quadratic", "lambda", "kl", "catoni"]
+        rows = ["Proposition 4.1", "McAllester", "quadratic", "λ", "PAC-Bayes-kl"]
+        rows += ["Catoni", "recursive"]
+        names = ["proposition_4_1", "mcallester", "quadratic", "lambda", "kl"]
+        names += ["catoni", "recursive"]
         left = 0.0
         for value, colour, label in zip(terms, TERM_COLOURS, TERM_LABELS, strict=True):
             axes.barh(0, value, left=left, color=colour, label=label, edgecolor="white")

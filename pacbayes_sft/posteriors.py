@@ -9,25 +9,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from estimators import DiagonalGaussian, kl_bound, kl_divergence, mcallester
+from estimators import DiagonalGaussian, kl_divergence, mcallester
 from estimators.posteriors import interpolated, isotropic, kfac, laplace, per_tensor, refined
-from pacbayes_sft.checkpoints.finetune import Pair
-from pacbayes_sft.choices import Posterior, PriorShape
+from pacbayes_sft.choices import Posterior, Start
 from pacbayes_sft.curvature import diagonal_fisher
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.kronecker import kronecker_curvature
-from pacbayes_sft.models import Slots
-from pacbayes_sft.prior_shape import Shape
 from pacbayes_sft.progress import track
-from pacbayes_sft.refine import surrogate_risk
+from pacbayes_sft.refine import Refinement, surrogate_risk
+from pacbayes_sft.workbench import Workbench
 
 PILOT_UNITS = 64
 DUEL_UNITS = 512  # a pilot that compares two fitted posteriors
@@ -42,21 +36,6 @@ BEARABLE = 0.1  # risk that noise at the prior's scale may add before a refineme
 RUNNERS = 3  # prior scales that race, the bearable one and its neighbours on the grid
 RACE_SHARE = 8  # a race is run over this fraction of the steps
 RACE_UNITS = 256
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How a posterior is refined.
-
-    Attributes:
-        schedule: Steps, rates, radius and time budget.
-        batch_size: Rows a step.
-        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
-    """
-
-    schedule: refined.Schedule = field(default_factory=refined.Schedule)
-    batch_size: int = 32
-    state_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,50 +57,11 @@ class Fitted:
     reason: str
 
 
-@dataclass(frozen=True)
-class Workbench:
-    """What a posterior is fitted with.
-
-    Attributes:
-        evaluator: The model and the loss.
-        slots: Where the tensors live in it.
-        pair: Finished weights and the prior's centre.
-        rows: The certified rows.
-        n: Independent units among them.
-        delta: The δ of one PAC-Bayes leaf.
-        shape: The prior's relative scales.
-    """
-
-    evaluator: Evaluator
-    slots: Slots
-    pair: Pair
-    rows: Rows
-    n: int
-    delta: float
-    shape: Shape = field(default_factory=lambda: Shape(PriorShape.ISOTROPIC, {}))
-
-    def prior(self, sigma: float) -> DiagonalGaussian:
-        """Return P at one scale of the grid."""
-        return self._around(self.pair.prior, sigma)
-
-    def start(self, sigma: float) -> DiagonalGaussian:
-        """Return the prior's noise around the finished weights."""
-        return self._around(self.pair.posterior, sigma)
-
-    def _around(self, mean: Mapping[str, torch.Tensor], sigma: float) -> DiagonalGaussian:
-        return DiagonalGaussian(dict(mean), self.shape.scales(list(mean), sigma))
-
-    def gibbs_risk(self, posterior: DiagonalGaussian, units: int, purpose: str) -> float:
-        """Return the Gibbs risk on the first few units: a point value, for choices only."""
-        pilot = self.rows.first_units(units)
-        draws = self.evaluator.gibbs(self.slots, posterior, pilot, purpose)
-        return min(1.0, float(draws.losses @ draws.weights))
-
-    def value(self, fitted: Fitted, units: int) -> float:
-        """Return the kl bound that a pilot promises for a fitted posterior."""
-        risk = self.gibbs_risk(fitted.posterior, units, f"pilot of the {fitted.family} posterior")
-        kl = kl_divergence(fitted.posterior, fitted.prior)
-        return kl_bound(risk, kl, self.n, self.delta).upper
+def _value(bench: Workbench, fitted: Fitted, units: int) -> float:
+    """Return the bound that a pilot promises for a fitted posterior."""
+    kl = kl_divergence(fitted.posterior, fitted.prior)
+    purpose = f"pilot of the {fitted.family} posterior at prior scale {fitted.sigma:g}"
+    return bench.promised(fitted.posterior, kl, units, purpose)
 
 
 def fit_posterior(
@@ -159,10 +99,11 @@ def fit_posterior(
     if family is Posterior.REFINED:
         return _refined(bench, at_scale, refinement)
     plain, fine = _isotropic(bench, at_scale), _refined(bench, at_scale, refinement)
-    values = {f.family: bench.value(f, DUEL_UNITS) for f in (plain, fine)}
+    values = {f.family: _value(bench, f, DUEL_UNITS) for f in (plain, fine)}
     best = min((fine, plain), key=lambda f: values[f.family])
     found = ", ".join(f"{family} {value:.3f}" for family, value in values.items())
-    return replace(best, reason=f"{best.reason}; chosen by the kl bound on a pilot ({found})")
+    why = f"chosen by the bound that a pilot promises ({found})"
+    return replace(best, reason=f"{best.reason}; {why}")
 
 
 def _pilot_risks(bench: Workbench, sigmas: tuple[float, ...]) -> dict[float, float]:
@@ -276,29 +217,53 @@ def _curved(
 
 
 def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
-    """Refine at the scale that wins a race of short refinements."""
+    """Refine at the scale, and from the end, that win a race; keep the prior if nothing is gained.
+
+    From the finished weights the runners are short refinements, from the prior's centre the prior
+    itself, which a refinement can only improve on.
+    """
+    if bench.centre is None or not bench.leaves.recursive:
+        refinement = replace(refinement, start=Start.FINISHED)
     bearable = min(risks.values()) + BEARABLE
     likely = max(s for s, risk in risks.items() if risk <= bearable)
-    runners = sorted(risks, key=lambda s: abs(math.log(s / likely)))
-    runners = runners[: race_scales(risks, refinement.schedule.steps)]
-    values = {}
-    for sigma in runners:
-        short = _shortened(refinement)
-        fitted = Fitted(
-            Posterior.REFINED,
-            _refine(bench, sigma, short, f"racing at prior scale {sigma:g}"),
-            _at(bench, sigma)[1],
-            sigma,
-            "",
-        )
-        values[sigma] = bench.value(fitted, RACE_UNITS)
-    sigma = min(values, key=lambda s: values[s]) if values else likely
-    posterior = _refine(bench, sigma, refinement, "refining the posterior")
-    reason = f"refined from the finished weights at prior scale {sigma:g}"
-    if values:
-        found = ", ".join(f"{s:g}: {v:.3f}" for s, v in sorted(values.items()))
-        reason += f", which won a race of short refinements (kl bound on a pilot: {found})"
-    return Fitted(Posterior.REFINED, posterior, _at(bench, sigma)[1], sigma, reason)
+    near = sorted(risks, key=lambda s: abs(math.log(s / likely)))
+    runners = near[: race_scales(risks, refinement.schedule.steps)]
+    values: dict[tuple[Start, float], float] = {}
+    if refinement.start is not Start.PRIOR:
+        for sigma in runners:
+            label = f"racing at prior scale {sigma:g}"
+            posterior = _refine(bench, sigma, _shortened(refinement), label)
+            values[Start.FINISHED, sigma] = _value(bench, _fit(bench, posterior, sigma), RACE_UNITS)
+    if refinement.start is not Start.FINISHED:
+        for sigma in runners or [likely]:
+            values[Start.PRIOR, sigma] = _value(bench, _prior_itself(bench, sigma), RACE_UNITS)
+    if refinement.start is Start.AUTO and not runners:
+        unmoved = _fit(bench, bench.start(likely), likely)
+        values[Start.FINISHED, likely] = _value(bench, unmoved, RACE_UNITS)
+    start, sigma = Start.FINISHED, likely
+    if values:  # of a tie, and where nothing promises anything, the finished weights
+        start, sigma = min(values, key=lambda k: (min(values[k], 1.0), k[0] is Start.PRIOR))
+    named = "the finished weights" if start is Start.FINISHED else "the prior's centre"
+    reason = f"refined from {named} at prior scale {sigma:g}"
+    if len(values) > 1:
+        found = ", ".join(f"{end} at {s:g}: {v:.3f}" for (end, s), v in sorted(values.items()))
+        reason += f", which won a race of short refinements (bound that a pilot promises: {found})"
+    refined_there = _refine(bench, sigma, refinement, "refining the posterior", start)
+    fitted = replace(_fit(bench, refined_there, sigma), reason=reason)
+    if start is Start.FINISHED:
+        return fitted
+    kept = replace(
+        _prior_itself(bench, sigma), reason=f"{reason}; the refinement gained nothing, so Q = P"
+    )
+    return min((fitted, kept), key=lambda f: _value(bench, f, DUEL_UNITS))
+
+
+def _fit(bench: Workbench, posterior: DiagonalGaussian, sigma: float) -> Fitted:
+    return Fitted(Posterior.REFINED, posterior, bench.prior(sigma), sigma, "")
+
+
+def _prior_itself(bench: Workbench, sigma: float) -> Fitted:
+    return _fit(bench, bench.prior(sigma), sigma)
 
 
 def _identity(bench: Workbench, refinement: Refinement) -> str:
@@ -323,16 +288,20 @@ def _shortened(refinement: Refinement) -> Refinement:
     )
 
 
-def _refine(bench: Workbench, sigma: float, refinement: Refinement, label: str) -> DiagonalGaussian:
-    start, prior = _at(bench, sigma)
+def _refine(
+    bench: Workbench, sigma: float, refinement: Refinement, label: str, end: Start = Start.FINISHED
+) -> DiagonalGaussian:
+    prior = bench.prior(sigma)
+    at_prior = end is Start.PRIOR
     try:
         return refined.fit(
-            start,
+            prior if at_prior else bench.start(sigma),
             prior,
             surrogate_risk(bench.evaluator, bench.slots, bench.rows, refinement.batch_size),
             n=bench.n,
             delta=bench.delta,
             schedule=refinement.schedule,
+            price=bench.price(prior, RACE_UNITS) if at_prior else None,
             state_file=refinement.state_file,
             about=_identity(bench, refinement),
             progress=lambda steps: track(steps, label),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.empirical import EmpiricalRisk
+from pacbayes_sft.empirical import Empirical
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
@@ -48,7 +48,7 @@ class RiskProfile:
 def risk_profile(
     column: str,
     inputs: Inputs,
-    empirical: EmpiricalRisk,
+    empirical: Empirical,
     evaluator: Evaluator,
     slots: Slots,
     posterior: DiagonalGaussian,

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.func import functional_call
 
 from estimators.posteriors import refined
-from pacbayes_sft.choices import Space
+from pacbayes_sft.choices import Space, Start
 from pacbayes_sft.data.encode import collate
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
 from pacbayes_sft.losses import SURROGATES
 from pacbayes_sft.models import Slots, full_names
 from pacbayes_sft.noise import draw_noise, example_noise
 
 Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a posterior is refined.
+
+    Attributes:
+        schedule: Steps, rates, radius and time budget.
+        batch_size: Rows a step.
+        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
+        start: Where it begins; with a radius, which is one around them, the finished weights.
+    """
+
+    schedule: refined.Schedule = field(default_factory=refined.Schedule)
+    batch_size: int = 32
+    state_file: Path | None = None
+    start: Start = Start.AUTO
+
+    def __post_init__(self) -> None:
+        """Refuse a radius around the finished weights for a fit that begins elsewhere."""
+        start = Start(self.start)
+        if self.schedule.radius is not None:
+            if start is Start.PRIOR:
+                raise InputError(
+                    "--radius holds the mean near the finished weights; use another "
+                    "--start than prior"
+                )
+            start = Start.FINISHED
+        object.__setattr__(self, "start", start)
 
 
 def surrogate_risk(

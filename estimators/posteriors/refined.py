@@ -2,9 +2,11 @@
 
     minimise over μ and σ:   E_ε ℓ̃(μ + σε)  +  √((KL(N(μ, σ²)‖P) + ln(2√n/δ)) / 2n)
 
-by stochastic gradients through reparameterised noise ε (Dziugaite & Roy 2017; Pérez-Ortiz et al.
-2021, here from finished weights instead of from the prior). One σ a tensor, the mean free or held
-within a radius of where it began. ℓ̃ is a differentiable stand-in for the loss of the bound.
+or, with a price λ of a nat given, E_ε ℓ̃(μ + σε) + λ·KL, by stochastic gradients through
+reparameterised noise ε (Dziugaite & Roy 2017; Pérez-Ortiz et al. 2021, here from finished weights
+instead of from the prior, or from the prior where that promises more). One σ a tensor, the mean
+free or held within a radius of where it began. ℓ̃ is a differentiable stand-in for the loss of the
+bound.
 
 Q may depend on the sample in any way, so nothing done here costs confidence. What it asks for in
 return: Q is frozen when `fit` returns, and its risk is taken with noise that was not used here.
@@ -76,6 +78,7 @@ def fit(
     n: int,
     delta: float,
     schedule: Schedule | None = None,
+    price: float | None = None,
     state_file: Path | None = None,
     about: str = "",
     progress: Callable[[range], Iterable[int]] = iter,
@@ -92,6 +95,8 @@ def fit(
         n: Independent units behind the risk.
         delta: Probability of failure of the bound that is minimised.
         schedule: See `Schedule`.
+        price: What a nat of KL costs, where another bound than McAllester's is to be small: of the
+            recursive one it is 1/(n·x) at the bet x. None: McAllester's root.
         state_file: Where to keep what an interrupted fit goes on from (removed at the end). A fit
             that was interrupted ends where an uninterrupted one does, bit for bit, unless a time
             budget cut it.
@@ -105,6 +110,8 @@ def fit(
     check_delta(delta)
     if n < 1:
         raise ValueError(f"a bound needs n >= 1 units, got {n}")
+    if price is not None and not 0 < price < math.inf:
+        raise ValueError(f"the price of a nat must be positive and finite, got {price}")
     kl_divergence(start, prior)  # refuses names and shapes that differ
     schedule = schedule or Schedule()
     unit = typical_scale(prior)
@@ -122,7 +129,7 @@ def fit(
         ],
         betas=(0.9, 0.99),
     )
-    key = _fingerprint(start, prior, n, delta, schedule, about)
+    key = _fingerprint(start, prior, n, delta, schedule, price, about)
     first, spent = _resume(state_file, key, mean, log_scale, optimizer)
     epsilon = math.log(2 * math.sqrt(n) / delta)
     began = time.monotonic() - spent
@@ -134,7 +141,9 @@ def fit(
             group["lr"] = rate * _decay(step, max(step / schedule.steps, elapsed))
         scale = {name: s.exp() for name, s in log_scale.items()}
         risk = surrogate(mean, scale, step)
-        objective = risk + ((kl_nats(mean, scale, prior) + epsilon) / (2 * n)).sqrt()
+        kl = kl_nats(mean, scale, prior)
+        charge = ((kl + epsilon) / (2 * n)).sqrt() if price is None else price * kl
+        objective = risk + charge
         if not bool(torch.isfinite(objective)):
             raise ValueError(f"the bound is not a number at step {step}: lower the learning rates")
         optimizer.zero_grad()
@@ -194,9 +203,10 @@ def _fingerprint(
     n: int,
     delta: float,
     schedule: Schedule,
+    price: float | None,
     about: str,
 ) -> str:
-    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule), about]).encode())
+    digest = hashlib.sha256(json.dumps([n, delta, asdict(schedule), price, about]).encode())
     for gaussian in (start, prior):
         for name in sorted(gaussian.mean):
             digest.update(name.encode())

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -66,6 +66,9 @@ def bound(
         float | None,
         typer.Option(min=0, help="How far a refinement may move the mean; 0 holds it fixed."),
     ] = None,
+    start: Annotated[
+        Start, typer.Option(help="Where a refinement begins: finished weights or prior's centre.")
+    ] = Start.AUTO,
     space: Annotated[
         Space | None, typer.Option(help="Where the noise lives (default: factors for an adapter).")
     ] = None,
@@ -73,7 +76,10 @@ def bound(
         str, typer.Option(help="auto, known, none, classifier, monotone, or a column.")
     ] = "auto",
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
-    draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 4,
+    theorem: Annotated[
+        Theorem, typer.Option(help="Which bound gets most of delta, named before the rows.")
+    ] = Theorem.AUTO,
     delta: Delta = 0.05,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -127,12 +133,14 @@ def bound(
             Schedule(steps=steps, radius=radius, time_budget=time_budget),
             refine_batch,
             out / ".refinement.partial",
+            start,
         ),
         sigmas=parse_scales(prior_scales),
         space=space,
         shift=shift,
         loss=loss,
         delta=delta,
+        theorem=theorem,
         draws=draws,
         batch_size=batch_size,
         max_length=max_length,

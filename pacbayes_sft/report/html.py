@@ -91,12 +91,14 @@ def reproduce(
     if options.posterior in (Posterior.AUTO, Posterior.REFINED):
         words += ["--steps", str(schedule.steps)]
         words += ["--refine-batch", str(options.refinement.batch_size)]
+        words += ["--start", options.refinement.start.value]
         for flag, value in (("time-budget", schedule.time_budget), ("radius", schedule.radius)):
             words += [f"--{flag}", f"{value:g}"] if value is not None else []
     if options.space:
         words += ["--space", options.space.value]
     words += ["--shift", options.shift, "--loss", options.loss.value]
     words += ["--delta", f"{options.delta:g}", "--draws", str(options.draws)]
+    words += ["--theorem", options.theorem.value]
     words += ["--batch-size", str(options.batch_size), "--seed", str(options.seed)]
     words += ["--device", options.device, "--dtype", options.dtype]
     if options.max_length:

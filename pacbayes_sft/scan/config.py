@@ -200,6 +200,12 @@ class Config(_Strict):
         for name in ("sizes", "seeds", "bases", "objectives", "methods", "bounds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: holds nothing")
+        for name, bound in self.bounds.items():
+            if "full" in self.methods and {*bound.shifts} & NEED_FACTORS:
+                raise ValueError(
+                    f"bounds.{name}.shifts: {', '.join(sorted(NEED_FACTORS))} need a draw a "
+                    "row, which only the factors of a LoRA have; leave out methods: full"
+                )
         for name in ("sizes", "seeds", "bases", "objectives", "methods"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -215,6 +221,7 @@ class Config(_Strict):
         return self
 
 
+NEED_FACTORS = {"robust", "slices", "importance"}
 SHIFTS = ("tv", "d_plus", "robust", "slices", "importance")
 
 

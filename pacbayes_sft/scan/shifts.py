@@ -20,7 +20,7 @@ from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from estimators.total_variation.robust import robust_shift, slice_limit_shift
 from pacbayes_sft.certify import Certificate
-from pacbayes_sft.choices import Loss
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.profile import RiskProfile, levels_of
@@ -98,6 +98,8 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     w·ℓ/B over the certified units has a Monte-Carlo limit and a PAC-Bayes event of its own, which
     share the leaf; an empirical q pays √(ln(1/δ)/2m) from a third of it.
     """
+    if certificate.inputs.pair.space is not Space.FACTORS:
+        raise InputError("shifts: 'importance' needs the noise of a LoRA's factors")
     delta, n = certificate.leaves.profile / 3, sum(profile.units.values())
     if isinstance(test, Mapping):
         law, pays = dict(test), 0.0
@@ -109,7 +111,8 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     largest = max(weights.values())
     uncovered = sum(weight for d, weight in law.items() if d not in profile.units)
     looked_at = sum(rows for _, rows in profile.certified.values())
-    draws = looked_at * certificate.draws_a_unit
+    # several draws of a unit are as good as so many units only where every unit is looked at
+    draws = looked_at * (certificate.draws_a_unit if looked_at == n else 1)
     if largest == 0:
         limit = 0.0
     else:

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from estimators import (
     CATONI_GRID,
+    Excess,
     catoni_grid,
     clopper_pearson,
     disintegrated,
     kl_bound,
     kl_inverse_upper,
     log_maurer_moment,
+    recursive_bound,
 )
+from estimators.recursive import bets
 
 PACKAGE = {"kl": kl_bound, "disintegrated": disintegrated, "catoni": catoni_grid}
 
@@ -31,7 +34,8 @@ class Outcome:
 
     ``kind`` is a theorem ("kl", "disintegrated", "catoni") or "mc", a Monte-Carlo limit by n draws.
     ``complexity`` is KL or the log density ratio. ``by_package(i)`` is the package's own value of
-    it, ``risk_by_package(i)`` that of a risk which is a Monte-Carlo limit.
+    it, ``risk_by_package(i)`` that of a risk which is a Monte-Carlo limit. Of the "recursive" bound
+    ``risk`` is the limit on the reference, ``excess`` the two parts of what Q errs differently.
     """
 
     kind: str
@@ -42,6 +46,7 @@ class Outcome:
     delta: float | Tensor
     by_package: Callable[[int], float] | None = field(default=None, repr=False)
     risk_by_package: Callable[[int], float] | None = field(default=None, repr=False)
+    excess: tuple[Tensor, Tensor] | None = None
 
     @property
     def paid(self) -> np.ndarray:
@@ -56,6 +61,8 @@ class Outcome:
     def bounds(self) -> np.ndarray:
         if self.kind == "catoni":
             return self._catoni().min(1)
+        if self.kind == "recursive":
+            return np.maximum(0.0, self.risk.numpy() + self._excess_upper())
         return kl_upper(self.risk.numpy(), self.paid / self.n)
 
     @property
@@ -68,6 +75,8 @@ class Outcome:
         if self.kind == "catoni":
             c = np.array(CATONI_GRID)[self._catoni().argmin(1)]
             needed = -np.log1p(truth * np.expm1(-c)) - c * risk
+        elif self.kind == "recursive":
+            needed = self._spent(np.clip(truth - risk, -1.0, 1.0)) / self.n
         else:
             needed = np.where(truth > risk, binary_kl(risk, truth), 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -85,10 +94,29 @@ class Outcome:
                 assert math.isclose(self.risk_by_package(i), risk, rel_tol=1e-9)
             if self.kind == "mc":
                 ours = kl_inverse_upper(risk, math.log(1 / float(delta[i])) / self.n)
+            elif self.kind == "recursive":
+                parts = Excess.exactly(*(float(part[i]) for part in self.excess))
+                share = float(delta[i])
+                ours = recursive_bound(risk, parts, complexity, self.n, share).upper
             else:
                 ours = PACKAGE[self.kind](risk, complexity, self.n, float(delta[i])).upper
             # Near a budget of zero the vectorised kl loses half its digits, the package's does not.
             assert abs(ours - float(self.bounds[i])) < 1e-7, (self.kind, i)
+
+    def _spent(self, d: np.ndarray) -> np.ndarray:
+        """ln Σ_j w_j exp(n[...]) of the recursive bound, (r,)."""
+        x = bets(self.n)
+        more, less = (part.numpy()[:, None] for part in self.excess)
+        growth = more * np.log1p(-x) + less * np.log1p(x) - np.log1p(-x * d[:, None])
+        return special.logsumexp(self.n * growth, axis=1) - math.log(len(x))
+
+    def _excess_upper(self) -> np.ndarray:
+        inside, outside = -np.ones(len(self.risk)), np.ones(len(self.risk))
+        for _ in range(60):
+            middle = 0.5 * (inside + outside)
+            over = self._spent(middle) > self.paid
+            outside, inside = np.where(over, middle, outside), np.where(over, inside, middle)
+        return outside
 
     def _catoni(self) -> np.ndarray:
         c = np.array(CATONI_GRID)
@@ -120,6 +148,9 @@ def row(outcomes: list[Outcome], delta: float) -> dict[str, float | None]:
     repeats = sum(len(o.risk) for o in outcomes)
     violations = sum(o.violations for o in outcomes)
     rate = clopper_pearson(violations, repeats, 0.1)
+    parts = None
+    if outcomes[0].excess is not None:
+        parts = tuple(torch.cat([o.excess[k] for o in outcomes]) for k in (0, 1))
     shares = [torch.as_tensor(o.delta, dtype=torch.float64).expand(len(o.risk)) for o in outcomes]
     whole = Outcome(
         outcomes[0].kind,
@@ -128,6 +159,7 @@ def row(outcomes: list[Outcome], delta: float) -> dict[str, float | None]:
         torch.cat([o.complexity for o in outcomes]),
         outcomes[0].n,
         torch.cat(shares),
+        excess=parts,
     )
     factor = whole.factor(delta)
     return {

@@ -9,7 +9,7 @@ import torch
 
 from estimators import log_maurer_moment
 from tests.coverage.outcome import Outcome, binary_kl
-from tests.coverage.procedures import gibbs
+from tests.coverage.procedures import gibbs, over_reference
 from tests.coverage.simulation import Arms, Problem, draws, log_ratio
 from tests.coverage.trial import Trial
 
@@ -23,6 +23,18 @@ def prior_from_data(repeats: int, delta: float, seed: int, *, honest: bool) -> O
     other = Trial(trial.problem, 50, repeats, delta, seed + 10**6)
     at = (other if honest else trial).finished
     return gibbs(trial, (at, 0.001 * trial.one), (at, 0.001))
+
+
+def reference_from_data(repeats: int, delta: float, seed: int, *, honest: bool) -> Outcome:
+    """1,000 arms alike; the reference, called held-out, is the one that erred least on S.
+
+    Honest: it is the one that erred least on an independent sample.
+    """
+    trial = Trial(Arms.flat(1000, 0.4), 200, repeats, delta, seed)
+    other = Trial(trial.problem, 200, repeats, delta, seed + 10**6)
+    at = (other if honest else trial).finished
+    posterior = at, 0.0002 * trial.one
+    return over_reference(trial, posterior, (at, 0.0002), at, trial.sample, trial.n)
 
 
 def best_of_10_000_draws(repeats: int, delta: float, seed: int, *, honest: bool) -> Outcome:
@@ -82,6 +94,7 @@ PLANTED = {
     f.__name__: f
     for f in (
         prior_from_data,
+        reference_from_data,
         best_of_10_000_draws,
         draws_reused_over_100_scales,
         ratio_at_rounded_weights,

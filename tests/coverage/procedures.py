@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from estimators import (
     DiagonalGaussian,
     Ledger,
     draw_delta,
+    excess_limits,
     gibbs_risk,
+    held_out_bound,
     kl_divergence,
     log_density_ratio,
     log_density_ratio_mixture,
@@ -127,6 +130,97 @@ def catoni_checkpoint(trial: Trial) -> Outcome:
     """Catoni's charged grid with the checkpoint prior."""
     posterior, prior, left = trial.checkpoint
     return gibbs(trial, posterior, prior, "catoni", sample=trial.unseen, n=left)
+
+
+def over_reference(
+    trial: Trial,
+    posterior: tuple[Tensor, Tensor],
+    prior: tuple[Tensor, Tensor | float],
+    centre: Tensor,
+    sample: object,
+    n: int,
+    excess: tuple[Tensor, Tensor] | None = None,
+    delta: float | None = None,
+) -> Outcome:
+    """Certify over a fixed predictor at ``centre``: half of δ for its own limit, half for Q's."""
+    delta = delta or trial.delta
+    theirs = trial.problem.empirical(sample, centre[:, None])[:, 0].numpy()
+    wrong = (theirs * n).round()
+    limit = np.where(wrong == n, 1.0, stats.beta.ppf(1 - delta / 2, wrong + 1, n - wrong))
+
+    def by_package(i: int) -> float:
+        losses = np.arange(n) < wrong[i]
+        assert held_out_bound(losses.astype(float), delta / 2).upper == limit[i]
+        return kl_divergence(gaussian(*posterior, i), gaussian(*prior, i)).value
+
+    stream = trial.stream("common errors")
+    return Outcome(
+        "recursive",
+        trial.problem.gibbs(*posterior),
+        torch.from_numpy(limit),
+        kl(*posterior, *prior),
+        n,
+        delta / 2,
+        by_package,
+        excess=excess or trial.problem.excess(sample, *posterior, centre, stream),
+    )
+
+
+def recursive_refined(trial: Trial) -> Outcome:
+    """The recursive bound on the refined posterior, over a predictor fixed beforehand."""
+    prior = trial.zero, PRIOR_SCALE
+    centre = trial.zero + 1
+    return over_reference(trial, trial.refined, prior, centre, trial.sample, trial.n)
+
+
+def recursive_checkpoint(trial: Trial) -> Outcome:
+    """The recursive bound over the checkpoint, on the units it never saw."""
+    posterior, prior, left = trial.checkpoint
+    return over_reference(trial, posterior, prior, prior[0], trial.unseen, left)
+
+
+def recursive_known(trial: Trial) -> Outcome:
+    """The excess alone, over a far predictor whose risk is known: nothing else can absorb it."""
+    posterior, prior, left = trial.checkpoint
+    centre = trial.zero - 1
+    return Outcome(
+        "recursive",
+        trial.problem.gibbs(*posterior),
+        trial.problem.risk(centre[:, None])[:, 0],
+        kl(*posterior, *prior),
+        left,
+        trial.delta,
+        excess=trial.problem.excess(
+            trial.unseen, *posterior, centre, trial.stream("errors in common")
+        ),
+    )
+
+
+def recursive_zero(trial: Trial) -> Outcome:
+    """The same for Q = P, narrow around the checkpoint: all slack is in the reference's limit."""
+    _, (centre, _), left = trial.checkpoint
+    posterior = centre, 0.02 * trial.one
+    return over_reference(trial, posterior, (centre, 0.02), centre, trial.unseen, left)
+
+
+def recursive_mc_per_unit(trial: Trial) -> Outcome:
+    """The same with limits on the excess from a fresh draw a unit, four passes (the plane only)."""
+    posterior, prior, left = trial.checkpoint
+    errors = trial.problem.unit_errors(trial.unseen, *posterior)
+    theirs = trial.problem.unit_errors(trial.unseen, prior[0], 1e-9 * trial.one).round()
+    drawn = torch.bernoulli(errors.repeat(1, 4), generator=trial.stream("mc excess"))
+    difference = drawn - theirs.repeat(1, 4)
+    more, less = difference.clamp(min=0).numpy(), (-difference).clamp(min=0).numpy()
+    mc = trial.delta / 5
+    budget = np.full(trial.repeats, math.log(2 / mc) / more.shape[1])
+    limits = kl_upper(more.mean(1), budget), 1 - kl_upper(1 - less.mean(1), budget)
+    for i in range(5):
+        known = excess_limits(more[i], less[i], mc)
+        assert math.isclose(known.more.upper, limits[0][i], rel_tol=1e-9)
+        assert math.isclose(known.less.lower, limits[1][i], rel_tol=1e-6, abs_tol=1e-9)
+    parts = tuple(torch.from_numpy(np.clip(limit, 0, 1)) for limit in limits)
+    rest = trial.delta - mc
+    return over_reference(trial, posterior, prior, prior[0], trial.unseen, left, parts, rest)
 
 
 def kl_near_zero(trial: Trial) -> Outcome:
@@ -251,6 +345,10 @@ PROCEDURES: dict[str, Callable[[Trial], Outcome]] = {
         checkpoint_prior,
         catoni_refined,
         catoni_checkpoint,
+        recursive_refined,
+        recursive_checkpoint,
+        recursive_known,
+        recursive_zero,
         kl_near_zero,
         kl_zero,
         gibbs_mc,
@@ -264,5 +362,5 @@ PROCEDURES: dict[str, Callable[[Trial], Outcome]] = {
 
 
 def procedures(problem: Problem) -> dict[str, Callable[[Trial], Outcome]]:
-    extra = {"gibbs_mc_per_unit": gibbs_mc_per_unit} if isinstance(problem, Plane) else {}
-    return PROCEDURES | extra
+    extra = (gibbs_mc_per_unit, recursive_mc_per_unit) if isinstance(problem, Plane) else ()
+    return PROCEDURES | {f.__name__: f for f in extra}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,28 @@ class Arms:
         """Of draws (r, k, 1): (r, k)."""
         return sample[0].gather(1, self._arm(theta)) / sample[1]
 
+    def excess(
+        self,
+        sample: tuple[Tensor, int],
+        mean: Tensor,
+        scale: Tensor,
+        centre: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """E_Q of the positive and negative parts of the loss over that at ``centre`` (r, 1).
+
+        Arms err independently, so given how often two erred their common errors are hypergeometric.
+        """
+        errors, n = sample[0].numpy().astype(int), sample[1]
+        at = self._arm(centre)[:, None]
+        theirs = np.take_along_axis(errors, at.numpy(), 1)
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        both = rng.hypergeometric(theirs, n - theirs, errors)
+        np.put_along_axis(both, at.numpy(), theirs, 1)  # an arm agrees with itself
+        mass = self._mass(mean, scale)
+        more, less = torch.from_numpy(errors - both), torch.from_numpy(theirs - both)
+        return (mass * more).sum(1) / n, (mass * less).sum(1) / n
+
     def gibbs(self, mean: Tensor, scale: Tensor) -> Tensor:
         return self._mass(mean, scale) @ self.risks
 
@@ -106,6 +129,19 @@ class Plane:
 
     def empirical_gibbs(self, sample: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         return self.unit_errors(sample, mean, scale).mean(1)
+
+    def excess(
+        self,
+        sample: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        centre: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """E_Q of the positive and negative parts of the loss over that at ``centre`` (r, 2)."""
+        errors = self.unit_errors(sample, mean, scale)
+        theirs = (torch.einsum("rnd,rd->rn", sample, centre) <= 0).double()
+        return (errors * (1 - theirs)).mean(1), ((1 - errors) * theirs).mean(1)
 
     def empirical(self, sample: Tensor, theta: Tensor) -> Tensor:
         return (sample @ theta.transpose(1, 2) <= 0).double().mean(1)

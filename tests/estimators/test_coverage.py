@@ -11,7 +11,12 @@ from scipy import integrate, stats
 from estimators import log_maurer_moment
 from tests.coverage.outcome import kl_upper, row
 from tests.coverage.planted import PLANTED, moment
-from tests.coverage.procedures import PROCEDURES, gibbs_mc_per_unit, refined_by_fit
+from tests.coverage.procedures import (
+    PROCEDURES,
+    gibbs_mc_per_unit,
+    recursive_mc_per_unit,
+    refined_by_fit,
+)
 from tests.coverage.simulation import Arms, Plane
 from tests.coverage.trial import Trial
 
@@ -33,8 +38,9 @@ def test_certificates_hold_their_level(name, delta, problem):
     assert row([outcome], delta)["upper_95"] <= delta
 
 
-def test_fresh_noise_for_each_unit_holds_its_level():
-    outcome = gibbs_mc_per_unit(trial("plane", 0.05))
+@pytest.mark.parametrize("procedure", [gibbs_mc_per_unit, recursive_mc_per_unit])
+def test_fresh_noise_for_each_unit_holds_its_level(procedure):
+    outcome = procedure(trial("plane", 0.05))
     outcome.check(10)
     assert row([outcome], 0.05)["upper_95"] <= 0.05
 

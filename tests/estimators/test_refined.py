@@ -220,3 +220,21 @@ def test_half_precision_means_are_refined_in_float32():
     fitted = fit(begin=half)
     assert all(m.dtype == torch.float32 for m in fitted.mean.values())
     assert same(fitted, fit(begin=wide))
+
+
+def test_a_cheaper_nat_moves_the_mean_further():
+    """With a price given the objective is risk + price·KL, whose minimiser is known here."""
+    prior = DiagonalGaussian({"w": torch.zeros(1, dtype=torch.float64)}, {"w": 1.0})
+
+    def surrogate(mean, scale, step):
+        return 0.5 - 0.1 * mean["w"].sum()  # minimiser of -0.1 m + price·m²/2: m = 0.1/price
+
+    schedule = Schedule(steps=400, mean_rate=0.05, scale_rate=0.02)
+    for price in (0.1, 0.2):
+        found = refined.fit(
+            prior, prior, surrogate, n=100, delta=0.05, schedule=schedule, price=price
+        )
+        assert float(found.mean["w"]) == pytest.approx(0.1 / price, abs=0.02)
+        assert found.scale["w"] == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(ValueError, match="price"):
+        refined.fit(prior, prior, surrogate, n=100, delta=0.05, price=0.0)

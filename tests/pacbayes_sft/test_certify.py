@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from estimators import Guarantee, catoni_grid, kl_bound, mcallester
+from estimators import Guarantee, catoni_grid, kl_bound, mcallester, recursive_bound
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import _at_ledger, bound
+from pacbayes_sft.charges import open_ledger
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
 from pacbayes_sft.checkpoints.record import RUN
@@ -99,7 +100,8 @@ def test_stable_keys(certificate):
         "provenance",
         "version",
     } <= record.keys()
-    for name in ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni"):
+    names = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni", "recursive")
+    for name in names:
         entry = record["bounds"][name]
         assert {
             "value",
@@ -133,6 +135,37 @@ def test_each_leaf_is_spent_on_its_own_event(certificate):
     (monte_carlo,) = (d for event, d in ledger.items() if event.startswith("Monte Carlo"))
     assert certificate.empirical_risk.delta == pytest.approx(monte_carlo)
     assert certificate.shift.tv.delta == 0
+
+
+def test_the_recursive_bound_follows_from_its_parts(certificate):
+    record, leaves = to_record(certificate), certificate.leaves
+    ledger = {row["event"]: row["delta"] for row in record["delta_ledger"]}
+    spent = [d for event, d in ledger.items() if event.startswith("recursive")]
+    assert spent == [record["bounds"]["recursive"]["delta"]] * 3
+    assert certificate.reference.delta == pytest.approx(leaves.reference)
+    assert certificate.excess.delta == pytest.approx(leaves.excess)
+    centre = certificate.baselines["prior_centre"].on_train
+    assert certificate.reference.value == centre.value
+    assert certificate.reference.upper > centre.upper  # δ of a leaf, not the whole
+    expected = recursive_bound(
+        certificate.reference, certificate.excess, certificate.kl, record["n"], leaves.recursive
+    )
+    assert record["bounds"]["recursive"]["train_raw"] == expected.upper
+    risk, excess = certificate.empirical_risk, certificate.excess
+    assert risk.value == pytest.approx(centre.value + excess.value)
+
+
+@pytest.mark.parametrize("theorem", ["kl", "catoni", "recursive"])
+def test_a_theorem_named_in_advance_gets_most_of_delta(certificate, lora_run, files, theorem):
+    inputs = certificate.inputs
+    named_ledger, named = open_ledger(inputs, replace(certificate.options, theorem=theorem))
+    auto_ledger, auto = open_ledger(inputs, certificate.options)
+    assert named_ledger.spent == pytest.approx(auto_ledger.spent) == pytest.approx(0.05)
+    others = {"kl", "catoni", "recursive"} - {theorem}
+    grown = {"kl": 2, "catoni": 2, "recursive": 0.99}  # of the last the reference's share grows
+    assert named.of(theorem) > grown[theorem] * auto.of(theorem)
+    assert all(named.of(other) < auto.of(other) for other in others)
+    assert (named.reference > 1.5 * auto.reference) is (theorem == "recursive")
 
 
 def test_a_theorem_that_spent_more_than_the_ledger_is_caught(certificate):
@@ -379,6 +412,28 @@ def test_a_radius_of_zero_keeps_the_finished_weights(lora_run, files):
     options = Options(posterior="refined", refinement=refinement, sigmas=(0.05,))
     record = to_record(bound("strong", lora_run, *files, options))
     assert record["drift"]["distance"] == 0 and record["posterior"]["family"] == "refined"
+
+
+def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
+    refinement = Refinement(Schedule(steps=4), batch_size=16, start="prior")
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,), draws=2)
+    certificate = bound("strong", lora_run, *files, options)
+    drift = to_record(certificate)["drift"]
+    assert drift["distance"] == pytest.approx(drift["distance_finished_to_prior"], rel=0.05)
+    assert certificate.kl.value < 5
+    assert "from the prior's centre" in certificate.fitted.reason
+    with pytest.raises(InputError, match="--start"):
+        Refinement(Schedule(steps=4, radius=1.0), start="prior")
+
+
+def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
+    """The base is right on most of these rows, and no finished weights are near it in nats."""
+    refinement = Refinement(Schedule(steps=3), batch_size=16)
+    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,))
+    assert "from the prior's centre" in bound("strong", lora_run, *files, options).fitted.reason
+    held = replace(refinement, schedule=Schedule(steps=3, radius=10.0))
+    kept = bound("strong", lora_run, *files, replace(options, refinement=held))
+    assert "from the finished weights" in kept.fitted.reason
 
 
 def test_full_weights_are_refined_too(full_run, files):

@@ -12,7 +12,7 @@ from pacbayes_sft.checkpoints.lora import read_adapter
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import collate, encode
 from pacbayes_sft.data.rows import read_table
-from pacbayes_sft.empirical import empirical_gibbs_risk
+from pacbayes_sft.empirical import empirical_gibbs, parts_of
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
@@ -197,7 +197,12 @@ def test_the_narrower_limit_is_taken_and_the_mean_is_the_posteriors(
     moved = {name: t * (0 if "lora_B" in name else 1) for name, t in pair.posterior.items()}
     evaluator = Evaluator(model, Loss.EXACT_MATCH, load_tokenizer(BASE), 64, seed=0)
     posterior = isotropic.fit(moved, sigma)
-    found = empirical_gibbs_risk(evaluator, slots, posterior, rows, draws, 0.01).risk
+    slots.put({name: 0 * t for name, t in moved.items()})  # no factors at all: the base
+    reference = evaluator.row_by_row(rows, "base")
+    both = empirical_gibbs(evaluator, slots, posterior, rows, reference, draws, 0.01, 0.01)
+    found, excess = both.risk, both.excess
+    assert excess.more.value - excess.less.value == pytest.approx(found.value - reference.mean())
+    assert excess.more.upper > excess.more.value and excess.less.lower <= excess.less.value
     assert ("split-kl" in found.method) is split
     assert found.value <= found.upper
     if split:
@@ -206,3 +211,17 @@ def test_the_narrower_limit_is_taken_and_the_mean_is_the_posteriors(
         plain = evaluator.gibbs(slots, posterior, rows, "again", draws)
         assert abs(found.value - at_mean) < 0.1
         assert found.upper < gibbs_risk(plain.losses, 0.01).upper
+
+
+def test_parts_are_taken_before_the_rows_of_a_unit_are_averaged(factors, rows):
+    """Rows with draws of their own: their differences must not cancel within a unit."""
+    model, slots, pair = factors
+    evaluator = Evaluator(model, Loss.EXACT_MATCH, load_tokenizer(BASE), 64, seed=0)
+    pairs = Rows(rows.encoded, [str(i // 2) for i in range(len(rows.units))])
+    drawn = evaluator.gibbs(slots, isotropic.fit(pair.posterior, 0.05), pairs, "parts", 3)
+    known = 1 - drawn.rows[0]  # the first pass differs everywhere
+    more, less = parts_of(drawn, known)
+    count = len(rows.units) // 2
+    assert np.allclose((more + less)[:count], 1.0)
+    assert np.allclose(drawn.entries(drawn.rows), drawn.losses)
+    assert np.allclose(more - less, drawn.losses - np.tile(drawn.entries(known[None]), 3))

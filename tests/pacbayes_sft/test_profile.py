@@ -67,7 +67,7 @@ def test_importance_weights_are_those_of_the_formula(certificate):
     weights = {d: (1 / 3 if d >= 3 else 0.0) * 48 / n for d, n in profile.units.items()}
     largest = max(weights.values())
     mean = sum(weights[d] * s for d, (s, _) in profile.certified.items()) / 20 / largest
-    limit = kl_inverse_upper(mean, math.log(1 / delta) / 40)
+    limit = kl_inverse_upper(mean, math.log(1 / delta) / 20)
     inner = kl_bound(limit, certificate.kl, 48, delta).upper
     assert found["upper"] == pytest.approx(1 / 3 + largest * inner)  # 5 operations: uncovered
     assert found["guarantee"] == "upper"

@@ -63,6 +63,10 @@ def test_the_printed_example_is_a_configuration():
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
         ({"primary": {"bound": "none"}}, "primary.bound"),
         ({"primary": {"bound": "plain", "shift": "d_plus"}}, "primary.shift"),
+        (
+            {"methods": ["lora", "full"], "bounds": {"plain": {"shifts": ["tv", "robust"]}}},
+            "bounds.plain.shifts: importance, robust, slices need",
+        ),
         ({"bounds": {"plain": {"shifts": ["kl"]}}}, "bounds.plain.shifts"),
         ({"bounds": {"plain": {"shifts": ["slack:2"]}}}, "bounds.plain.shifts"),
         ({"delta": 1.5}, "delta"),
