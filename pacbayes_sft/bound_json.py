@@ -61,6 +61,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "bounds": {
             name: _bound(test, train, c.leaves.of(name)) for name, (test, train) in c.bounds.items()
         },
+        "bounds_by_shift": _by_shift(c),
         "measured": {
             "test_risk": _risk(measured.test_risk, "gibbs", "test_distribution"),
             "test_risk_finetuned": _risk(
@@ -81,6 +82,18 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "warnings": warnings_of(certificate),
         "provenance": _provenance(certificate),
     }
+
+
+def _by_shift(certificate: Certificate) -> dict[str, Any] | None:
+    """The least train bound carried over by each shift term that knows the predictor."""
+    from pacbayes_sft.shift.of_predictor import bounds_by_shift
+
+    if certificate.profile is None:
+        return None
+    found = {name: _bound(e, e, 0.0) for name, e in bounds_by_shift(certificate).items()}
+    kept = ("value", "raw", "vacuous", "guarantee", "confidence", "predictor", "target")
+    terms = {name: {k: entry[k] for k in kept} for name, entry in found.items()}
+    return {"column": certificate.profile.column, **terms}
 
 
 def _excess(certificate: Certificate) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from pacbayes_sft.cli.output import (
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
+    from pacbayes_sft.certify import Certificate
     from pacbayes_sft.plan import Plan
 
 
@@ -42,6 +43,14 @@ def bound(
     test: Annotated[str, typer.Option(help="Rows of the test distribution.")],
     train_heldout: Annotated[
         str | None, typer.Option(help="Unseen rows of the train distribution, to measure the gaps.")
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Labelled rows nothing was fitted on, for shift terms that need them."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Difficulty column of those terms (--labelled alone: difficulty)."),
     ] = None,
     prior: Annotated[
         str, typer.Option(help="base, initial, or the directory of an earlier checkpoint.")
@@ -141,6 +150,7 @@ def bound(
         loss=loss,
         delta=delta,
         theorem=theorem,
+        profile=profile or ("difficulty" if labelled else None),
         draws=draws,
         batch_size=batch_size,
         max_length=max_length,
@@ -161,7 +171,9 @@ def bound(
 
         certified.refuse_early(finetuned, emit_adapter, space, emit_dtype, declared_draws)
     with quiet_stdout():
-        certificate = compute(base, finetuned, train, test, options, train_heldout=train_heldout)
+        certificate = compute(
+            base, finetuned, train, test, options, train_heldout=train_heldout, labelled=labelled
+        )
         write_bound_json(certificate, out / "bound.json")
         plot_bound(certificate, out / "bound.png")
         write_report(
@@ -251,13 +263,11 @@ def plan_table(planned: Plan) -> Table:
     return table
 
 
-def show(certificate: object, console: Console) -> None:
+def show(certificate: Certificate, console: Console) -> None:
     """Print the terms, the bounds, the measured risks and the warnings."""
     from estimators import is_vacuous
     from pacbayes_sft.bound_json import warnings_of
-    from pacbayes_sft.certify import Certificate
 
-    assert isinstance(certificate, Certificate)
     c = certificate
     terms = new_table(
         f"Terms of Proposition 4.1 (n = {c.inputs.n:,}, δ = {c.options.delta:g}, loss "
@@ -300,6 +310,8 @@ def show(certificate: object, console: Console) -> None:
         verdict = "vacuous" if is_vacuous(on_test) else claim(on_test)
         bounds.add_row(name, f"{on_train.upper:.4f}", f"{on_test.upper:.4f}", verdict)
     console.print(bounds)
+    if c.profile is not None:
+        console.print(_shift_table(c))
     measured = new_table("Measured", "risk", "value", "which predictor")
     if c.measured.test_risk:
         measured.add_row("test rows", interval(c.measured.test_risk), "Gibbs (covered)")
@@ -332,3 +344,22 @@ def show(certificate: object, console: Console) -> None:
         console.print(f"• {warning}", highlight=False)
     for sentence in c.bound.assumptions:
         console.print(f"assumes: {sentence}", style="dim", highlight=False)
+
+
+def _shift_table(certificate: Certificate) -> Table:
+    """The shift terms that know the predictor, each with the bound it gives."""
+    from estimators import is_vacuous
+    from pacbayes_sft.shift.of_predictor import bounds_by_shift
+
+    assert certificate.profile is not None
+    table = new_table(
+        f"The same by other shift terms over {certificate.profile.column!r}: name one in advance, "
+        "δ pays for one",
+        "shift term",
+        "test distr.",
+        "verdict",
+    )
+    for name, found in bounds_by_shift(certificate).items():
+        verdict = "vacuous" if is_vacuous(found) else claim(found)
+        table.add_row(name, f"{found.upper:.4f}", verdict)
+    return table

@@ -18,6 +18,7 @@ from pydantic import (
 from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.options import SIGMAS
+from pacbayes_sft.shift.methods import NEED_FACTORS, check_shift
 
 THEOREMS = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni")
 Method = Literal["lora", "full"]
@@ -117,7 +118,7 @@ class Bound(_Strict):
         prior_scales: Its grid.
         steps: Steps of a refinement.
         draws: Monte-Carlo draws in all: a sample of the certified units, or several draws a unit.
-        shifts: Shift terms, each a bound of its own: see `pacbayes_sft.scan.shifts`.
+        shifts: Shift terms, each a bound of its own: see `pacbayes_sft.shift.of_predictor`.
     """
 
     posterior: Posterior = Posterior.REFINED
@@ -219,28 +220,6 @@ class Config(_Strict):
         for window in self.windows:
             edges(window)
         return self
-
-
-NEED_FACTORS = {"robust", "slices", "importance"}
-SHIFTS = ("tv", "d_plus", "robust", "slices", "importance")
-
-
-def check_shift(name: str) -> float | None:
-    """Return the γ of ``slack:γ``, None for the other shift terms.
-
-    Raises:
-        ValueError: If there is no such term.
-    """
-    if name in SHIFTS:
-        return None
-    kind, _, number = name.partition(":")
-    try:
-        gamma = float(number)
-    except ValueError:
-        gamma = -1.0
-    if kind != "slack" or not 0 <= gamma <= 1:
-        raise ValueError(f"{name!r} is none of {', '.join(SHIFTS)}, slack:γ with γ in [0, 1]")
-    return gamma
 
 
 def edges(window: str) -> tuple[float, float]:

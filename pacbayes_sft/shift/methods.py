@@ -13,6 +13,9 @@ CLASSIFIER = "classifier"
 TRIVIAL = "trivial"
 MONOTONE = "monotone"
 RESERVED = (AUTO, NONE, KNOWN, CLASSIFIER, TRIVIAL, MONOTONE)
+NEED_LABELLED = {"robust", "slices"}
+NEED_FACTORS = {"robust", "slices", "importance"}
+TERMS = ("tv", "d_plus", "robust", "slices", "importance")
 FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
@@ -66,3 +69,21 @@ def spends_delta(method: str) -> bool:
 def enough_units(train: Table, test: Table) -> bool:
     """Return whether both sides have the units that a classifier needs."""
     return min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS
+
+
+def check_shift(name: str) -> float | None:
+    """Return the γ of ``slack:γ``, None for the other shift terms.
+
+    Raises:
+        ValueError: If there is no such term.
+    """
+    if name in TERMS:
+        return None
+    kind, _, number = name.partition(":")
+    try:
+        gamma = float(number)
+    except ValueError:
+        gamma = -1.0
+    if kind != "slack" or not 0 <= gamma <= 1:
+        raise ValueError(f"{name!r} is none of {', '.join(TERMS)}, slack:γ with γ in [0, 1]")
+    return gamma

@@ -8,13 +8,14 @@ import pytest
 
 from estimators import gibbs_risk, kl_bound, kl_inverse_upper
 from pacbayes_sft import Options
+from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Posterior
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
 from pacbayes_sft.profile import levels_of, sums_by
-from pacbayes_sft.scan.shifts import shift_terms
+from pacbayes_sft.shift.of_predictor import bounds_by_shift, shift_terms
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,18 @@ def test_every_shift_term_is_a_claim_with_its_label(certificate):
     assert found["slack:0.3"]["upper"] == pytest.approx(tv)  # D⁺ + γ·TV never exceeds TV
     assert found["robust"]["upper"] <= tv and found["slices"]["guarantee"] == "upper"
     assert found["robust"]["guarantee"] == "estimate"  # no labelled row has 5 operations
+
+
+def test_each_shift_term_carries_the_train_bound_over(certificate):
+    found = bounds_by_shift(certificate)
+    assert set(found) == {"tv", "d_plus", "robust", "slices", "importance"}
+    on_train = certificate.bounds[certificate.primary][1].upper
+    term = shift_terms(certificate, ("robust",))["robust"]["upper"]
+    assert found["robust"].upper == pytest.approx(on_train + term)
+    assert found["d_plus"].guarantee == "estimate" and found["d_plus"].confidence == 0
+    assert found["tv"].confidence == pytest.approx(1 - certificate.ledger.spent)
+    written = to_record(certificate)["bounds_by_shift"]
+    assert written["column"] == "difficulty" and written["tv"]["raw"] == found["tv"].upper
 
 
 def test_importance_weights_are_those_of_the_formula(certificate):

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from estimators import Estimate, Guarantee, kl_bound, kl_inverse_upper
+from estimators import Estimate, Guarantee, kl_bound, kl_inverse_upper, with_shift
 from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from estimators.total_variation.robust import robust_shift, slice_limit_shift
@@ -24,11 +25,9 @@ from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.profile import RiskProfile, levels_of
-from pacbayes_sft.scan.config import check_shift
-from pacbayes_sft.shift import laws_are_known
+from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known
 
 Law = Mapping[float, float] | Sequence[float]
-NEED_LABELLED = {"robust", "slices"}
 ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
 
 
@@ -51,6 +50,32 @@ def shift_terms(certificate: Certificate, names: Sequence[str]) -> dict[str, dic
             found[name] = _importance(certificate, profile, laws[1]).to_dict()
         else:
             found[name] = _shift(name, certificate, profile, laws).to_dict()
+    return found
+
+
+def bounds_by_shift(certificate: Certificate) -> dict[str, Estimate]:
+    """Return the bound on test risk by each shift term that the certificate allows.
+
+    Each is the least bound on the train distribution plus that term (for ``importance`` the bound
+    itself), a claim of its own: the ledger pays for one of them, not for the best.
+
+    Args:
+        certificate: Of a bound with `Options.profile`.
+    """
+    profile = certificate.profile
+    assert profile is not None
+    on_train = certificate.bounds[certificate.primary][1]
+    laws, found = _laws(certificate, profile.column), {}
+    for name in TERMS:
+        try:
+            if name == "importance":
+                found[name] = _importance(certificate, profile, laws[1])
+            else:
+                term = with_shift(on_train, _shift(name, certificate, profile, laws))
+                confidence = on_train.confidence if term.guarantee is Guarantee.UPPER else 0.0
+                found[name] = replace(term, confidence=confidence)
+        except InputError:  # not with these files
+            continue
     return found
 
 
@@ -80,14 +105,19 @@ def _shift(
         return profile_shift(*laws, Profiles(slack=gamma), delta)
     if certificate.options.loss not in ZERO_ONE or not profile.labelled:
         raise InputError(
-            f"shifts: {name!r} needs labelled rows (data.labelled_rows or data.labelled), a 0-1 "
-            "loss and the noise of a LoRA's factors"
+            f"shift term {name!r}: needs labelled rows (--labelled; data.labelled_rows or "
+            "data.labelled of a scan), a 0-1 loss and the noise of a LoRA's factors"
         )
-    counts = {level: (round(wrong), rows) for level, (wrong, rows) in profile.labelled.items()}
+    known = {level for law in laws for level in law}
+    counts = {
+        level: (round(wrong), rows)
+        for level, (wrong, rows) in profile.labelled.items()
+        if level in known
+    }
     if name == "robust":
         return robust_shift(*laws, counts, delta).limit
     if not (isinstance(laws[0], Mapping) and isinstance(laws[1], Mapping)):
-        raise InputError("shifts: 'slices' needs the laws of both sides on record")
+        raise InputError("shift term 'slices': needs the laws of both sides on record")
     return slice_limit_shift(laws[0], laws[1], counts, delta)
 
 
@@ -99,7 +129,7 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     share the leaf; an empirical q pays √(ln(1/δ)/2m) from a third of it.
     """
     if certificate.inputs.pair.space is not Space.FACTORS:
-        raise InputError("shifts: 'importance' needs the noise of a LoRA's factors")
+        raise InputError("shift term 'importance': needs the noise of a LoRA's factors")
     delta, n = certificate.leaves.profile / 3, sum(profile.units.values())
     if isinstance(test, Mapping):
         law, pays = dict(test), 0.0
