@@ -23,7 +23,7 @@ from readme import write_between
 
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
-from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary
+from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
 from pacbayes_sft.scan.observations import observe
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.run import Where, run_scan
@@ -76,7 +76,7 @@ def summarise() -> dict[str, Any]:
     """Write ``map.json`` and the pictures from the records that are there."""
     records, missing = finished_records()
     first = configuration("strong").primary
-    frame, slices = cells_frame(records), slices_frame(records)
+    frame, slices = whole_rows(cells_frame(records)), slices_frame(records)
     found = summary(frame, first.bound, first.theorem, first.shift)
     mine = found["groups"].pop(FIRST_GROUP)
     primary = mine["primary"]
@@ -111,7 +111,7 @@ def targets(primary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def choices_table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the table of every bound and shift term at one theorem each, the primary first."""
     primary = result["primary"]
     rows = {f"{primary['bound']}, {primary['theorem']}, {primary['shift']}": result}
@@ -189,6 +189,6 @@ if __name__ == "__main__":
             numbers = [[int(x) for x in t.split(",") if x] for t in (asked.sizes, asked.seeds)]
             measure(asked.names or list(NAMES), *numbers, asked.workers)
         result = summarise()
-        write_between("map", choices_table(result))
+        write_between("map", table(result))
         write_between("observations", observations_table(result))
         print(json.dumps(result["targets"], indent=1))

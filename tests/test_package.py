@@ -51,7 +51,7 @@ def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
     assert "pacbayes-sft = pacbayes_sft.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
-NAMES = ["demo", "tightness", "real", "coverage", "streaming", "whole_path", "monte_carlo"]
+NAMES = ["demo", "tightness", "real", "coverage", "streaming", "whole_path", "monte_carlo", "map"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +63,8 @@ def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch
     result = json.loads(bench.RESULT.read_text())
     made = bench.readme_table(result["pieces"]) if name == "coverage" else bench.table(result)
     assert made in (ROOT / "README.md").read_text()
+    if name == "map":
+        assert bench.observations_table(result) in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

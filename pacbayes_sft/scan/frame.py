@@ -96,6 +96,16 @@ def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def whole_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the sizes × seeds of which every window of their group was measured.
+
+    A scan that is not finished has gaps, and the least of some windows is not the least.
+    """
+    windows = frame.groupby(GROUP)["window"].transform("nunique")
+    there = frame.groupby([*GROUP, "size", "seed"])["window"].transform("nunique")
+    return frame[there == windows]
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How a bound's curve over difficulty agrees with measured risk, within one group.

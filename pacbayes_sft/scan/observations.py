@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from pacbayes_sft.scan.frame import whole_rows
+
 CONFIDENCE = 0.95
 NUMBERS = ("value", "lower", "upper")
 CELL = ["size", "window", "low", "high", "seed", "base", "objective", "method"]
@@ -75,11 +77,14 @@ def over_seeds(claim: str, measured: str, values: Iterable[float]) -> Observatio
 def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
     """Hold every observation of the paper that the cells allow against them.
 
+    Sizes and seeds of which a window is missing are left out.
+
     Args:
         cells: `cells_frame`; bounds and shift terms do not matter.
         slices: `slices_frame`.
     """
-    risks = cells[[*CELL, "test_risk"]].drop_duplicates(CELL)
+    risks = whole_rows(cells[[*CELL, "test_risk"]].drop_duplicates(CELL))
+    slices = whole_rows(slices)
     found: list[Observation] = []
     for (base, objective), mine in risks.groupby(["base", "objective"]):
         found += _within(f"{base} base, {objective}", mine)

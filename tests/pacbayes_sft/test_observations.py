@@ -57,6 +57,13 @@ def test_a_monotone_map_and_an_optimum_that_moves_easier_are_no():
     assert named(back, "the best difficulty moves harder as n grows")[0].appears == "no"
 
 
+def test_a_size_that_lacks_a_window_is_left_out():
+    frame = cells(lambda n: 6 if n == 64 else 8)
+    gap = frame[~((frame["size"] == 1024) & (frame["seed"] == 0) & (frame["low"] == 6))]
+    moves = named(observe(gap, NO_SLICES), "the best difficulty moves harder as n grows")[0]
+    assert moves.seeds == 2 and moves.value == pytest.approx(2 / 4)
+
+
 def test_slices_tell_generalisation_failure_from_extrapolation_failure():
     def change(size, low, label):
         if size == 64:
