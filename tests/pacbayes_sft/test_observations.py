@@ -29,6 +29,7 @@ def slices(change, *, seeds=(0, 1, 2)):
     rows = [
         {
             "size": size, "window": f"{a}:{b}", "seed": seed, "base": "strong", "objective": "nll",
+            "method": "lora",
             "slice": label, "risk": 0.5, "change": change(size, a, int(label)) + 0.001 * seed,
         }
         for size in (64, 1024) for a, b in WINDOWS for seed in seeds for label in ("6", "9", "12")
