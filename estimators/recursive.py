@@ -43,6 +43,9 @@ class Excess:
     Attributes:
         more: E_Q D̂₊, with an upper limit.
         less: E_Q D̂₋, with a lower limit.
+
+    >>> round(Excess.exactly(more=0.03, less=0.01).value, 3)
+    0.02
     """
 
     more: Estimate

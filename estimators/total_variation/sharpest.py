@@ -59,7 +59,7 @@ def sharpest(findings: Mapping[str, Estimate]) -> Sharpest:
 
     >>> a = Estimate(0.3, 0.0, 0.4, 0.98, Guarantee.UPPER, "column", ("(i)",))
     >>> b = Estimate(0.25, 0.2, 1.0, 0.97, Guarantee.LOWER, "classifier", ())
-    >>> found = sharpest({"difficulty": a, "text": b})
+    >>> found: Sharpest = sharpest({"difficulty": a, "text": b})
     >>> found.tv.lower, found.tv.upper, round(found.tv.confidence, 2)
     (0.2, 0.4, 0.95)
     """
