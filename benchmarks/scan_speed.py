@@ -4,7 +4,8 @@ Against a plain loop over `SFTTrainer` and batched greedy ``generate`` (what one
 this package: load, train, generate every solution of test, held-out and training rows, compare
 with the true one), on the same tiny cells: same rows, steps, batch size, LoRA, learning rate. The
 plain loop measures the three risks; the scan measures them *and* computes the bound named in its
-configuration: an isotropic one of one scale, and a refined one. Interleaved turns, one thread.
+configuration: an isotropic one of one scale, and a refined one. Interleaved turns, one thread;
+beside the wall's ratio stands that of CPU time, which other work on the machine disturbs less.
 ``--workers`` measures one against two single-threaded Ray workers instead, which needs two free
 cores to mean anything; ``--held`` what loading once saves. Finished turns are kept in
 ``runs/scan_speed``, and the same command goes on (``--one`` does one turn and stops).
@@ -155,20 +156,23 @@ def without_holding(bound: str, seeds: list[int]) -> Callable[[], None]:
     return run
 
 
-def timed(work: Callable[[], None]) -> float:
+def timed(work: Callable[[], None]) -> list[float]:
+    """Return seconds on the wall, and of this process's own work: that a busy machine spares."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        began = time.perf_counter()
+        wall, own = time.perf_counter(), time.process_time()
         work()
-        return time.perf_counter() - began
+        return [time.perf_counter() - wall, time.process_time() - own]
 
 
 def take_turns(name: str, cells: int, ways: dict[str, Callable[[], None]]) -> None:
     """Time several ways in interleaved turns; keep each one's cells an hour over the first's."""
     file = WORK / f"{name}.json"
-    turns: list[dict[str, float]] = json.loads(file.read_text()) if file.exists() else []
+    turns: list[dict[str, list[float]]] = json.loads(file.read_text()) if file.exists() else []
     while len(turns) < TURNS:
         turns.append({way: timed(work) for way, work in ways.items()})
-        print(name, {way: round(seconds, 1) for way, seconds in turns[-1].items()}, flush=True)
+        print(
+            name, {way: [round(s, 1) for s in both] for way, both in turns[-1].items()}, flush=True
+        )
         WORK.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(turns), encoding="utf-8")
         if "--one" in sys.argv:
@@ -176,19 +180,21 @@ def take_turns(name: str, cells: int, ways: dict[str, Callable[[], None]]) -> No
     first, *others = ways
     known = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else []
     for way in others:
-        ratios = [turn[first] / turn[way] for turn in turns]
+        wall, own = ([turn[first][k] / turn[way][k] for turn in turns] for k in (0, 1))
         known = [r for r in known if r["measurement"] != f"{way} over {first}"]
         known.append(
             {
                 "measurement": f"{way} over {first}",
-                "cells_an_hour_ratio": round(median(ratios), 3),
-                "each_turn": [round(ratio, 3) for ratio in ratios],
+                "cells_an_hour_ratio": round(median(wall), 3),
+                "each_turn": [round(ratio, 3) for ratio in wall],
+                # workers are processes of their own, so only the wall tells of them
+                "cpu_time_ratio": None if name == "workers" else round(median(own), 3),
                 "cells_a_turn": cells,
                 "cores": os.cpu_count(),
                 "load_average_at_end": round(os.getloadavg()[0], 1),
             }
         )
-        print(f"{way} over {first}: {median(ratios):.2f} x")
+        print(f"{way} over {first}: {median(wall):.2f} x")
     record = {"cells": CELLS, "bounds": BOUNDS, "measured": known}
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -21,6 +21,8 @@ from pacbayes_sft.scan.progress import Watch
 from pacbayes_sft.scan.store import Store
 
 RETRIES = 3  # of a cell whose worker died
+# where launchers say how many processes they started (those that accelerate itself reads)
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,13 @@ def _refuse_several_processes() -> None:
     With a cell's rows divided among processes nobody could say which of them a checkpoint prior
     had seen (`order.why_unknown`), and every process would write the records.
     """
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count.isdigit() and int(count) > 1:
+    counts = [int(found) for name in SIZES if (found := os.environ.get(name, "")).isdigit()]
+    if max(counts, default=1) > 1:
         raise InputError(
-            f"scan: started as one of {count} processes (accelerate launch, torchrun), and a cell "
-            "runs in one, so that it is known which rows it saw; take --num_processes 1, and "
-            "--workers or --address with --gpus to fill several devices with cells"
+            f"scan: started as one of {max(counts)} processes (accelerate launch, torchrun, "
+            "mpirun), and a cell runs in one, so that it is known which rows it saw; take "
+            "--num_processes 1, and --workers or --address with --gpus to fill several devices "
+            "with cells"
         )
 
 

@@ -410,29 +410,30 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 
 
 @pytest.mark.slow
-def test_accelerate_with_two_processes_is_refused_and_with_one_writes_one_record(tmp_path):
+def test_a_launcher_of_two_processes_is_refused_and_accelerate_on_a_cpu_writes_one_record(tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY | {"windows": ["2:3"]}))
+    scan = ["-m", "pacbayes_sft", "scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]
 
-    def launch(processes):
-        how = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        many = ["--num_processes", str(processes), "--num_cpu_threads_per_process", "1"]
-        words = ["-m", "accelerate.commands.launch", *how, *many, "--main_process_port", "29611"]
-        words += ["-m", "pacbayes_sft", "scan", str(tmp_path / "c.yaml"), "--out"]
-        command = [sys.executable, *words, str(tmp_path / "out")]
+    def launch(*words):
+        command = [sys.executable, "-m", *words, *scan]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    two = launch(2)
+    two = launch("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     assert two.returncode != 0 and "started as one of 2 processes" in two.stderr
     assert not (tmp_path / "out" / "records").exists()
-    assert launch(1).returncode == 0
+    # without MPI, accelerate starts one process on a CPU whatever number is asked for
+    how = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    one = launch("accelerate.commands.launch", *how, "--num_processes", "2")
+    assert one.returncode == 0, one.stderr
     assert len(list(Store(tmp_path / "out").all())) == 2  # the base and the cell
 
 
-def test_one_of_several_processes_is_refused(faked, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("name", running.SIZES)
+def test_one_of_several_processes_is_refused(name, faked, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, "2")
     with pytest.raises(InputError, match="one of 2 processes"):
         run_scan(config(), tmp_path)
-    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv(name, "1")
     assert len(run_scan(config(), tmp_path)) == 3
 
 

@@ -214,6 +214,23 @@ def test_generated_rows_have_disjoint_seeds_and_templates_as_units(base, tmp_pat
     assert 30 < len(of_unit) <= 85 and all(len(thirds) == 1 for thirds in of_unit.values())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chain-sum", "gsm-symbolic"])
+def test_a_cell_of_a_generated_recipe_for_real(name, base, tmp_path):
+    pytest.importorskip("reasoning_gym")
+    from pacbayes_sft.scan.run import Where, run_scan
+
+    write_recipe(name, tmp_path / "r", base=base, rows=200)
+    content = yaml.safe_load((tmp_path / "r" / "scan.yaml").read_text())
+    content |= {"windows": content["windows"][:1], "sizes": [4], "seeds": [0], "dtype": "float32"}
+    content["data"]["heldout_rows"] = 2
+    content["fine_tune"] |= {"least_steps": 2, "epochs": 0.01}
+    records = run_scan(Config.model_validate(content), tmp_path / "map", Where(threads=1))
+    found = records[1]["bounds"]["isotropic"]
+    assert found["n"] == 4 and found["bounds"]["proposition_4_1"]["vacuous"]
+    assert len(records[1]["measured"]["slices"]) >= 3
+
+
 def test_table_1_shows_the_papers_figures_beside_the_measured():
     def record(window, risk, seed=0, size=5):
         cell = {"size": size, "window": window, "seed": seed}
