@@ -259,7 +259,7 @@ def spends(events: Mapping[str, float]) -> list[str]:
 
 
 def show(certificate: object, console: Console) -> None:
-    """Print what is promised in a sentence, the terms, the bounds, the measured risks and the warnings."""
+    """Print what is promised in a sentence, terms, bounds, measured risks and warnings."""
     from estimators import is_vacuous
     from pacbayes_sft.bound_json import warnings_of
     from pacbayes_sft.certify import Certificate
