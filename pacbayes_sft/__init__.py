@@ -30,6 +30,7 @@ _OWN = {
     "plot_scan": "pacbayes_sft.scan.pictures",
     "read_config": "pacbayes_sft.scan.config",
     "read_table": "pacbayes_sft.data.rows",
+    "resolve_base": "pacbayes_sft.models",
     "results_frame": "pacbayes_sft.results",
     "risk_term": "pacbayes_sft.terms",
     "run_demo": "pacbayes_sft.demo",

@@ -26,7 +26,11 @@ def resolve_base(name: str | Path) -> str:
     """Return a path or hub id.
 
     The name of a shipped base (``strong``) becomes its directory, ``owner/name@revision`` that of
-    the snapshot, so that weights, tokenizer and hash are of one revision.
+    the snapshot, so that weights, tokenizer and hash are of one revision. Give what it returns to
+    `transformers`, `peft` or `trl` to use a shipped base in a script of your own.
+
+    >>> Path(resolve_base("strong")).name, resolve_base("./mine")
+    ('strong', './mine')
     """
     shipped = BASES / str(name)
     if (shipped / "config.json").is_file():

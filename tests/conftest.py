@@ -27,6 +27,33 @@ def rows_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 4,000 weights with the shipped tokenizer, for what takes its time per weight."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from pacbayes_sft.models import resolve_base
+
+    folder = tmp_path_factory.mktemp("tiny") / "strong"
+    tokenizer = AutoTokenizer.from_pretrained(resolve_base(BASE))
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def lora_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA fine-tune with a half-data checkpoint, through `pacbayes_sft.sft`."""
     from pacbayes_sft.sft import Settings, run_sft

@@ -28,35 +28,10 @@ def examples(text):
     return doctest.DocTestParser().get_examples(text)
 
 
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory):
-    """A model of 4,000 weights in the place of the shipped one, so that a page takes seconds."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("bases")
-    tokenizer = AutoTokenizer.from_pretrained(models.BASES / "strong")
-    tokenizer.save_pretrained(folder / "strong")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "strong")
-    return folder
-
-
 @pytest.fixture
-def folder(bases, rows_dir, tmp_path, monkeypatch):
-    """What the pages take for granted: the shipped base, and rows."""
-    monkeypatch.setattr(models, "BASES", bases)
+def folder(tiny_base, rows_dir, tmp_path, monkeypatch):
+    """What the pages take for granted: the shipped base (here a tiny one), and rows."""
+    monkeypatch.setattr(models, "BASES", tiny_base.parent)
     for file in rows_dir.iterdir():
         shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)

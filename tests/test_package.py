@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the README's table, the notebook."""
+"""What is shipped: the wheel, the README's tables, what is declared."""
 
 import importlib.util
 import json
@@ -65,18 +65,6 @@ def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch
     assert made in (ROOT / "README.md").read_text()
     if name == "map":
         assert bench.observations_table(result) in (ROOT / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
-)
-def test_notebooks_run_from_clean_state(notebook, tmp_path):
-    import nbformat
-    from nbclient import NotebookClient
-
-    book = nbformat.read(notebook, as_version=4)
-    assert not any(cell.get("outputs") for cell in book.cells if cell.cell_type == "code")
-    NotebookClient(book, timeout=170, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
 
 def test_the_citation_and_the_changelog_name_this_version():

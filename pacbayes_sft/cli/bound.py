@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -255,20 +256,36 @@ def plan_table(planned: Plan) -> Table:
         table.add_row("assumes", sentence)
     for sentence in p.warnings:
         table.add_row("warning", sentence)
-    for leaf in p.ledger.rows():
-        table.add_row("spends δ", f"{leaf['delta']:.5f} on {leaf['event']}")
+    for words in spends(p.ledger.events):
+        table.add_row("spends δ", words)
     table.add_row("base weights", p.inputs.base_precision)
     table.add_row("rows evaluated", f"{p.rows_evaluated:,}")
     table.add_row("rows refined on", f"{p.rows_refined:,} (forwards and backwards)")
     return table
 
 
+def spends(events: Mapping[str, float]) -> list[str]:
+    """Say on what δ is spent; events that differ by their prior scale alone share a line."""
+    alike: dict[tuple[str, float], list[str]] = {}
+    for event, delta in events.items():
+        kind, _, scale = event.partition(" with prior scale ")
+        alike.setdefault((kind, delta), []).append(scale)
+    return [
+        f"{delta:.5f} on {kind}"
+        if scales == [""]
+        else f"{delta:.5f} on {kind} at each of the prior scales {', '.join(scales)}"
+        for (kind, delta), scales in alike.items()
+    ]
+
+
 def show(certificate: Certificate, console: Console) -> None:
-    """Print the terms, the bounds, the measured risks and the warnings."""
+    """Print what is promised in a sentence, terms, bounds, measured risks and warnings."""
     from estimators import is_vacuous
     from pacbayes_sft.bound_json import warnings_of
+    from pacbayes_sft.report import certificate_sentence
 
     c = certificate
+    console.print(certificate_sentence(c), style="bold", highlight=False)
     terms = new_table(
         f"Terms of Proposition 4.1 (n = {c.inputs.n:,}, δ = {c.options.delta:g}, loss "
         f"{c.options.loss.value})",

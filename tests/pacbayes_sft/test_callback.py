@@ -11,8 +11,6 @@ from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -28,32 +26,15 @@ from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inputs import ORDER_OF_THE_FILE, load_inputs
-from pacbayes_sft.models import BASES
 from pacbayes_sft.options import Options
 
 KEPT = "pacbayes_sft"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A model of 4,000 weights with the shipped tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(BASES / "strong")
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+def base(tiny_base):
+    """The tiny model of `tests/conftest.py`."""
+    return tiny_base
 
 
 @pytest.fixture(scope="module")

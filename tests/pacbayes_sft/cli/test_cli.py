@@ -219,7 +219,13 @@ def test_bound_prints_a_table(lora_run, rows_dir, tmp_path):
         "isotropic",
     )
     assert done.returncode == 0
-    for words in ("Proposition 4.1", "proposition_4_1", "not covered", "assumes:"):
+    for words in (
+        "Gibbs predictor",
+        "Proposition 4.1",
+        "proposition_4_1",
+        "not covered",
+        "assumes:",
+    ):
         assert words in done.stdout
 
 
@@ -235,6 +241,19 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(bound_words, tmp_path):
     done = run("bound", *words, "--dry-run")
     assert done.returncode == 0 and "nothing was computed" in " ".join(done.stdout.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_scales_that_spend_alike_share_a_line():
+    from pacbayes_sft.cli.bound import spends
+
+    events = {"shift": 0.01}
+    for scale in (0.1, 0.2):
+        events |= {f"A with prior scale {scale:g}": 0.003, f"B with prior scale {scale:g}": 0.001}
+    assert spends(events) == [
+        "0.01000 on shift",
+        "0.00300 on A at each of the prior scales 0.1, 0.2",
+        "0.00100 on B at each of the prior scales 0.1, 0.2",
+    ]
 
 
 def test_code_beside_the_weights_runs_only_if_asked_for(rows_dir, tmp_path):
