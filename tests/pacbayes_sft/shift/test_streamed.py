@@ -40,12 +40,12 @@ def test_no_shift(tmp_path):
 
 def test_memory_is_that_of_a_chunk(tmp_path):
     peaks = []
-    for n in (250, 1000):
+    for n in (150, 600):
         a, b = (write(tmp_path / f"{s}{n}.jsonl", n, 2, 4, k) for k, s in enumerate("ab"))
         if not peaks:
-            stream_two_sample(a, b, chunk=200)  # everything is imported
+            stream_two_sample(a, b, chunk=100)  # everything is imported
         tracemalloc.start()
-        stream_two_sample(a, b, chunk=200)
+        stream_two_sample(a, b, chunk=100)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]

@@ -42,19 +42,19 @@ def bare(table):
 
 def test_all_that_the_data_allow_at_one_delta():
     """U{2,3,4} against U{3,4,5}: TV = 1/3, limited from both sides."""
-    found = survey(*files(), 0.1)
+    found = survey(*files(n=300), 0.1)
     tv = found.best.tv
     assert [f.view.split(" (")[0] for f in found.findings] == [
         "difficulty", "text of the prompt", "text of the full row", "attributes",
     ]  # fmt: skip
-    assert 0.15 < tv.lower < 1 / 3 < tv.upper < 0.5 and tv.guarantee is Guarantee.UPPER
+    assert 0.08 < tv.lower < 1 / 3 < tv.upper < 0.55 and tv.guarantee is Guarantee.UPPER
     assert sum(1 - f.tv.confidence for f in found.findings) == pytest.approx(0.1)
     assert tv.confidence == pytest.approx(0.9) and found.view == "difficulty"
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert {"tv", "view", "detection_floor", "rows", "reason"} <= set(record)
     assert record["tv"]["upper"] == tv.upper and 0 < record["detection_floor"] < 0.2
     assert any(c["name"] == "'+' signs" for c in record["differs"])
-    assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.07)
+    assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_without_a_column_it_says_what_would_give_an_upper_limit():
@@ -198,7 +198,9 @@ class TestLeaks:
     def test_a_number_that_runs_on_within_the_text(self):
         pair = files(n=100)
         numbered = [
-            replace(t, rows=[replace(r, prompt=f"{i + k}. {r.prompt}") for i, r in enumerate(t.rows)])
+            replace(
+                t, rows=[replace(r, prompt=f"{i + k}. {r.prompt}") for i, r in enumerate(t.rows)]
+            )
             for t, k in zip(pair, (1, 101), strict=True)
         ]  # fmt: skip
         assert any("runs on with the rows" in w for w in sentences(*numbered))
