@@ -5,9 +5,10 @@ to 3,000, each peer in an environment of its own that this script makes (a peer 
 installed is skipped with a note). Peers that read features get the twelve counts that ours reads.
 ``power`` is the share of repetitions that call the sides different at level 0.05: by the
 permutation p-value for ours, by its own rule for a peer. Then 2,000 runs on small samples count
-certificates on the wrong side of the truth. Kill it anywhere and run it again: what is measured is
-kept in ``runs/tv``. Writes ``benchmarks/results/tv.json`` and the README's table; ``--collect``
-writes what has been measured so far, ``--table`` only redraws. Seconds are of one thread beside other work; quote their ratios within a pair and size.
+certificates on the wrong side of the truth, and the streamed test is timed at two sizes. Kill it
+anywhere and run it again: what is measured is kept in ``runs/tv``. Writes
+``benchmarks/results/tv.json`` and the README's table; ``--collect`` writes what has been measured
+so far, ``--table`` only redraws. Seconds are of one thread beside other work; quote their ratios.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _block(pair: Pair, size: int, number: int) -> tuple[list[str], list[str]]:
 
 
 def once(key: str, measure: Callable[[], Any]) -> Any:
-    """Return a measurement that is on disk, or make it; with ``--collect`` an empty list instead."""
+    """Return a measurement that is on disk, or make it (with ``--collect`` an empty list)."""
     file = WORK / "done" / f"{_plain(key)}.json"
     if not file.exists() and "--collect" in sys.argv:
         return []
@@ -214,7 +215,7 @@ def validity(pair: Pair, part: int) -> Record:
 
 
 def scale(rows: int) -> Record:
-    """Time the streamed test on ``rows`` sums a side in a process of its own; seconds and memory."""
+    """Time the streamed test on ``rows`` sums a side in a process of its own."""
     files = [WORK / f"scale-{rows}-{side}.jsonl" for side in "ab"]
     for side, file in enumerate(files):
         generator = np.random.default_rng([rows, side])

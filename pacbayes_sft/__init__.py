@@ -32,6 +32,8 @@ _OWN = {
     "run_sft": "pacbayes_sft.sft",
     "plot_scan": "pacbayes_sft.scan.pictures",
     "shift_term": "pacbayes_sft.shift",
+    "stream_two_sample": "pacbayes_sft.shift.streamed",
+    "survey": "pacbayes_sft.shift.survey",
     "verify_adapter": "pacbayes_sft.certified.verify",
 }
 
