@@ -36,7 +36,7 @@ PEERS = {"sbi": ["sbi"], "hyppo": ["hyppo"], "evidently": ["evidently", "pandas<
 
 BLOCK = 1_000  # rows a side that are drawn at once, at least
 SIZES = (200, 1_000, 3_000)
-REPETITIONS = {200: 5, 1_000: 2, 3_000: 1}
+REPETITIONS = {200: 4, 1_000: 1, 3_000: 1}
 LARGE, LARGE_PAIRS = 20_000, ("chain_sum, terms 2-5 / 2-6", "tasks, 25 % worded problems")
 SCALES = (50_000, 100_000)  # rows a side of the streamed test
 RUNS, PART, SMALL, DELTA = 2_000, 250, 60, 0.05  # of the count of wrong certificates
