@@ -5,9 +5,10 @@ to 3,000, each peer in an environment of its own that this script makes (a peer 
 installed is skipped with a note). Peers that read features get the twelve counts that ours reads.
 ``power`` is the share of repetitions that call the sides different at level 0.05: by the
 permutation p-value for ours, by its own rule for a peer. Then 2,000 runs on small samples count
-certificates on the wrong side of the truth. Kill it anywhere and run it again: what is measured is
-kept in ``runs/tv``. Writes ``benchmarks/results/tv.json`` and the README's table; ``--table`` only
-redraws. Seconds are of one thread beside other work; quote their ratios within a pair and size.
+certificates on the wrong side of the truth, and the streamed test is timed at two sizes. Kill it
+anywhere and run it again: what is measured is kept in ``runs/tv``. Writes
+``benchmarks/results/tv.json`` and the README's table; ``--collect`` writes what has been measured
+so far, ``--table`` only redraws. Seconds are CPU seconds of one thread; quote their ratios.
 """
 
 from __future__ import annotations
@@ -33,16 +34,15 @@ WORK = ROOT / "runs" / "tv"
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "tv_peers"
 PEERS = {"sbi": ["sbi"], "hyppo": ["hyppo"], "evidently": ["evidently", "pandas<3"]}
 
-BLOCK = 3_000  # rows a side that are drawn at once
+BLOCK = 1_000  # rows a side that are drawn at once, at least
 SIZES = (200, 1_000, 3_000)
-OURS = {200: 6, 1_000: 3, 3_000: 2}  # repetitions of default and of the same features
-THEIRS = {200: 4, 1_000: 2, 3_000: 1}  # and of everything else
+REPETITIONS = {200: 5, 1_000: 1, 3_000: 1}
+PEER_PAIRS = (0, 2, 4, 6, 10, 13)  # the pairs that peers get: far, near, equal, mixed, rare
 LARGE, LARGE_PAIRS = 20_000, ("chain_sum, terms 2-5 / 2-6", "tasks, 25 % worded problems")
-RUNS, PART, SMALL, DELTA = 2_000, 250, 60, 0.05  # of the count of wrong certificates
+SCALES = (50_000, 100_000)  # rows a side of the streamed test
+RUNS, PART, SMALL, DELTA = 2_000, 500, 60, 0.05  # of the count of wrong certificates
 WRONG = (
     "held-out lower > truth",
-    "betting lower > truth",
-    "best of both > truth",
     "attribute upper < truth",
     "false alarms of the permutation p-value",
 )
@@ -68,7 +68,7 @@ def ours(method: str, left: list[str], right: list[str], seed: int) -> Record:
     from pacbayes_sft.views import featurise
 
     features = {SAME: Features.COUNTS, TFIDF: Features.WORDS}.get(method, Features.DEFAULT)
-    began = time.perf_counter()
+    began = time.process_time()
     sides = [[Row(text, "") for text in side] for side in (left, right)]
     looked = featurise(*sides, View.PROMPT, features, seed=seed)
     y = np.repeat([0, 1], [len(left), len(right)])
@@ -88,27 +88,23 @@ def ours(method: str, left: list[str], right: list[str], seed: int) -> Record:
         found |= {"value": bets.tv.value, "different": bets.p_value <= DELTA}
     if method == DEFAULT:
         found["plug_in"] = test.plug_in_.value
-    return found | {"seconds": time.perf_counter() - began}
+    return found | {"seconds": time.process_time() - began}
 
 
 def samples(pair: Pair, n: int, repetitions: int) -> Iterator[tuple[list[str], list[str]]]:
     """Independent samples of n a side, cut from blocks that are drawn once and kept."""
-    if n > BLOCK:
-        left, right = pair.rows(n, 900)
-        yield texts(left), texts(right)
-        return
-    per_block = BLOCK // n
+    size = max(n, BLOCK)
     for k in range(repetitions):
-        block, place = divmod(k, per_block)
-        left, right = _block(pair, block)
+        block, place = divmod(k, size // n)
+        left, right = _block(pair, size, block)
         yield left[place * n : (place + 1) * n], right[place * n : (place + 1) * n]
 
 
-def _block(pair: Pair, number: int) -> tuple[list[str], list[str]]:
-    file = WORK / "blocks" / f"{_plain(pair.name)}-{number}.json"
+def _block(pair: Pair, size: int, number: int) -> tuple[list[str], list[str]]:
+    file = WORK / "blocks" / f"{_plain(pair.name)}-{size}-{number}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        found = [texts(side) for side in pair.rows(BLOCK, number)]
+        found = [texts(side) for side in pair.rows(size, number)]
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(found), encoding="utf-8")
         partial.replace(file)
@@ -117,8 +113,10 @@ def _block(pair: Pair, number: int) -> tuple[list[str], list[str]]:
 
 
 def once(key: str, measure: Callable[[], Any]) -> Any:
-    """Return a measurement that is on disk, or make it."""
+    """Return a measurement that is on disk, or make it (with ``--collect`` an empty list)."""
     file = WORK / "done" / f"{_plain(key)}.json"
+    if not file.exists() and "--collect" in sys.argv:
+        return []
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         found = measure()
@@ -130,7 +128,7 @@ def once(key: str, measure: Callable[[], Any]) -> Any:
 
 
 def peer(name: str, n: int) -> list[list[Record]] | None:
-    """Run a peer on every pair in its own environment; None if it cannot be had or broke."""
+    """Run a peer on some pairs in its own environment; None if it cannot be had or broke."""
     from pacbayes_sft.views import count_features
 
     python = ENVIRONMENTS / name / "bin" / "python"
@@ -141,8 +139,8 @@ def peer(name: str, n: int) -> list[list[Record]] | None:
             return None
     jobs = [
         {"texts": [a, b], "counts": [count_features(s).tolist() for s in (a, b)]}
-        for pair in pairs()
-        for a, b in samples(pair, n, THEIRS[n])
+        for pair in (pairs()[k] for k in PEER_PAIRS)
+        for a, b in samples(pair, n, REPETITIONS[n])
     ]
     file = WORK / f"job-{name}-{n}.json"
     file.write_text(json.dumps(jobs), encoding="utf-8")
@@ -151,11 +149,13 @@ def peer(name: str, n: int) -> list[list[Record]] | None:
         [str(python), str(script), name, str(file)],
         stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
+    if done.returncode < 0:
+        raise SystemExit(f"{name}, n = {n}: killed by signal {-done.returncode}; run again")
     if done.returncode:
         print(name, n, "failed", flush=True)
         return None
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    return [found[k : k + THEIRS[n]] for k in range(0, len(found), THEIRS[n])]
+    return [found[k : k + REPETITIONS[n]] for k in range(0, len(found), REPETITIONS[n])]
 
 
 def record(pair: Pair, n: int, method: str, runs: list[Record]) -> Record:
@@ -197,15 +197,11 @@ def validity(pair: Pair, part: int) -> Record:
         sides = [texts(side) for side in pair.rows(SMALL, 10_000 + run)]
         test = ClassifierTwoSample(
             DecisionTreeClassifier(max_depth=2, class_weight="balanced", random_state=0),
-            delta=DELTA, folds=0, prequential=True, permutations=99, random_state=run,
+            delta=DELTA, folds=0, permutations=99, random_state=run,
         ).fit(count_features([*sides[0], *sides[1]]), np.repeat([0, 1], SMALL))  # fmt: skip
-        bets = test.prequential_
-        assert bets is not None
         terms = [[1 + sum(t.count(s) for s in "+-") for t in side] for side in sides]
         upper = total_variation_attribute(terms[0], terms[1], DELTA).upper
         counted = (
-            test.certificate_.lower > pair.truth + 1e-12,
-            bets.tv.lower > pair.truth + 1e-12,
             test.tv_.lower > pair.truth + 1e-12,
             upper < pair.truth - 1e-12,
             pair.truth == 0 and test.p_value_ <= DELTA,
@@ -213,6 +209,39 @@ def validity(pair: Pair, part: int) -> Record:
         for name, bad in zip(WRONG, counted, strict=True):
             wrong[name] += int(bad)
     return wrong
+
+
+def scale(rows: int) -> Record:
+    """Time the streamed test on ``rows`` sums a side in a process of its own."""
+    files = [WORK / f"scale-{rows}-{side}.jsonl" for side in "ab"]
+    for side, file in enumerate(files):
+        generator = np.random.default_rng([rows, side])
+        with file.open("w", encoding="utf-8") as lines:
+            for count in generator.integers(2, 5 + side, rows):
+                terms = generator.integers(10, 100, count)
+                text = " + ".join(map(str, terms))
+                row = {"prompt": f"What is {text}?", "completion": f" {terms.sum()}"}
+                lines.write(json.dumps(row) + "\n")
+    code = (
+        "import resource, sys, time, json\n"
+        "from pacbayes_sft.shift.streamed import stream_two_sample, hashed_rows\n"
+        "hashed_rows(['warm 1'])\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "began = time.process_time()\n"
+        "found = stream_two_sample(sys.argv[1], sys.argv[2])\n"
+        "print(json.dumps({'cpu_seconds': time.process_time() - began,\n"
+        "  'peak_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,\n"
+        "  'imports_mib': base / 1024, 'value': found.tv.value, 'lower': found.tv.lower}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for file in files:
+        file.unlink()
+    return {"rows_a_side": rows, "true_tv": 0.25, **json.loads(done.stdout)}
 
 
 def measure() -> Record:
@@ -235,58 +264,70 @@ def measure() -> Record:
             runs = once(f"{name}-{n}", lambda m=name: peer(m, n))
             if runs is None:
                 skipped.append(f"{name}, n = {n}")
-            else:
-                found.update({(p.name, n, name): r for p, r in zip(every, runs, strict=True)})
+            elif runs:
+                chosen = (every[k] for k in PEER_PAIRS)
+                found.update({(p.name, n, name): r for p, r in zip(chosen, runs, strict=True)})
 
-    for n in SIZES:
-        mine(n, DEFAULT, OURS[n])
-        mine(n, SAME, OURS[n])
-        if n < SIZES[-1]:
-            theirs(n)
+    mine(1_000, DEFAULT, REPETITIONS[1_000])
+    mine(1_000, SAME, REPETITIONS[1_000])
     wrong: dict[str, Record] = {}
     for pair in every:
         if pair.name.startswith("chain_sum"):
-            parts = [
-                once(f"validity-{pair.name}-{k}", lambda p=pair, k=k: validity(p, k))
-                for k in range(RUNS // PART)
-            ]
+            keys = [f"validity-{pair.name}-{k}" for k in range(RUNS // PART)]
+            parts = [once(key, lambda p=pair, k=k: validity(p, k)) for k, key in enumerate(keys)]
+            parts = [part for part in parts if part]
             sums = {name: sum(part[name] for part in parts) for name in WRONG}
-            wrong[pair.name] = {"true_tv": round(pair.truth, 6), **sums}
-    mine(3_000, TFIDF, THEIRS[3_000])
-    mine(1_000, BETS, THEIRS[1_000])
-    mine(LARGE, DEFAULT, 1, tuple(p for p in every if p.name in LARGE_PAIRS))
+            truth = round(pair.truth, 6)
+            wrong[pair.name] = {"true_tv": truth, "runs": PART * len(parts), **sums}
+    theirs(1_000)
+    mine(200, SAME, REPETITIONS[200])
+    theirs(200)
+    mine(3_000, DEFAULT, 1)
+    mine(200, DEFAULT, REPETITIONS[200])
+    scales = [once(f"scale-{rows}", lambda r=rows: scale(r)) for rows in SCALES]
+    mine(3_000, SAME, 1)
+    mine(3_000, TFIDF, 1)
+    mine(1_000, BETS, 1)
     theirs(3_000)
+    mine(LARGE, DEFAULT, 1, tuple(p for p in every if p.name in LARGE_PAIRS))
     by_name = {pair.name: pair for pair in every}
     return {
         "pairs": len(every),
-        "records": [record(by_name[p], n, m, r) for (p, n, m), r in found.items()],
-        "validity": {"runs": RUNS, "n": SMALL, "delta": DELTA, "pairs": wrong},
+        "records": [record(by_name[p], n, m, r) for (p, n, m), r in found.items() if r],
+        "validity": {"n": SMALL, "delta": DELTA, "pairs": wrong},
+        "scale": [s for s in scales if s],
         "skipped": skipped,
     }
 
 
 def table(found: Record) -> str:
-    """Return the README's table: our default beside the best peer at n = 1,000 and 3,000."""
+    """Return the README's table: our default beside the peers' best power."""
     lines = [
-        "| pair | true TV | ours, n = 3,000: value | lower limit | power at n = 200 / 1,000 | best "
-        "peer's power there |",
+        "| pair | true TV | value (lower limit) at n = 1,000 | at n = 3,000 | power at n = 200 / "
+        "1,000 | best peer's |",
         "|---|---|---|---|---|---|",
     ]
     by = {(r["pair"], r["n"], r["method"]): r for r in found["records"]}
     peers = [SAID[name] for name in PEERS]
-    for name in dict.fromkeys(r["pair"] for r in found["records"]):
-        large = by[name, 3_000, SAID[DEFAULT]]
-        powers = [by[name, n, SAID[DEFAULT]]["power"] for n in (200, 1_000)]
+
+    def shown(record: Record | None) -> str:
+        if record is None:
+            return "-"
+        far = "" if record["absolute_error"] <= 0.05 else " *far*"
+        return f"{record['value']:.3f} ({record['lower']:.3f}){far}"
+
+    def power(name: str, methods: list[str]) -> str:
         best = [
-            max((by[name, n, p]["power"] for p in peers if (name, n, p) in by), default=None)
+            max((by[name, n, m]["power"] for m in methods if (name, n, m) in by), default=None)
             for n in (200, 1_000)
         ]
-        said = " / ".join("-" if b is None else f"{b:.2f}" for b in best)
-        far = "" if large["absolute_error"] <= 0.05 else " *far*"
-        lines.append(
-            f"| {name} | {large['true_tv']:.2f} | {large['value']:.3f}{far} "
-            f"| {large['lower']:.3f} | {powers[0]:.2f} / {powers[1]:.2f} | {said} |"
-        )
+        return " / ".join("-" if b is None else f"{b:.2f}" for b in best)
+
+    truths = {r["pair"]: r["true_tv"] for r in found["records"]}
+    for name, truth in truths.items():
+        values = [shown(by.get((name, n, SAID[DEFAULT]))) for n in (1_000, 3_000)]
+        powers = power(name, [SAID[DEFAULT]]), power(name, peers)
+        lines.append(f"| {name} | {truth:.2f} | {' | '.join([*values, *powers])} |")
     return "\n".join(lines)
 
 

@@ -38,6 +38,8 @@ _OWN = {
     "run_sft": "pacbayes_sft.sft",
     "shift_term": "pacbayes_sft.shift",
     "update_model_card": "pacbayes_sft.report.model_card",
+    "stream_two_sample": "pacbayes_sft.shift.streamed",
+    "survey": "pacbayes_sft.shift.survey",
     "verify_adapter": "pacbayes_sft.certified.verify",
     "write_recipe": "pacbayes_sft.recipes",
     "write_problems": "pacbayes_sft.igsm.files",

@@ -92,20 +92,20 @@ def tv(
         raise InputError("--attribute and --view are two methods; give one of them")
     folder = out if out is not None and out.suffix != ".json" else None
     file = out if folder is None else folder / "tv.json"
-    with quiet_stdout():
-        if stream:
-            if attribute or foreign or features or column or folder:
-                raise InputError("--stream runs one two-sample test on texts; give --view alone")
-            from pacbayes_sft.shift.streamed import stream_two_sample
+    if stream:
+        if attribute or foreign or features or column or folder:
+            raise InputError("--stream runs one two-sample test on texts; give --view alone")
+        from pacbayes_sft.shift.streamed import stream_two_sample
 
-            looked = (view or [View.FULL])[0]
-            found = stream_two_sample(train, test, delta, view=looked, seed=seed)
-            emit(found.to_dict(), _streamed_table(found), as_json=json, out=file)
-            return
+        looked = (view or [View.FULL])[0]
+        found = stream_two_sample(train, test, delta, view=looked, seed=seed)
+        emit(found.to_dict(), _streamed_table(found), as_json=json, out=file)
+        return
+    with quiet_stdout():
         from pacbayes_sft.shift.survey import Asked, survey
 
         asked = Asked(
-            views=tuple(view) if view else () if attribute or foreign else None,
+            views=tuple(view) if view else () if attribute else None,
             features=tuple(features or [Features.DEFAULT]),
             attributes=tuple(attribute) if attribute else () if view else None,
             columns=tuple(column) if column else None,

@@ -88,8 +88,8 @@ def _order(table: Table, side: str) -> list[Leak]:
     for name, values in named.items():
         if len(np.unique(values)) < 3:
             continue
-        rho = float(spearmanr(place, values).statistic)
-        if abs(rho) > STEADY:
+        rho, steps = float(spearmanr(place, values).statistic), np.diff(values)
+        if abs(rho) > STEADY or (steps >= 0).all() or (steps <= 0).all():
             return [
                 Leak(
                     f"order of the {side} file", False,

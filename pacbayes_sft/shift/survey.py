@@ -39,6 +39,7 @@ class Asked:
 
     Attributes:
         views: Views of the text; None: prompt, full row, and attributes where there are some.
+            Recorded laws are used only where neither views nor attributes are named.
         features: As what a text is seen; a function stands for an embedding.
         attributes: Columns through which alone train and test are said to differ (assumption i);
             None: ``difficulty`` where both files have it.
@@ -203,13 +204,13 @@ def _findings(
     asked: Asked,
 ) -> list[Finding]:
     """Run what there is; each that spends δ gets an equal share."""
-    known = laws_are_known(train, test)
+    known = laws_are_known(train, test) and asked.attributes is None and asked.views is None
     work: list[Callable[[float], Finding]] = []
     for column in _attribute_columns(train, test, asked, known):
         work.append(partial(by_method, train, test, column))
     if asked.foreign is not None:
         work.append(partial(by_mixture, test, asked.foreign))
-    if not known or asked.texts_too or asked.views is not None:
+    if not known or asked.texts_too:
         work += _views(train, test, columns, alike, asked)
     found = [by_method(train, test, KNOWN, delta)] if known else []
     found += [run(delta / len(work)) for run in work]

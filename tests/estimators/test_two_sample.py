@@ -241,3 +241,11 @@ class TestStreamed:
         test = StreamedTwoSample().partial_fit(np.ones((4, 1)), [0] * 4, [0, 1, 0, 1])
         with pytest.raises(ValueError, match="both sides"):
             test.partial_judge(np.ones((4, 1)), [0] * 4, [0, 1, 0, 1])
+
+
+def test_what_is_given_is_stored_and_cloned():
+    from sklearn.base import clone
+
+    for estimator in (AttributeShift(NON_DECREASING, delta=0.1), StreamedTwoSample(delta=0.1)):
+        copy = clone(estimator)
+        assert copy.get_params() == estimator.get_params() and copy is not estimator

@@ -153,6 +153,28 @@ def test_tv_and_igsm(tmp_path):
     assert across["tv"]["guarantee"] != "exact"
 
 
+def test_tv_writes_a_page_and_pictures(tmp_path):
+    for name, ops, seed in (("a", "2:4", 1), ("b", "3:5", 2)):
+        file = tmp_path / f"{name}.jsonl"
+        answer("igsm", "--ops", ops, "--size", 50, "--seed", seed, "--out", file)
+    out = tmp_path / "report"
+    tv = ("tv", "--train", tmp_path / "a.jsonl", "--test", tmp_path / "b.jsonl")
+    result = answer(*tv, "--out", out)
+    assert result["tv"]["guarantee"] == "exact" and len(result["findings"]) == 4
+    assert json.loads((out / "tv.json").read_text()) == result
+    page = (out / "tv.html").read_text()
+    assert "exactly" in page and page.count("data:image/png;base64,") == 4
+    assert "http" not in page  # nothing to fetch
+    assert {f.name for f in out.glob("*.png")} == {
+        "intervals.png", "roc.png", "differs.png", "gamma.png",
+    }  # fmt: skip
+    streamed = answer(*tv, "--stream", "--view", "prompt", "--out", tmp_path / "s.json")
+    assert streamed["tv"]["guarantee"] == "lower" and "prompt" in streamed["view"]
+    assert json.loads((tmp_path / "s.json").read_text()) == streamed
+    assert "give --view alone" in complaint(*tv, "--stream", "--attribute", "difficulty")
+    assert "two methods" in complaint(*tv, "--view", "full", "--attribute", "difficulty")
+
+
 def test_risk_with_slices(rows_dir, tmp_path):
     out = tmp_path / "risk.json"
     result = answer(

@@ -1,0 +1,220 @@
+"""`survey`: what runs, what it pays, what it says."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from estimators import Guarantee
+from pacbayes_sft.choices import Duplicates, Features, View
+from pacbayes_sft.data.leaks import leaks
+from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift.disjoint import disjoint_by
+from pacbayes_sft.shift.survey import Asked, survey
+
+WORDS = [f"w{i}" for i in range(60)]
+
+
+def sums(generator, n, low, high, **columns):
+    """Rows "a + b + ... = " with low..high terms, as chain_sum has them."""
+    rows = []
+    for i in range(n):
+        terms = generator.integers(10, 100, generator.integers(low, high + 1))
+        text = " + ".join(map(str, terms))
+        rows.append(
+            Row(f"What is {text}?", f" {terms.sum()}", difficulty=float(len(terms)),
+                attributes={k: f(i, generator) for k, f in columns.items()})
+        )  # fmt: skip
+    return rows
+
+
+def files(n=400, train=(2, 4), test=(3, 5), seed=0, **columns):
+    generator = np.random.default_rng(seed)
+    sides = [sums(generator, n, *r, **columns) for r in (train, test)]
+    return [Table(name, rows, name) for name, rows in zip(("a", "b"), sides, strict=True)]
+
+
+def bare(table):
+    return replace(table, rows=[replace(r, difficulty=None) for r in table.rows])
+
+
+def test_all_that_the_data_allow_at_one_delta():
+    """U{2,3,4} against U{3,4,5}: TV = 1/3, limited from both sides."""
+    found = survey(*files(n=300), 0.1)
+    tv = found.best.tv
+    assert [f.view.split(" (")[0] for f in found.findings] == [
+        "difficulty", "text of the prompt", "text of the full row", "attributes",
+    ]  # fmt: skip
+    assert 0.08 < tv.lower < 1 / 3 < tv.upper < 0.55 and tv.guarantee is Guarantee.UPPER
+    assert sum(1 - f.tv.confidence for f in found.findings) == pytest.approx(0.1)
+    assert tv.confidence == pytest.approx(0.9) and found.view == "difficulty"
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert {"tv", "view", "detection_floor", "rows", "reason"} <= set(record)
+    assert record["tv"]["upper"] == tv.upper and 0 < record["detection_floor"] < 0.2
+    assert any(c["name"] == "'+' signs" for c in record["differs"])
+    assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_without_a_column_it_says_what_would_give_an_upper_limit():
+    found = survey(*map(bare, files(n=60)), 0.1)
+    assert found.best.tv.guarantee is Guarantee.LOWER and found.best.tv.upper == 1.0
+    assert "no finite-sample upper limit exists here" in found.best.reasons[-1]
+    assert found.profile is None
+
+
+def test_known_laws_are_enough_and_a_text_that_contradicts_them_is_believed(rows_dir):
+    from pacbayes_sft.data.rows import read_table
+
+    pair = [read_table(rows_dir / f"{name}.jsonl") for name in ("train", "test")]
+    found = survey(*pair, 0.05)
+    assert found.best.tv.guarantee is Guarantee.EXACT and len(found.findings) == 1
+    assert found.best.tv.value == pytest.approx(1 / 3)
+    lying = [
+        replace(t, rows=[replace(r, prompt=f"{w} " * 40 + r.prompt) for r in t.rows])
+        for t, w in zip(pair, ("left", "right"), strict=True)
+    ]
+    refuted = survey(*lying, 0.05, Asked(texts_too=True))
+    assert "refuted" in refuted.best.refuted and refuted.best.tv.lower > 0.5
+    assert refuted.best.tv.guarantee is Guarantee.LOWER
+
+
+def test_several_views_and_features_each_named():
+    asked = Asked(
+        views=(View.PROMPT, View.FULL),
+        features=(Features.COUNTS, Features.WORDS, Features.CHARACTERS, lengths),
+        attributes=(),
+    )
+    found = survey(*files(n=60), 0.1, asked)
+    assert len({f.view for f in found.findings}) == len(found.findings) == 8
+    assert any("lengths of the text of the prompt" in f.view for f in found.findings)
+    assert all(f.tv.confidence == pytest.approx(1 - 0.1 / 8) for f in found.findings)
+    with pytest.raises(InputError, match="one finite vector a text"):
+        survey(*files(n=30), 0.1, replace(asked, features=(len,)))
+    with pytest.raises(InputError, match="needs --base"):
+        survey(*files(n=30), 0.1, replace(asked, features=(Features.HIDDEN,)))
+
+
+def sentences(train, test):
+    return [leak.sentence for leak in leaks(train, test)]
+
+
+def lengths(texts):
+    return [[len(t), t.count("+")] for t in texts]
+
+
+def test_one_file_twice_is_zero_with_its_floor():
+    table = files()[0]
+    found = survey(table, replace(table, source="copy"))
+    assert found.best.tv.value == found.best.tv.lower == 0 and found.best.tv.upper == 1
+    assert found.to_dict()["detection_floor"] == pytest.approx(1.96 / np.sqrt(800), rel=0.01)
+    assert "the same rows" in found.best.reasons[0]
+    shuffled = replace(table, rows=table.rows[::-1], sha256="other")
+    assert survey(table, shuffled).best.tv.value == 0
+
+
+def test_too_few_rows_give_the_trivial_limit_or_a_refusal():
+    few = [bare(replace(t, rows=t.rows[:5])) for t in files()]
+    assert survey(*few).best.tv.upper == 1.0
+    with pytest.raises(InputError, match="at least 10 independent units a side, got"):
+        survey(*few, 0.05, Asked(views=(View.FULL,)))
+
+
+def test_a_labelled_mixture_limits_from_above():
+    train, test = map(bare, files(foreign=lambda i, _: i % 10 == 0))
+    found = survey(train, test, 0.05, Asked(foreign="foreign", views=(), attributes=()))
+    assert found.best.tv.guarantee is Guarantee.UPPER and 0.1 < found.best.tv.upper < 0.14
+    with pytest.raises(InputError, match="true or false"):
+        survey(train, test, 0.05, Asked(foreign="answer"))
+
+
+class TestDuplicates:
+    def copied(self):
+        """Fifty texts eight times over on either side, lightly edited: nothing shifts."""
+        generator = np.random.default_rng(1)
+        base = [" ".join(generator.choice(WORDS, 40)) for _ in range(50)]
+        sides = [[Row(f"{t} {s}{k}", " yes") for t in base for k in range(4)] for s in "ab"]
+        return [Table(s, rows, s) for s, rows in zip("ab", sides, strict=True)]
+
+    def test_clusters_stay_whole_when_grouped(self):
+        asked = Asked(views=(View.FULL,), duplicates=Duplicates.GROUP)
+        found = survey(*self.copied(), 0.05, asked)
+        assert sum(found.findings[0].rows) == 50  # half of 50 clusters, one row a side each
+        assert found.contamination.train_clusters == 50
+        assert len(found.contamination.across) == 200
+        counted = survey(*self.copied(), 0.05, Asked(views=(View.FULL,)))
+        assert sum(counted.findings[0].rows) == 200
+        assert any("reads like" in w or "read like" in w for w in counted.warnings)
+
+    def test_they_can_be_left_alone(self):
+        asked = Asked(views=(View.FULL,), duplicates=Duplicates.OFF)
+        assert survey(*self.copied(), 0.05, asked).contamination is None
+
+
+class TestDisjoint:
+    def test_thirds_by_length_are_recognised_with_the_view_that_can_rank(self):
+        generator = np.random.default_rng(2)
+
+        def rows(low, high):
+            return [
+                Row(" ".join(generator.choice(WORDS, 10)),
+                    " " + " ".join(generator.choice(WORDS, generator.integers(low, high))))
+                for _ in range(120)
+            ]  # fmt: skip
+
+        pair = Table("a", rows(5, 30), "a"), Table("b", rows(60, 90), "b")
+        found = survey(*pair, 0.05)
+        assert any("TV = 1 on this view: words of the full row" in s for s in found.disjoint)
+        assert "text of the prompt" in found.disjoint[-1] and "cannot rank" in found.disjoint[-1]
+
+    def test_a_split_by_template_is_recognised(self):
+        pair = files(template=lambda i, g: "t" + str(g.integers(5)))
+        other = files(template=lambda i, g: "u" + str(g.integers(5)))
+        found = disjoint_by(pair[0], other[1], ("template",))
+        assert [d.sentence for d in found] == ["column 'template': no value occurs in both files"]
+
+    def test_overlapping_supports_are_not(self):
+        assert disjoint_by(*files(), ("difficulty",)) == []
+
+
+class TestLeaks:
+    def test_a_column_that_names_the_side_is_left_out_and_said(self):
+        train, test = files()
+        marked = [
+            replace(t, rows=[replace(r, attributes={"split": t.source}) for r in t.rows])
+            for t in (train, test)
+        ]
+        found = survey(*marked, 0.05, Asked(views=(View.ATTRIBUTES,)))
+        assert any("it names the side" in w for w in found.warnings)
+        assert not any("split" in f.view for f in found.findings)
+
+    def test_ids_and_line_numbers(self):
+        columns = {"key": lambda i, g: f"x{g.integers(1 << 40)}", "line": lambda i, _: i}
+        found = survey(*files(**columns), 0.05, Asked(views=(View.ATTRIBUTES,)))
+        assert {leak.where for leak in found.leaks} == {"key", "line"}
+        assert found.findings[-1].view == "attributes (difficulty)"
+
+    def test_a_number_that_runs_on_within_the_text(self):
+        pair = files(n=100)
+        numbered = [
+            replace(
+                t, rows=[replace(r, prompt=f"{i + k}. {r.prompt}") for i, r in enumerate(t.rows)]
+            )
+            for t, k in zip(pair, (1, 101), strict=True)
+        ]  # fmt: skip
+        assert any("runs on with the rows" in w for w in sentences(*numbered))
+        ids = [
+            replace(t, rows=[
+                replace(r, prompt=f"#{t.source}-{i}x {r.prompt}", id=f"{t.source}-{i}x")
+                for i, r in enumerate(t.rows)
+            ])
+            for t in pair
+        ]  # fmt: skip
+        assert any("contain their own ids" in w for w in sentences(*ids))
+
+    def test_a_sorted_file(self):
+        train, test = files()
+        ordered = replace(train, rows=sorted(train.rows, key=lambda r: r.difficulty))
+        assert any("sorted by difficulty" in w for w in sentences(ordered, test))
+        assert not any("sorted" in w for w in sentences(train, test))
