@@ -8,11 +8,23 @@ class Objective(StrEnum):
 
     Attributes:
         NLL: Mean negative log-likelihood of the supervised tokens of a batch.
-        DFT: The same with each token weighted by its own probability (arXiv 2508.05629).
+        P25: The same with each token weighted by the fourth root of its own probability.
+        P50: By the square root of it.
+        P75: By its power 3/4.
+        DFT: By its own probability (arXiv 2508.05629).
     """
 
     NLL = "nll"
+    P25 = "p0.25"
+    P50 = "p0.5"
+    P75 = "p0.75"
     DFT = "dft"
+
+    @property
+    def power(self) -> float:
+        """The α of the token weight p^α: 0 is plain SFT, 1 is DFT."""
+        ends = {Objective.NLL: 0.0, Objective.DFT: 1.0}
+        return ends[self] if self in ends else float(self.value.removeprefix("p"))
 
 
 class Loss(StrEnum):

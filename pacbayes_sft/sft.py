@@ -178,16 +178,18 @@ def _trainer(
 ) -> Any:
     """Return the trainer of one full schedule on the rows ``order``."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+    from trl import SFTConfig  # type: ignore[attr-defined]
+
+    from pacbayes_sft.token_power import loss_type, trainer_class
 
     rows = Dataset.from_list([table.rows[i].for_trl() for i in order])
-    trainer: Any = SFTTrainer(
+    trainer: Any = trainer_class(settings.objective)(
         model=model,
         processing_class=tokenizer,
         train_dataset=rows,
         args=SFTConfig(
             output_dir=str(work),
-            loss_type=settings.objective.value,
+            loss_type=loss_type(settings.objective),
             max_length=None,
             packing=False,
             max_steps=steps,
