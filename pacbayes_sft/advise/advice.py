@@ -1,0 +1,264 @@
+"""Advice as a pure function: pilots, shift terms and budgets in, a window for every budget out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pacbayes_sft.advise.doubts import alternatives, what_would_change
+from pacbayes_sft.advise.pilots import Pilot
+from pacbayes_sft.advise.predict import DEFAULT, Arm, Evidence, Rule, Values, gather
+from pacbayes_sft.advise.scaling import FARTHEST
+from pacbayes_sft.advise.shifts import WindowShift
+
+LIKE = 0.05  # a window whose 5 % quantile of (its total - the best's) is not above 0 is like it
+PATH = 25  # sizes at which the path of the optimum is looked at
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one arm is predicted to do at one budget.
+
+    Attributes:
+        window: Difficulty window.
+        objective: Training objective.
+        value: What the rule minimises; at 1 or more a bound says nothing.
+        lower: 5 % quantile of its draws.
+        upper: 95 % quantile.
+        train: Its train side.
+        shift: Its shift side.
+        chance: Share of the draws in which this arm is the best.
+        alike: Whether the evidence cannot tell it from the advised one.
+        bound_tv: Proposition 4.1 with TV, as predicted.
+        bound_d_plus: The same with D⁺.
+    """
+
+    window: str
+    objective: str
+    value: float
+    lower: float
+    upper: float
+    train: float
+    shift: float
+    chance: float
+    alike: bool
+    bound_tv: float
+    bound_d_plus: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Advice at one budget.
+
+    Attributes:
+        budget: Training units n.
+        window: The advised window.
+        objective: The advised objective.
+        predictions: Of all arms, the best first.
+        mixture: Shares of the windows that the evidence cannot tell apart, by their chance of
+            being best; no pilot was trained on a mixture.
+        others: What other rules would advise, by rule.
+        changes: What would change this choice, in sentences.
+    """
+
+    budget: int
+    window: str
+    objective: str
+    predictions: tuple[Prediction, ...]
+    mixture: Mapping[str, float]
+    others: Mapping[str, str]
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A size at which the advice moves to another window.
+
+    Attributes:
+        size: First size on the path with the new window.
+        earliest: 5 % quantile of that size over draws.
+        latest: 95 % quantile; None where more than 5 % of the draws never move on this path.
+        before: Window before.
+        after: Window after.
+        harder: Whether it moves to harder data.
+    """
+
+    size: int
+    earliest: int
+    latest: int | None
+    before: str
+    after: str
+    harder: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A window for every budget, and what stands behind it.
+
+    Attributes:
+        rule: What was minimised.
+        choices: One a budget that could be advised on.
+        refused: For every other budget, why not.
+        moves: Where the advice moves.
+        misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise.
+        sizes: Pilot sizes.
+        path: Sizes on which the curves are drawn, and per arm the predicted total with 5 % and
+            95 % quantiles.
+    """
+
+    rule: str
+    choices: tuple[Choice, ...]
+    refused: Mapping[int, str]
+    moves: tuple[Move, ...]
+    misfit: Mapping[str, float]
+    sizes: tuple[int, ...]
+    path: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object."""
+        return asdict(self)
+
+
+def advise(
+    pilots: Sequence[Pilot],
+    shifts: Mapping[str, WindowShift],
+    test_law: Mapping[float, float],
+    budgets: Sequence[int],
+    rule: Rule = DEFAULT,
+    *,
+    delta: float = 0.05,
+    draws: int = 400,
+    seed: int = 0,
+) -> Advice:
+    """Return the best window for every budget.
+
+    Every number about a budget that was not piloted is an `estimate`: pilots' risks and KLs
+    extrapolated by the forms of `scaling`, carried to the test law by a shift term. With the
+    default rule that is the risk on held-out rows of the window plus the difference that the
+    pilots' own risk by level makes under the test law; assumption (i) (train and test differ only
+    through the difficulty) is all it rests on besides the form.
+
+    Args:
+        pilots: Short fine-tunes, every window at the same sizes.
+        shifts: Per window, from data alone.
+        test_law: Law of the difficulty levels under the test.
+        budgets: Training sizes to advise on.
+        rule: What is minimised; others are reported beside it.
+        delta: δ of the predicted bounds.
+        draws: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Raises:
+        InputError: If the pilots cannot carry any advice.
+    """
+    evidence = gather(pilots, shifts, test_law, delta=delta, draws=draws, seed=seed)
+    refused = {b: why for b in budgets if (why := _refusal(b, evidence))}
+    taken = sorted(set(budgets) - set(refused))
+    choices = tuple(_choose(evidence, rule, budget) for budget in taken)
+    ends = (min([*taken, evidence.sizes[0]]), max([*taken, evidence.sizes[-1]]))
+    grid = np.unique(np.round(np.geomspace(*ends, PATH)).astype(int))
+    totals = [evidence.total(rule, float(n)) for n in grid]
+    return Advice(
+        str(rule),
+        choices,
+        refused,
+        _moves(evidence, grid, totals),
+        {name: fit.misfit for name, fit in evidence.fits.items()},
+        evidence.sizes,
+        _path(evidence, grid, totals),
+    )
+
+
+def _refusal(budget: int, evidence: Evidence) -> str | None:
+    least, most = evidence.sizes[0], evidence.sizes[-1]
+    if budget > FARTHEST * most:
+        return (
+            f"{budget / most:.0f} times the largest pilot ({most}); no form holds over more than "
+            f"{FARTHEST:g} times: pilot at {-(-budget // int(FARTHEST))} or more"
+        )
+    if budget < least:
+        return f"smaller than the smallest pilot ({least}); pilot at {budget} or less"
+    return None
+
+
+def _choose(evidence: Evidence, rule: Rule, budget: int) -> Choice:
+    totals = evidence.total(rule, float(budget))
+    train, shift = evidence.train_side(rule, budget)[0], evidence.shift_side(rule, budget)[0]
+    best = int(np.argmin(totals[0]))
+    chance = np.bincount(np.argmin(totals[1:], axis=1), minlength=len(evidence.arms))
+    share = chance / max(1, chance.sum())
+    behind = np.quantile(totals[1:] - totals[1:, [best]], LIKE, axis=0)
+    low, high = np.quantile(totals, [0.05, 0.95], axis=0)
+    bounds = alternatives(evidence, budget)
+    predictions = [
+        Prediction(
+            window,
+            objective,
+            float(totals[0, i]),
+            float(low[i]),
+            float(high[i]),
+            float(train[i]),
+            float(shift[i]),
+            float(share[i]),
+            bool(i == best or behind[i] <= 0),
+            float(bounds["bound + tv"][i]),
+            float(bounds["bound + d_plus"][i]),
+        )
+        for i, (window, objective) in enumerate(evidence.arms)
+    ]
+    alike = [p for p in predictions if p.alike and p.objective == evidence.arms[best][1]]
+    mass = sum(p.chance for p in alike)
+    mixture = {p.window: p.chance / mass for p in alike if p.chance > 0} if mass else {}
+    return Choice(
+        budget,
+        *evidence.arms[best],
+        tuple(sorted(predictions, key=lambda p: p.value)),
+        mixture,
+        {name: _named(evidence.arms[int(np.argmin(row))]) for name, row in bounds.items()},
+        what_would_change(evidence, rule, budget),
+    )
+
+
+def _moves(evidence: Evidence, grid: Values, totals: list[Values]) -> tuple[Move, ...]:
+    """Where the best arm changes along the grid, and between which sizes in 90 % of the draws."""
+    best = np.stack([np.argmin(t, axis=1) for t in totals])  # (sizes, draws)
+    found = []
+    for k in range(1, len(grid)):
+        before, after = int(best[k - 1, 0]), int(best[k, 0])
+        if before == after:
+            continue
+        harder = after > before
+        gone = best[:, 1:] >= after if harder else best[:, 1:] <= after
+        first = np.where(gone.any(axis=0), np.argmax(gone, axis=0), len(grid))
+        low, high = (int(np.quantile(first, q, method="inverted_cdf")) for q in (0.05, 0.95))
+        found.append(
+            Move(
+                int(grid[k]),
+                int(grid[min(low, len(grid) - 1)]),
+                int(grid[high]) if high < len(grid) else None,
+                _named(evidence.arms[before]),
+                _named(evidence.arms[after]),
+                harder,
+            )
+        )
+    return tuple(found)
+
+
+def _path(evidence: Evidence, grid: Values, totals: list[Values]) -> dict[str, Any]:
+    found: dict[str, Any] = {"sizes": [int(n) for n in grid], "arms": {}}
+    stacked = np.stack(totals)  # (sizes, draws, arms)
+    low, high = np.quantile(stacked, [0.05, 0.95], axis=1)
+    for i, arm in enumerate(evidence.arms):
+        found["arms"][_named(arm)] = {
+            "value": stacked[:, 0, i].tolist(),
+            "lower": low[:, i].tolist(),
+            "upper": high[:, i].tolist(),
+        }
+    return found
+
+
+def _named(arm: Arm) -> str:
+    return arm[0] if arm[1] == "nll" else f"{arm[0]} ({arm[1]})"

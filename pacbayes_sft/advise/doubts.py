@@ -1,0 +1,72 @@
+"""What other rules would advise, and what would change an advice's mind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pacbayes_sft.advise.predict import Evidence, Extra, Rule, Train, Values
+
+OTHERS = (
+    Rule(Train.HELDOUT, Extra.TV),
+    Rule(Train.HELDOUT, Extra.ROBUST),
+    Rule(Train.HELDOUT, Extra.D_PLUS),
+    Rule(Train.BOUND, Extra.TV),
+    Rule(Train.BOUND, Extra.ROBUST),
+    Rule(Train.BOUND, Extra.D_PLUS),
+)
+
+
+def alternatives(evidence: Evidence, budget: float) -> dict[str, Values]:
+    """Return what each other rule predicts for every arm, by rule."""
+    return {str(rule): evidence.total(rule, budget)[0] for rule in OTHERS}
+
+
+def what_would_change(evidence: Evidence, rule: Rule, budget: float) -> tuple[str, ...]:
+    """Return sentences: by how much what would have to be wrong for another window."""
+    totals = evidence.total(rule, budget)
+    order = np.argsort(totals[0])
+    best = evidence.arms[order[0]]
+    if len(order) < 2:
+        return ("only one window was piloted: there is nothing to choose",)
+    second = evidence.arms[order[1]]
+    margin = float(totals[0, order[1]] - totals[0, order[0]])
+    said = [
+        f"{second[0]} takes over if its risk is {margin:.3f} lower than predicted, or that of "
+        f"{best[0]} as much higher"
+    ]
+    differing: dict[str, list[str]] = {}
+    for name, row in alternatives(evidence, budget).items():
+        other = evidence.arms[int(np.argmin(row))]
+        if other != best:
+            differing.setdefault(other[0], []).append(name)
+    for window, rules in differing.items():
+        said.append(f"{window} is what {', '.join(rules)} would take")
+    said += _slack(evidence, budget, int(order[0]))
+    spread = np.quantile(totals[1:], 0.95, axis=0) - np.quantile(totals[1:], 0.05, axis=0)
+    widest = int(order[:3][np.argmax(spread[order[:3]])])
+    further = min(int(budget), 4 * evidence.sizes[-1])
+    if further > evidence.sizes[-1]:
+        said.append(
+            f"a pilot on {evidence.arms[widest][0]} at n = {further} would say most: of the three "
+            f"best its prediction is the widest (±{spread[widest] / 2:.3f})"
+        )
+    return tuple(said)
+
+
+def _slack(evidence: Evidence, budget: float, best: int) -> list[str]:
+    """The γ up to which D⁺ + γ·TV keeps the advised window ahead."""
+    train = evidence.train_side(Rule(Train.HELDOUT, Extra.NOTHING), budget)[0]
+
+    def leader(gamma: float) -> int:
+        totals = [t + s.with_slack(gamma) for t, s in zip(train, evidence.shifts, strict=True)]
+        return int(np.argmin(totals))
+
+    held = [g for g in np.linspace(0, 1, 101) if leader(float(g)) == best]
+    if not held:
+        return ["no slack γ in [0, 1] makes held-out risk + D⁺ + γ·TV agree"]
+    if len(held) == 101:
+        return ["held-out risk + D⁺ + γ·TV agrees whatever the slack γ"]
+    return [
+        f"held-out risk + D⁺ + γ·TV agrees for γ from {min(held):.2f} to {max(held):.2f}; the "
+        f"pilots showed {evidence.gamma[best]:.2f}"
+    ]

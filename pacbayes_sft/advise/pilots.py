@@ -1,0 +1,122 @@
+"""What a pilot fine-tune showed: the records of a scan, reduced to what advice needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pacbayes_sft.errors import InputError
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured risk.
+
+    Attributes:
+        value: Mean loss.
+        error: Its standard error from the rows.
+    """
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """One pilot fine-tune.
+
+    Attributes:
+        window: Difficulty window, ``LO:HI``.
+        objective: Training objective.
+        size: Training units n.
+        seed: Its seed.
+        train_risk: Of the finished model on its own rows.
+        heldout: Its risk on rows of its window that nothing was fitted on.
+        profile: Its risk by difficulty level, on rows that nothing was fitted on.
+        empirical: Gibbs risk on the certified units, with its limit.
+        kl: KL(Q‖P), nats.
+        certified: Units behind ``empirical``, as a share of n.
+        seconds: What it took.
+    """
+
+    window: str
+    objective: str
+    size: int
+    seed: int
+    train_risk: float
+    heldout: Measured
+    profile: Mapping[float, Measured]
+    empirical: float
+    kl: float
+    certified: float
+    seconds: float
+
+    @property
+    def arm(self) -> tuple[str, str]:
+        """What advice chooses between: window and objective."""
+        return self.window, self.objective
+
+
+def read_pilots(
+    records: Iterable[Record],
+    *,
+    bound: str | None = None,
+    base: str | None = None,
+    method: str = "lora",
+) -> list[Pilot]:
+    """Return the cells of one base and method among the records of a scan.
+
+    Args:
+        records: As `run_scan` returns them; those of bases themselves are passed over.
+        bound: Which bound's KL and empirical risk; None takes the first by name.
+        base: Which base; None takes the only one.
+        method: ``lora`` or ``full``.
+
+    Raises:
+        InputError: If the records mix bases, lack the bound, or a slice is not a number.
+    """
+    cells = [r for r in records if "cell" in r and r["cell"]["method"] == method]
+    bases = sorted({r["cell"]["base"] for r in cells})
+    if base is None and len(bases) > 1:
+        raise InputError(f"the pilots are of several bases ({', '.join(bases)}); name one")
+    chosen = [r for r in cells if base is None or r["cell"]["base"] == base]
+    if not chosen:
+        raise InputError("no record is a pilot of this base and method")
+    return [_pilot(record, bound) for record in chosen]
+
+
+def _pilot(record: Record, bound: str | None) -> Pilot:
+    cell, measured, bounds = record["cell"], record["measured"], record["bounds"]
+    name = min(bounds) if bound is None else bound
+    if name not in bounds:
+        raise InputError(f"record {record['key']}: holds no bound {name!r} ({', '.join(bounds)})")
+    found = bounds[name]
+    try:
+        profile = {float(k): _measured(e) for k, e in measured["slices"].items()}
+    except ValueError:
+        raise InputError(
+            f"record {record['key']}: a slice is not a number ({', '.join(measured['slices'])})"
+        ) from None
+    empirical = found.get("empirical_risk") or {"upper": found["terms"]["empirical_risk"]}
+    return Pilot(
+        cell["window"],
+        cell["objective"],
+        int(cell["size"]),
+        int(cell["seed"]),
+        float(measured["train_risk"]),
+        _measured(measured["train_distribution_risk"]),
+        profile,
+        float(empirical["upper"]),
+        float(found["kl_nats"]),
+        float(found.get("n", cell["size"])) / float(found.get("n_train", cell["size"])),
+        float(record.get("seconds", {}).get("all", 0.0)),
+    )
+
+
+def _measured(estimate: Mapping[str, Any]) -> Measured:
+    """Half an interval over 1.96: near enough the standard error that its rows give."""
+    width = float(estimate["upper"]) - float(estimate["lower"])
+    return Measured(float(estimate["value"]), max(width / 3.92, 1e-4))

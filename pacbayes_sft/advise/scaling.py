@@ -1,0 +1,169 @@
+"""How a pilot's numbers go on beyond its size: two stated forms, fitted with bounds, with draws.
+
+* A risk in [0, 1]: a power law between two levels, y(n) = c + (y₀ - c)·(n/n₀)^{-b}, with the level
+  at the smallest pilot y₀ and the level without end c both held in [0, 1], so that every
+  prediction is a risk; it may fall or rise (train risk does). One exponent b in [0.05, 1] is shared
+  by all windows: three pilot sizes cannot hold three parameters a window. Small b is close to the
+  logarithmic saturation that the paper reports.
+* A KL in nats: a power of n, ln KL = α + β·ln n with β in [-1, 2].
+
+Uncertainty is a parametric bootstrap: every pilot mean is drawn again from a normal law with its
+standard error, inflated by the root of χ²/dof where the form misfits by more than noise, and all is
+fitted anew, the exponent too. That is an interval under the form, no promise about another form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+EXPONENTS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
+FEWEST_SIZES = 3
+LEAST_SPAN = 4.0  # largest pilot over smallest
+FARTHEST = 64.0  # a budget over the largest pilot
+SLOPES = (-1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted form, as draws; the first draw is the fit itself.
+
+    Attributes:
+        parameters: Shape (draws, arms, 2): (c, y₀), or (α, β).
+        exponents: Shape (draws,): b; NaN for a KL.
+        origin: n₀, the smallest size.
+        misfit: √(χ²/dof) of the fit itself; above 1 the form misfits by more than noise.
+    """
+
+    parameters: Values
+    exponents: Values
+    origin: float
+    misfit: float
+
+    def at(self, n: float) -> Values:
+        """Return the quantity at size n, shape (draws, arms)."""
+        first, second = self.parameters[..., 0], self.parameters[..., 1]
+        if np.isnan(self.exponents[0]):
+            return np.exp(first + second * np.log(n / self.origin))
+        weight = ((n / self.origin) ** -self.exponents)[:, None]
+        return first * (1 - weight) + second * weight
+
+
+def fit_risk(
+    sizes: Values, means: Values, errors: Values, generator: np.random.Generator, draws: int
+) -> Fit:
+    """Fit the power law between two levels to every arm's risks.
+
+    Args:
+        sizes: Shape (k,), ascending.
+        means: Shape (arms, k), in [0, 1].
+        errors: Shape (arms, k): standard errors, > 0.
+        generator: For the bootstrap.
+        draws: How many fits besides the first.
+    """
+
+    def fit(data: Values) -> tuple[Values, Values, Values]:
+        tried = []
+        for b in EXPONENTS:
+            weight = (sizes / sizes[0]) ** -b
+            design = np.stack([1 - weight, weight], axis=1)
+            found = [
+                _in_box(design, data[:, arm], 1 / errors[arm], (0.0, 0.0), (1.0, 1.0))
+                for arm in range(len(errors))
+            ]
+            tried.append(
+                (np.stack([p for p, _ in found], axis=1), np.sum([c for _, c in found], axis=0))
+            )
+        best = np.argmin(np.stack([cost for _, cost in tried]), axis=0)
+        parameters = np.stack([p for p, _ in tried])[best, np.arange(len(data))]
+        cost = np.stack([c for _, c in tried])[best, np.arange(len(data))]
+        return parameters, EXPONENTS[best], cost
+
+    free = means.size - 2 * len(means) - 1
+    return _with_draws(fit, sizes, means, errors, free, generator, draws, (0.0, 1.0))
+
+
+def fit_kl(
+    sizes: Values, means: Values, errors: Values, generator: np.random.Generator, draws: int
+) -> Fit:
+    """Fit a power of n to every arm's KL; ``means`` and ``errors`` are those of ln KL."""
+
+    def fit(data: Values) -> tuple[Values, Values, Values]:
+        design = np.stack([np.ones(len(sizes)), np.log(sizes / sizes[0])], axis=1)
+        found = [
+            _in_box(
+                design, data[:, arm], 1 / errors[arm], (-np.inf, SLOPES[0]), (np.inf, SLOPES[1])
+            )
+            for arm in range(len(errors))
+        ]
+        parameters = np.stack([p for p, _ in found], axis=1)
+        return parameters, np.full(len(data), np.nan), np.sum([c for _, c in found], axis=0)
+
+    free = means.size - 2 * len(means)
+    return _with_draws(fit, sizes, means, errors, free, generator, draws, (-np.inf, np.inf))
+
+
+def _with_draws(fit, sizes, means, errors, free, generator, draws, limits):  # type: ignore[no-untyped-def]
+    parameters, exponents, cost = fit(means[None])
+    misfit = float(np.sqrt(cost[0] / free)) if free > 0 else 1.0
+    noise = generator.standard_normal((draws, *means.shape)) * errors * max(1.0, misfit)
+    more = fit(np.clip(means + noise, *limits))
+    return Fit(
+        np.concatenate([parameters, more[0]]),
+        np.concatenate([exponents, more[1]]),
+        float(sizes[0]),
+        misfit,
+    )
+
+
+def _in_box(
+    design: Values,
+    data: Values,
+    weights: Values,
+    low: tuple[float, float],
+    high: tuple[float, float],
+) -> tuple[Values, Values]:
+    """Least squares in two parameters within a box, for many data at once, exactly.
+
+    The problem is convex: the optimum is the free one where it lies in the box, else on an edge.
+
+    Returns:
+        Parameters, shape (draws, 2), and weighted squared misfit, shape (draws,).
+    """
+    x, y = design * weights[:, None], data * weights
+    gram, right = x.T @ x, y @ x
+    free = right @ np.linalg.pinv(gram)
+    candidates = [np.clip(free, low, high)]
+    for fixed, other in ((0, 1), (1, 0)):
+        for value in (low[fixed], high[fixed]):
+            if np.isfinite(value) and gram[other, other] > 0:
+                edge = np.empty_like(free)
+                edge[:, fixed] = value
+                best = (right[:, other] - gram[other, fixed] * value) / gram[other, other]
+                edge[:, other] = np.clip(best, low[other], high[other])
+                candidates.append(edge)
+    inside = np.all((free >= low) & (free <= high), axis=1)
+    stacked = np.stack(candidates)
+    costs = np.sum((stacked @ x.T - y) ** 2, axis=2)
+    chosen = np.where(inside, 0, np.argmin(costs, axis=0))
+    rows = np.arange(len(data))
+    return stacked[chosen, rows], costs[chosen, rows]
+
+
+def standard_error(risks: Values, within: Values) -> Values:
+    """Return the standard error of seed means: spread over seeds, but no less than the rows' own.
+
+    Args:
+        risks: Shape (arms, k, seeds), NaN where a seed is missing.
+        within: Shape (arms, k): mean standard error that one seed's rows give.
+    """
+    count = np.sum(~np.isnan(risks), axis=2)
+    centred = risks - np.nanmean(risks, axis=2, keepdims=True)
+    free = max(1.0, float(np.sum(np.maximum(count - 1, 0))))
+    pooled = np.sqrt(np.nansum(centred**2) / free) if np.any(count > 1) else 0.0
+    # the rows are the same for every seed, so their own error does not average out over seeds
+    found: Values = np.sqrt(pooled**2 / count + within**2)
+    return np.maximum(found, 1e-4)

@@ -1,0 +1,92 @@
+"""The shift term of every window from data alone: before any fine-tune, and with its label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from estimators import Estimate
+from estimators.total_variation import ALL, NON_DECREASING, breakdown_gamma, profile_shift
+from estimators.total_variation.risk_profiles import Law, law_of
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.config import edges
+
+
+@dataclass(frozen=True)
+class WindowShift:
+    """What lies between training on a window and the test law.
+
+    Attributes:
+        tv: TV of the difficulty: ``exact`` of known laws, ``upper`` from samples.
+        d_plus: D⁺, for a risk that does not fall with difficulty: an ``estimate``.
+        law: Law of the difficulty within the window.
+    """
+
+    tv: Estimate
+    d_plus: Estimate
+    law: Mapping[float, float]
+
+    def with_slack(self, gamma: float) -> float:
+        """Return D⁺ + γ·TV, at most TV; point values."""
+        return min(self.tv.value, self.d_plus.value + gamma * self.tv.value)
+
+    def gamma_to(self, allowed: float) -> float:
+        """Return the slack γ at which D⁺ + γ·TV reaches what a conclusion allows."""
+        return breakdown_gamma(self.d_plus.value, self.tv.value, min(1.0, max(0.0, allowed)))
+
+
+def window_shifts(
+    pool: Law, test: Law, windows: Sequence[str], delta: float = 0.05
+) -> dict[str, WindowShift]:
+    """Return the shift term of every window.
+
+    Args:
+        pool: Difficulty of every pool unit, or its known law.
+        test: Difficulty of every test unit, or its known law.
+        windows: ``LO:HI``, both included.
+        delta: Probability with which all limits from samples together may fail.
+
+    Raises:
+        InputError: If a difficulty is constant, ranges do not overlap, or a window is empty.
+    """
+    values, weights, size = law_of(pool)
+    others, _, _ = law_of(test)
+    if len(values) < 2:
+        raise InputError(
+            f"the pool's difficulty is constant ({values[0]:g}): no window is harder than another"
+        )
+    if values[-1] < others[0] or others[-1] < values[0]:
+        raise InputError(
+            f"the pool's difficulty ({values[0]:g} to {values[-1]:g}) and the test's "
+            f"({others[0]:g} to {others[-1]:g}) do not overlap: every window is at TV = 1, and no "
+            "pilot on this pool can show how a fine-tune does there"
+        )
+    found = {}
+    for window in windows:
+        low, high = edges(window)
+        inside = (values >= low) & (values <= high)
+        mass = float(weights[inside].sum())
+        if mass == 0:
+            raise InputError(f"--windows {window}: no row of the pool lies in it")
+        law = {
+            float(v): float(w) / mass for v, w in zip(values[inside], weights[inside], strict=True)
+        }
+        rows: Law = law
+        if size is not None:  # a sample: its limit counts the window's own rows
+            counts = [round(float(w) * size) for w in weights[inside]]
+            rows = [
+                v for v, c in zip(values[inside].tolist(), counts, strict=True) for _ in range(c)
+            ]
+        each = delta / (2 * len(windows))
+        found[window] = WindowShift(
+            profile_shift(rows, test, ALL, each),
+            profile_shift(rows, test, NON_DECREASING, each),
+            law,
+        )
+    return found
+
+
+def covered(test_law: Mapping[float, float], levels: Sequence[float]) -> float:
+    """Return the share of the test law at levels that pilots were measured on."""
+    known = set(levels)
+    return sum(weight for level, weight in test_law.items() if level in known)

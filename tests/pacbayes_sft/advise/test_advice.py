@@ -1,0 +1,155 @@
+"""Advice in a world whose best window is known, and the sentences where there is none."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from pacbayes_sft.advise.advice import advise
+from pacbayes_sft.advise.pilots import read_pilots
+from pacbayes_sft.advise.predict import Extra, Rule, Train, observed_gamma
+from pacbayes_sft.advise.shifts import window_shifts
+from pacbayes_sft.errors import InputError
+from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, truth, world
+
+POOL, FLAT = law(LEVELS), law(LEVELS)
+SHIFTS = window_shifts(POOL, FLAT, WINDOWS)
+BUDGETS = (64, 1024, 4096, 16384)
+
+
+def advice(records=None, test=FLAT, budgets=BUDGETS, **changes):
+    pilots = read_pilots(world() if records is None else records)
+    return advise(pilots, window_shifts(POOL, test, WINDOWS), test, budgets, draws=60, **changes)
+
+
+@pytest.mark.parametrize("test", [law((2, 3, 4)), FLAT, law((6, 7, 8, 9, 10))])
+def test_the_best_window_is_advised_at_budgets_never_piloted(test):
+    found = advice(test=test)
+    for choice in found.choices:
+        risks = {w: truth(w, choice.budget, test) for w in WINDOWS}
+        assert risks[choice.window] == pytest.approx(min(risks.values()), abs=1e-3)
+        predicted = {p.window: p.value for p in choice.predictions}
+        assert predicted == pytest.approx(risks, abs=0.06)  # where pilots stand at 1, no form holds
+
+
+def test_it_moves_harder_where_the_truth_does():
+    sizes = np.unique(np.round(np.geomspace(64, 16384, 200)).astype(int))
+    best = [min(WINDOWS, key=lambda w: truth(w, n, FLAT)) for n in sizes]
+    turns = [int(n) for n, a, b in zip(sizes[1:], best, best[1:], strict=False) if a != b]
+    found = advice()
+    assert len(found.moves) == len(turns) >= 1
+    for move, turn in zip(found.moves, turns, strict=True):
+        assert move.harder and 0.7 < move.size / turn < 1.4
+        assert move.earliest <= move.size and (move.latest is None or move.size <= move.latest)
+
+
+def test_what_the_evidence_cannot_tell_apart_is_said():
+    sharp, blurred = advice(budgets=(64,)), advice(world(noise=0.15), budgets=(16384,))
+    assert sum(p.alike for p in sharp.choices[0].predictions) == 1
+    assert sharp.choices[0].mixture == {sharp.choices[0].window: 1.0}
+    assert sum(p.alike for p in blurred.choices[0].predictions) > 1
+    assert sum(blurred.choices[0].mixture.values()) == pytest.approx(1)
+
+
+def test_the_order_of_the_records_does_not_matter():
+    records = world(seeds=(0, 1), noise=0.02)
+    a, b = advice(records), advice(records[::-1])
+    assert [c.window for c in a.choices] == [c.window for c in b.choices]
+    assert a.choices[0].predictions[0].value == pytest.approx(b.choices[0].predictions[0].value)
+
+
+def test_an_objective_is_an_arm_like_a_window():
+    records = world() + world(objective="dft")
+    found = advice(records)
+    assert {p.objective for p in found.choices[0].predictions} == {"nll", "dft"}
+    assert all(c.objective == "nll" for c in found.choices)  # dft is worse in this world
+
+
+def test_each_rule_minimises_what_it_says():
+    for rule in (Rule(t, e) for t in Train for e in Extra):
+        found = advice(rule=rule, budgets=(4096,)).choices[0]
+        values = [p.value for p in found.predictions]
+        assert values == sorted(values) and found.window == found.predictions[0].window
+        sides = found.predictions[0]
+        assert sides.value == pytest.approx(sides.train + sides.shift)
+    tv = advice(rule=Rule(Train.NOTHING, Extra.TV), budgets=(4096,)).choices[0].predictions
+    assert {p.window: p.value for p in tv} == {w: s.tv.value for w, s in SHIFTS.items()}
+
+
+def test_it_says_what_would_change_its_mind():
+    said = " ".join(advice(budgets=(4096,)).choices[0].changes)
+    assert "takes over" in said and "γ" in said and "a pilot on" in said
+    json.dumps(advice().to_dict())
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        (world(sizes=(64, 256)), "cannot be extrapolated"),
+        (world(sizes=(64, 96, 128)), "cannot be extrapolated"),
+        (world()[:-1], "no pilot of size 1024"),
+    ],
+)
+def test_pilots_that_are_too_few_or_too_small(records, says):
+    with pytest.raises(InputError, match=says):
+        advice(records)
+
+
+def test_a_budget_out_of_reach_is_refused_and_the_others_are_not():
+    found = advice(budgets=(32, 4096, 10**6))
+    assert [c.budget for c in found.choices] == [4096]
+    assert "smallest pilot" in found.refused[32] and "largest pilot" in found.refused[10**6]
+
+
+@pytest.mark.parametrize(
+    ("pool", "test", "windows", "says"),
+    [
+        ([3.0] * 9, [3.0, 4.0], ["2:4"], "constant"),
+        ([1.0, 2.0], [5.0, 6.0], ["1:2"], "do not overlap"),
+        ([1.0, 9.0], [1.0, 2.0], ["3:4"], "no row of the pool"),
+    ],
+)
+def test_a_column_that_cannot_carry_advice(pool, test, windows, says):
+    with pytest.raises(InputError, match=says):
+        window_shifts(pool, test, windows)
+
+
+def test_a_test_law_that_the_pilots_do_not_cover():
+    test = law((9, 10, 11, 12))
+    with pytest.raises(InputError, match="cover 50%"):
+        advise(read_pilots(world()), SHIFTS, test, (64,))
+
+
+def test_records_of_two_bases_are_not_mixed():
+    records = world()
+    other = dict(records[1]) | {"cell": records[1]["cell"] | {"base": "weak"}}
+    with pytest.raises(InputError, match="several bases"):
+        read_pilots([*records, other])
+    assert len(read_pilots([*records, other], base="weak")) == 1
+    with pytest.raises(InputError, match="holds no bound"):
+        read_pilots(records, bound="none")
+
+
+# --- shift terms -----------------------------------------------------------------------------
+
+
+def test_labels_of_the_shift_terms():
+    known = SHIFTS["2:4"]
+    assert known.tv.guarantee == "exact" and known.tv.value == pytest.approx(2 / 3)
+    assert known.d_plus.guarantee == "estimate"
+    assert SHIFTS["8:10"].d_plus.value == 0  # harder than the test
+    sampled = window_shifts([float(d) for d in LEVELS] * 30, [2.0, 9.0] * 40, WINDOWS)["2:4"]
+    assert sampled.tv.guarantee == "upper" and sampled.tv.upper > sampled.tv.value
+    assert sampled.with_slack(0) == sampled.d_plus.value
+    assert sampled.with_slack(1) == sampled.tv.value
+
+
+def test_gamma_is_how_far_the_risk_falls():
+    pilot = read_pilots(world())[-1]  # hardest window, largest size
+    falls = max(pilot.profile[2].value - pilot.profile[d].value for d in LEVELS)
+    assert observed_gamma(pilot.profile) == pytest.approx(falls)
+    assert dataclasses.replace(pilot, size=1).arm == ("8:10", "nll")
