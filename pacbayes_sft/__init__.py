@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from estimators import *  # noqa: F403
 
 _OWN = {
+    "advise_on": "pacbayes_sft.advise.run",
     "Certificate": "pacbayes_sft.certify",
     "CertificateCallback": "pacbayes_sft.callback",
     "InputError": "pacbayes_sft.errors",

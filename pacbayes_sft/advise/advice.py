@@ -105,6 +105,7 @@ class Advice:
         moves: Where the advice moves.
         misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise.
         sizes: Pilot sizes.
+        cover: Share of the test law at levels that the pilots were judged on.
         path: Sizes on which the curves are drawn, and per arm the predicted total with 5 % and
             95 % quantiles.
     """
@@ -115,6 +116,7 @@ class Advice:
     moves: tuple[Move, ...]
     misfit: Mapping[str, float]
     sizes: tuple[int, ...]
+    cover: float
     path: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,6 +170,7 @@ def advise(
         _moves(evidence, grid, totals),
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
+        evidence.cover,
         _path(evidence, grid, totals),
     )
 

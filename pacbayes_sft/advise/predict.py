@@ -23,7 +23,7 @@ from pacbayes_sft.errors import InputError
 
 Values = NDArray[np.float64]
 Arm = tuple[str, str]
-LEAST_COVER = 0.999
+LEAST_COVER = 0.9
 
 
 class Train(StrEnum):
@@ -95,6 +95,8 @@ class Evidence:
         shifts: Per arm.
         delta: δ of the bounds.
         certified: Share of the n units that stand behind the bound.
+        cover: Share of the test law at levels that were measured; the rest is left out for all
+            arms alike.
     """
 
     arms: tuple[Arm, ...]
@@ -104,6 +106,7 @@ class Evidence:
     shifts: tuple[WindowShift, ...]
     delta: float
     certified: float
+    cover: float
 
     def train_side(self, rule: Rule, n: float) -> Values:
         """Return the train side at size n, shape (draws, arms)."""
@@ -172,11 +175,15 @@ def gather(
             )
         if arm[0] not in shifts:
             raise InputError(f"window {arm[0]}: its shift term is not given")
-    cover = min(covered(test_law, list(p.profile)) for p in pilots)
+    levels = set.intersection(*(set(p.profile) for p in pilots))
+    cover = covered(test_law, levels)
     if cover < LEAST_COVER:
         raise InputError(
-            f"the pilots' rows by level cover {cover:.0%} of the test law; advice needs all of it"
+            f"the pilots' rows by level cover {cover:.0%} of the test law; advice needs at least "
+            f"{LEAST_COVER:.0%}: a pool (or pilots) without the test's difficulties cannot tell "
+            "how a fine-tune does there"
         )
+    seen = {level: w / cover for level, w in test_law.items() if level in levels}
     generator = np.random.default_rng(seed)
     x = np.array(sizes, dtype=float)
 
@@ -199,7 +206,7 @@ def gather(
 
     fits = {
         "heldout": risk_fit(by_cell(lambda p: p.heldout)),
-        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, test_law))),
+        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, seen))),
         "empirical": risk_fit(by_cell(lambda p: Measured(p.train_risk, p.heldout.error))),
         "gibbs": risk_fit(by_cell(lambda p: Measured(min(1.0, p.empirical), p.heldout.error))),
     }
@@ -222,6 +229,7 @@ def gather(
         tuple(shifts[window] for window, _ in arms),
         delta,
         float(np.mean([p.certified for p in pilots])),
+        cover,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from estimators import Estimate
@@ -86,7 +86,6 @@ def window_shifts(
     return found
 
 
-def covered(test_law: Mapping[float, float], levels: Sequence[float]) -> float:
+def covered(test_law: Mapping[float, float], levels: Collection[float]) -> float:
     """Return the share of the test law at levels that pilots were measured on."""
-    known = set(levels)
-    return sum(weight for level, weight in test_law.items() if level in known)
+    return sum(weight for level, weight in test_law.items() if level in levels)

@@ -10,6 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
+from pacbayes_sft.cli.advise import advise
 from pacbayes_sft.cli.bound import bound
 from pacbayes_sft.cli.demo import demo
 from pacbayes_sft.cli.difficulty import difficulty
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-COMMANDS = (demo, bound, verify, inspect, kl, tv, risk, igsm, sft, difficulty, scan, plot)
+COMMANDS = (demo, bound, verify, inspect, kl, tv, risk, igsm, sft, difficulty, scan, plot, advise)
 for command in COMMANDS:
     app.command()(command)
 

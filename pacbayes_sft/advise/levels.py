@@ -1,0 +1,140 @@
+"""The difficulty of pool and test as levels: few enough to measure a risk on each.
+
+A column with many values is cut into buckets. No window cuts one, and the edges come from the
+pool and the windows alone, not from the test rows or any row's loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators.total_variation.risk_profiles import Law
+from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.data.metadata import Metadata, read_metadata
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.config import edges
+
+MOST_LEVELS = 16
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Buckets of a difficulty.
+
+    Attributes:
+        ends: Upper ends of all buckets but the last, ascending; a bucket holds its upper end.
+        values: By bucket: a value of the pool within it, None where the pool has none.
+    """
+
+    ends: tuple[float, ...]
+    values: tuple[float | None, ...]
+
+    def level(self, x: float) -> float:
+        """Return the level of a difficulty; the difficulty itself where the pool has no bucket."""
+        found = self.values[int(np.searchsorted(self.ends, x, side="left"))]
+        return x if found is None else found
+
+
+def build_ladder(pool: Sequence[float], windows: Sequence[str], most: int = MOST_LEVELS) -> Ladder:
+    """Cut the pool's difficulties into buckets that no window cuts.
+
+    Args:
+        pool: Difficulty of every unit.
+        windows: ``LO:HI``, both included.
+        most: With no more distinct values than this, each is its own level; otherwise the windows'
+            edges are joined by the pool's quantiles at 1/8, 2/8, ...
+    """
+    values = np.unique(np.array(pool, dtype=float))
+    cuts = {float(values[-1]), float(np.nextafter(values[0], -np.inf))}
+    for window in windows:
+        low, high = edges(window)
+        cuts |= {float(np.nextafter(low, -np.inf)), high}
+    if len(values) <= most:
+        cuts |= set(values.tolist())
+    else:
+        quantiles = np.quantile(pool, np.arange(1, 8) / 8, method="inverted_cdf")
+        cuts |= set(quantiles.tolist())
+    ends = tuple(sorted(cuts))
+    sorted_pool = np.sort(np.array(pool, dtype=float))
+    places = np.searchsorted(ends, sorted_pool, side="left")
+    inside = [sorted_pool[places == i] for i in range(len(ends) + 1)]
+    return Ladder(ends, tuple(float(x[(len(x) - 1) // 2]) if len(x) else None for x in inside))
+
+
+def pool_levels(table: Table, column: str) -> dict[str, float]:
+    """Return the difficulty of every unit of the pool.
+
+    Raises:
+        InputError: If a row lacks a number, or a unit has several.
+    """
+    found: dict[str, float] = {}
+    for number, (unit, row) in enumerate(zip(table.units, table.rows, strict=True), start=1):
+        value = _number(row.value_of(column), f"{table.source}, row {number}", column)
+        if found.setdefault(unit, value) != value:
+            raise InputError(
+                f"{table.source}: unit {unit!r} has several values of {column!r}; no window may "
+                "cut a unit, so give it one"
+            )
+    return found
+
+
+def test_levels(source: str, column: str) -> tuple[list[float], Metadata | None]:
+    """Return the difficulty of every test unit, and the file's record of its law.
+
+    A JSON-lines file needs the column alone: no completion, no prompt.
+
+    Raises:
+        InputError: If a row lacks a number in the column.
+    """
+    path, units = Path(source), dict[str, float]()
+    if path.suffix != ".jsonl" or not path.is_file():
+        table = read_table(source)
+        return list(pool_levels(table, column).values()), table.metadata
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record: Any = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{where}: not JSON ({error.msg})") from None
+            if not isinstance(record, dict):
+                raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
+            record = record | (record.get("attributes") or {})
+            value = _number(record.get(column), where, column)
+            units.setdefault(str(record.get("unit", f"line {number}")), value)
+    if not units:
+        raise InputError(f"{path}: holds no rows")
+    return list(units.values()), read_metadata(path, sha256_of(path))
+
+
+def law_in_levels(
+    ladder: Ladder, values: Sequence[float], metadata: Metadata | None, column: str
+) -> Law:
+    """Return the known law of the levels where the file records it, else every unit's level."""
+    if metadata is None or metadata.attribute != column:
+        return [ladder.level(value) for value in values]
+    law: dict[float, float] = {}
+    for value, weight in metadata.law.items():
+        level = ladder.level(float(value))
+        law[level] = law.get(level, 0.0) + weight
+    return law
+
+
+def _number(value: object, where: str, column: str) -> float:
+    if value is None:
+        raise InputError(
+            f"{where}: has no value in the column {column!r}; make one with `pacbayes-sft "
+            "difficulty`, or name another with --column"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise InputError(f"{where}: {column!r} is not a number ({value!r})")
+    return float(value)

@@ -1,0 +1,210 @@
+"""The report: the advice in words and tables, the curves as a picture beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pacbayes_sft.advise.advice import Advice, Choice
+from pacbayes_sft.advise.run import Found
+from pacbayes_sft.atomic import replacing
+
+MARKERS = "osD^vPX*"
+MOST_PANELS = 4
+
+
+def write_report(found: Found, directory: Path, command: str = "") -> Path:
+    """Write ``advice.md`` and ``advice.png`` into a directory.
+
+    Args:
+        found: What `advise_on` returned.
+        directory: Made if it is not there.
+        command: The command that made it, to be quoted.
+
+    Returns:
+        The Markdown file.
+    """
+    plot_advice(found, directory / "advice.png")
+    file = directory / "advice.md"
+    with replacing(file) as partial:
+        partial.write_text(as_markdown(found, command), encoding="utf-8")
+    return file
+
+
+def as_markdown(found: Found, command: str = "") -> str:
+    """Return the report's text."""
+    advice, cost = found.advice, found.cost
+    lines = [
+        "# Which difficulty to train on",
+        "",
+        f"Minimised: **{advice.rule}**. All of it is an *estimate*: pilots of n = "
+        f"{', '.join(map(str, advice.sizes))} extrapolated, under the assumption that train and "
+        f"test differ only through {found.prepared.column!r}.",
+        "",
+        "| budget n | train on | predicted (90 %) | cannot be told from it |",
+        "|---|---|---|---|",
+    ]
+    for choice in advice.choices:
+        best = choice.predictions[0]
+        alike = [p.window for p in choice.predictions[1:] if p.alike]
+        lines.append(
+            f"| {choice.budget:,} | **{named(choice)}** | {best.value:.3f} "
+            f"[{best.lower:.3f}, {best.upper:.3f}] | {', '.join(alike) or '-'} |"
+        )
+    lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
+    lines += ["", *[f"* {sentence}" for sentence in moves_said(advice)], ""]
+    lines += ["![Predicted curves](advice.png)", "", "## Shift terms, from data alone", ""]
+    lines += ["| window | TV | label | D⁺ | label |", "|---|---|---|---|---|"]
+    for window, shift in found.prepared.shifts.items():
+        tv, plus = shift.tv, shift.d_plus
+        lines.append(
+            f"| {window} | {tv.value:.3f} (≤ {tv.upper:.3f}) | {tv.guarantee.value} | "
+            f"{plus.value:.3f} (≤ {plus.upper:.3f}) | {plus.guarantee.value} |"
+        )
+    for choice in advice.choices:
+        lines += ["", f"## n = {choice.budget:,}", ""]
+        lines += [
+            "| window | predicted | 90 % | train side | shift side | chance of being best | "
+            "Prop. 4.1 with TV | with D⁺ |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for p in choice.predictions:
+            name = p.window if p.objective == "nll" else f"{p.window} ({p.objective})"
+            bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_d_plus)]
+            lines.append(
+                f"| {name} | {p.value:.3f} | [{p.lower:.3f}, {p.upper:.3f}] | {p.train:.3f} | "
+                f"{p.shift:+.3f} | {p.chance:.0%} | {' | '.join(bounds)} |"
+            )
+        if len(choice.mixture) > 1:
+            shares = ", ".join(f"{w}: {s:.0%}" for w, s in choice.mixture.items())
+            lines += ["", f"As a mixture (never piloted): {shares}."]
+        lines += ["", "What would change this:", ""]
+        lines += [f"* {sentence}" for sentence in choice.changes]
+    lines += ["", "## What it cost", ""]
+    lines.append(
+        f"{cost['pilots']} pilots, {cost['units']:,} training units, {cost['seconds']:.0f} s: "
+        f"{cost['share_of_sweep']:.1%} of the units that a fine-tune of every window at every "
+        "budget would read."
+    )
+    lines += ["", "Misfit of the forms (√(χ²/dof); above 1 the interval was widened): "]
+    lines[-1] += ", ".join(f"{name} {value:.2f}" for name, value in advice.misfit.items()) + "."
+    if advice.cover < 1:
+        lines += ["", f"Left out: {1 - advice.cover:.1%} of the test law, at difficulties that the "
+                  "pool lacks."]  # fmt: skip
+    lines += ["", f"    {command}", ""] if command else [""]
+    return "\n".join(lines)
+
+
+def moves_said(advice: Advice) -> list[str]:
+    """Say where the advice moves."""
+    if not advice.moves:
+        return ["on this range of n the advice does not move"]
+    found = []
+    for move in advice.moves:
+        latest = "beyond it or never" if move.latest is None else f"{move.latest:,}"
+        way = "harder" if move.harder else "easier"
+        found.append(
+            f"from about n = {move.size:,} (90 %: {move.earliest:,} to {latest}) the advice moves "
+            f"{way}, from {move.before} to {move.after}"
+        )
+    return found
+
+
+def named(choice: Choice) -> str:
+    """Return the window, and the objective where it is not plain SFT."""
+    return choice.window if choice.objective == "nll" else f"{choice.window} ({choice.objective})"
+
+
+def plot_advice(found: Found, file: Path) -> None:
+    """Draw every arm's predicted curve, and both sides of it at each budget."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    advice = found.advice
+    shown = advice.choices[:MOST_PANELS]
+    with mpl.rc_context():
+        sns.set_theme(context="notebook", style="whitegrid")
+        figure, axes = plt.subplots(
+            1,
+            1 + len(shown),
+            figsize=(6.4 + 3.3 * len(shown), 4.6),
+            layout="constrained",
+            squeeze=False,
+            width_ratios=[2.0, *[1.0] * len(shown)],
+        )
+        _curves(axes[0, 0], advice, found)
+        for axis, choice in zip(axes[0, 1:], shown, strict=True):
+            _sides(axis, choice, list(advice.path["arms"]))
+        with replacing(file) as partial:
+            figure.savefig(partial, dpi=110, format=file.suffix.removeprefix(".") or "png")
+        plt.close(figure)
+
+
+def _curves(axis: Any, advice: Advice, found: Found) -> None:
+    sizes, arms = advice.path["sizes"], advice.path["arms"]
+    for k, (name, curve) in enumerate(arms.items()):
+        shade = str(0.72 * k / max(1, len(arms) - 1))
+        axis.fill_between(sizes, curve["lower"], curve["upper"], color=shade, alpha=0.13, lw=0)
+        axis.plot(sizes, curve["value"], "-", color=shade, lw=1.6)
+        axis.plot([], [], f"{MARKERS[k % 8]}-", color=shade, label=name)
+        if advice.rule == "heldout + profile":
+            points = _measured(found, name)
+            axis.plot(list(points), list(points.values()), MARKERS[k % 8], color=shade, ms=7)
+    for choice in advice.choices:
+        best = choice.predictions[0]
+        axis.plot(choice.budget, best.value, "v", color="#c9582d", ms=10, mec="white", zorder=5)
+    axis.plot([], [], "v", color="#c9582d", label="advised")
+    axis.axvline(advice.sizes[-1], color="black", lw=0.8, ls=":")
+    axis.annotate(
+        "extrapolated →",
+        (advice.sizes[-1], 1),
+        (4, -12),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    axis.set_xscale("log")
+    axis.set_xlabel("training size n (units, log scale)")
+    axis.set_ylabel(f"predicted: {advice.rule}")
+    axis.set_title("points measured, lines fitted, bands 90 %", loc="left", fontsize=11)
+    axis.legend(title="train on", fontsize=8, title_fontsize=9)
+
+
+def _measured(found: Found, name: str) -> Mapping[int, float]:
+    """Seed means of the pilots' risk under the test law."""
+    from pacbayes_sft.advise.predict import reweighted
+
+    law = found.prepared.test_law
+    sums: dict[int, list[float]] = {}
+    for p in found.pilots:
+        label = p.window if p.objective == "nll" else f"{p.window} ({p.objective})"
+        known = {level: w for level, w in law.items() if level in p.profile}
+        if label == name and known:
+            total = sum(known.values())
+            scaled = {level: w / total for level, w in known.items()}
+            sums.setdefault(p.size, []).append(reweighted(p.profile, scaled).value)
+    return {size: sum(v) / len(v) for size, v in sorted(sums.items())}
+
+
+def _sides(axis: Any, choice: Choice, order: list[str]) -> None:
+    by_name = {
+        (p.window if p.objective == "nll" else f"{p.window} ({p.objective})"): p
+        for p in choice.predictions
+    }
+    for place, name in enumerate(order):
+        p = by_name[name]
+        axis.barh(place, p.train, color="#5b7fa6", label="train side" if place == 0 else None)
+        axis.barh(place, p.shift, left=p.train, color="#a9bfd6", hatch="//", edgecolor="white",
+                  label="shift side" if place == 0 else None)  # fmt: skip
+        face = "#c9582d" if p.window == choice.window and p.objective == choice.objective else "w"
+        below, above = max(0.0, p.value - p.lower), max(0.0, p.upper - p.value)
+        axis.errorbar(p.value, place, xerr=[[below], [above]], fmt="o", color="black",
+                      mfc=face, capsize=3, label="sum, 90 %" if place == 0 else None)  # fmt: skip
+    axis.set_yticks(range(len(order)), order)
+    axis.invert_yaxis()
+    axis.set_xlabel("risk (0 to 1)")
+    axis.set_title(f"n = {choice.budget:,}", loc="left", fontsize=11)
+    axis.legend(fontsize=7, loc="lower right")
+    axis.grid(axis="y", visible=False)

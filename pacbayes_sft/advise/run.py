@@ -1,0 +1,273 @@
+"""From files to advice: levels, shift terms, pilots as resumable records, and the advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from estimators.total_variation.risk_profiles import Law, law_of
+from pacbayes_sft.advise.advice import Advice, advise
+from pacbayes_sft.advise.levels import Ladder, build_ladder, law_in_levels, pool_levels, test_levels
+from pacbayes_sft.advise.pilots import Pilot, read_pilots
+from pacbayes_sft.advise.predict import DEFAULT, Rule
+from pacbayes_sft.advise.shifts import WindowShift, window_shifts
+from pacbayes_sft.advise.split import LEVEL, pilot_side, split_judges, write_units
+from pacbayes_sft.choices import Loss, Objective, Posterior
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows, edges
+from pacbayes_sft.scan.rows import Pool
+from pacbayes_sft.scan.run import Where, run_scan
+
+NAME = "pilot"
+JUDGES, HELDOUT = 512, 128  # rows that judge, over all levels; held-out units a window
+
+
+@dataclass(frozen=True)
+class Pilots:
+    """How the pilots are made.
+
+    Attributes:
+        sizes: Training sizes, in units.
+        seeds: How many seeds.
+        objectives: Training objectives; each is an arm like a window.
+        fine_tune: As in a scan.
+        bound: What KL and Gibbs risk come from; its shift is not used.
+        share: Share of the pool's units that pilots may train on or be judged by.
+        judges: Pool rows set aside to measure the risk by level.
+        loss: A loss in [0, 1].
+        delta: δ of the predicted bounds, and of all shift limits together.
+        seed: Which rows judge, and of the bootstrap.
+        batch_size: Rows a forward pass.
+        device: Of every pilot.
+        dtype: Of every pilot.
+    """
+
+    sizes: tuple[int, ...] = (64, 256, 1024)
+    seeds: int = 1
+    objectives: tuple[Objective, ...] = (Objective.NLL,)
+    fine_tune: FineTune = field(default_factory=FineTune)
+    bound: Bound = field(default_factory=lambda: Bound(posterior=Posterior.ISOTROPIC, shift="none"))
+    share: float = 0.5
+    judges: int = JUDGES
+    loss: Loss = Loss.EXACT_MATCH
+    delta: float = 0.05
+    seed: int = 0
+    batch_size: int = 64
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before any fine-tune.
+
+    Attributes:
+        table: The pool.
+        column: The difficulty.
+        levels: Of every unit.
+        ladder: Its buckets.
+        windows: Candidate windows.
+        shifts: Their shift terms.
+        test_law: Law of the levels in the test.
+        config: The scan of the pilots.
+        pilot_side: Units that pilots may have seen.
+    """
+
+    table: Table
+    column: str
+    levels: Mapping[str, float]
+    ladder: Ladder
+    windows: tuple[str, ...]
+    shifts: Mapping[str, WindowShift]
+    test_law: Mapping[float, float]
+    config: Config
+    pilot_side: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Advice and what it cost.
+
+    Attributes:
+        advice: See `Advice`.
+        prepared: See `Prepared`.
+        pilots: What the pilots showed.
+        cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``seconds``, and
+            ``share_of_sweep``: units over those of a fine-tune of every window at every budget.
+    """
+
+    advice: Advice
+    prepared: Prepared
+    pilots: tuple[Pilot, ...]
+    cost: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready object."""
+        shifts = {
+            window: {"tv": s.tv.to_dict(), "d_plus": s.d_plus.to_dict()}
+            for window, s in self.prepared.shifts.items()
+        }
+        return {
+            **self.advice.to_dict(),
+            "shifts": shifts,
+            "cost": dict(self.cost),
+            "guarantee": "estimate",
+        }
+
+
+def prepare(
+    base: str,
+    pool: str,
+    test: str,
+    work: Path,
+    windows: Sequence[str] = (),
+    column: str = "difficulty",
+    how: Pilots | None = None,
+) -> Prepared:
+    """Read pool and test, compute every window's shift term, and set the pilots' rows apart.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        pool: Rows to choose from, with the column.
+        test: A sample of the test distribution; the column suffices.
+        work: Where the pilots' files are written.
+        windows: ``LO:HI``; none takes five quantile windows that half overlap.
+        column: The difficulty.
+        how: See `Pilots`.
+
+    Raises:
+        InputError: If the data cannot carry advice.
+    """
+    how = how or Pilots()
+    table = read_table(pool)
+    levels = pool_levels(table, column)
+    tested, metadata = test_levels(test, column)
+    if not windows:
+        files = Files(kind="rows", pool=pool, test=pool, column=column)
+        windows = Pool(files).windows(Windows(by="quantile", count=5, overlap=0.5))
+    for window in windows:
+        try:
+            edges(window)
+        except ValueError as error:
+            raise InputError(f"--{error}") from None
+    ladder = build_ladder(list(levels.values()), windows)
+    pool_law = law_in_levels(ladder, list(levels.values()), table.metadata, column)
+    test_law = law_in_levels(ladder, tested, metadata, column)
+    shifts = window_shifts(pool_law, test_law, windows, how.delta)
+    side = {unit: levels[unit] for unit in pilot_side(levels, how.share, how.seed)}
+    train, judges = split_judges(side, ladder, how.judges, how.seed)
+    most = max(how.sizes)
+    for window in windows:
+        low, high = edges(window)
+        room = sum(low <= levels[unit] <= high for unit in train) - HELDOUT
+        if room < most:
+            raise InputError(
+                f"--windows {window}: {max(0, room)} units are left to train on once "
+                f"{HELDOUT} are held out, fewer than the largest pilot ({most}); widen it, give "
+                "smaller --pilot-sizes, or a larger pool"
+            )
+    files_of = {"pool": (work / "pool.jsonl", train), "judges": (work / "judges.jsonl", judges)}
+    for file, units in files_of.values():
+        write_units(table, units, ladder, column, file)
+    config = Config(
+        name="pilots",
+        data=Files(
+            kind="rows",
+            pool=str(files_of["pool"][0]),
+            test=str(files_of["judges"][0]),
+            column=LEVEL,
+            heldout_rows=HELDOUT,
+        ),
+        windows=tuple(windows),
+        sizes=how.sizes,
+        seeds=tuple(range(how.seeds)),
+        bases=(base,),
+        objectives=how.objectives,
+        loss=how.loss,
+        delta=how.delta,
+        fine_tune=how.fine_tune,
+        bounds={NAME: how.bound},
+        primary=Primary(bound=NAME),
+        batch_size=how.batch_size,
+        device=how.device,
+        dtype=how.dtype,  # type: ignore[arg-type]  # pydantic refuses other words
+    )
+    return Prepared(
+        table,
+        column,
+        levels,
+        ladder,
+        tuple(windows),
+        shifts,
+        _as_law(test_law),
+        config,
+        frozenset(side),
+    )
+
+
+def advise_on(
+    base: str,
+    pool: str,
+    test: str,
+    budgets: Sequence[int],
+    work: Path,
+    *,
+    windows: Sequence[str] = (),
+    column: str = "difficulty",
+    how: Pilots | None = None,
+    rule: Rule = DEFAULT,
+    where: Where | None = None,
+) -> Found:
+    """Recommend a difficulty window for every budget.
+
+    Pilots are a scan's records under ``work``: called again with the same inputs, none is done
+    twice, and more sizes or seeds add to them.
+
+    Args:
+        base: Path or hub id of the base, or the name of a shipped one.
+        pool: Rows to choose from, with the column.
+        test: A sample of the test distribution; the column suffices.
+        budgets: Training sizes to advise on.
+        work: Directory of the pilots.
+        windows: ``LO:HI``; none takes five quantile windows that half overlap.
+        column: The difficulty.
+        how: See `Pilots`.
+        rule: What is minimised.
+        where: Where pilots run.
+
+    Raises:
+        InputError: If data or pilots cannot carry advice.
+    """
+    how = how or Pilots()
+    prepared = prepare(base, pool, test, work, windows, column, how)
+    pilots = read_pilots(run_scan(prepared.config, work, where), bound=NAME)
+    advice = advise(
+        pilots,
+        prepared.shifts,
+        prepared.test_law,
+        budgets,
+        rule,
+        delta=how.delta,
+        seed=how.seed,
+    )
+    return Found(advice, prepared, tuple(pilots), cost_of(pilots, budgets))
+
+
+def cost_of(pilots: Sequence[Pilot], budgets: Sequence[int]) -> dict[str, float]:
+    """Return what pilots cost, also against trying every arm at every budget."""
+    units = sum(p.size for p in pilots)
+    arms = len({p.arm for p in pilots})
+    return {
+        "pilots": len(pilots),
+        "units": units,
+        "seconds": sum(p.seconds for p in pilots),
+        "share_of_sweep": units / (arms * sum(budgets)),
+    }
+
+
+def _as_law(law: Law) -> dict[float, float]:
+    values, weights, _ = law_of(law)
+    return dict(zip(values.tolist(), weights.tolist(), strict=True))

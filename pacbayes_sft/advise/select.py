@@ -1,0 +1,135 @@
+"""The advised rows as a file, and what selecting them does to a certificate made from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from pacbayes_sft.advise.run import Prepared
+from pacbayes_sft.advise.split import as_record
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.checkpoints.files import sha256_of
+from pacbayes_sft.data.metadata import Metadata, sidecar
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.config import edges
+
+
+class How(StrEnum):
+    """How rows are taken.
+
+    Attributes:
+        WINDOW: At random among those whose difficulty lies in the window.
+        HARDEST: The hardest of the window first: a ranking.
+    """
+
+    WINDOW = "window"
+    HARDEST = "hardest"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was selected.
+
+    Attributes:
+        units: Names of the units, in file order.
+        rows: How many rows they have.
+        reused: How many of the units the pilots may have seen.
+        says: What that does to a later certificate.
+    """
+
+    units: tuple[str, ...]
+    rows: int
+    reused: int
+    says: tuple[str, ...]
+
+
+def select_rows(
+    prepared: Prepared,
+    window: str,
+    count: int,
+    out: Path,
+    *,
+    how: How = How.WINDOW,
+    seed: int = 0,
+) -> Selection:
+    """Write ``count`` units of a window to ``out``, those of the fresh side first.
+
+    Where the pool's law is on record, so is that of the rows taken at random from a window.
+
+    Args:
+        prepared: The pool and its levels.
+        window: ``LO:HI``.
+        count: Units.
+        out: A JSON-lines file.
+        how: See `How`.
+        seed: Seed of the draw.
+
+    Raises:
+        InputError: If the window holds too few units.
+    """
+    low, high = edges(window)
+    inside = [unit for unit, level in prepared.levels.items() if low <= level <= high]
+    if len(inside) < count:
+        raise InputError(
+            f"--select {count}: window {window} holds {len(inside)} units of "
+            f"{prepared.table.source}"
+        )
+    order = [inside[i] for i in np.random.default_rng(seed).permutation(len(inside))]
+    if how is How.HARDEST:
+        order.sort(key=lambda unit: -prepared.levels[unit])
+    else:
+        order.sort(key=lambda unit: unit in prepared.pilot_side)  # stable: fresh ones first
+    chosen = order[:count]
+    wanted, rows = set(chosen), 0
+    with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
+        for unit, row in zip(prepared.table.units, prepared.table.rows, strict=True):
+            if unit in wanted:
+                lines.write(json.dumps(as_record(row, unit)) + "\n")
+                rows += 1
+    reused = len(wanted & prepared.pilot_side)
+    known = prepared.table.metadata
+    if known is not None and known.attribute == prepared.column and how is How.WINDOW:
+        _record_law(known, low, high, rows, out)
+    windows = len(prepared.windows)
+    return Selection(
+        tuple(u for u in prepared.levels if u in wanted),
+        rows,
+        reused,
+        what_it_does(how, count, reused, windows),
+    )
+
+
+def what_it_does(how: How, count: int, reused: int, windows: int) -> tuple[str, ...]:
+    """Say what a selection does to a certificate on the selected rows."""
+    if how is How.HARDEST:
+        first = (
+            f"top-{count} ranking: whether a row is in depends on the other rows, so the selected "
+            "rows are not independent draws from any law; a bound on them is no certificate "
+            "(select by window instead)"
+        )
+    else:
+        first = (
+            "threshold selection: given the window, the selected rows are independent draws from "
+            "the pool's law within it; a later certificate holds for that law"
+        )
+    if not reused:
+        return (first, "no pilot saw a selected row, so the choice of the window costs nothing")
+    return (
+        first,
+        f"{reused} of the selected units are of the side that the pilots, which chose among "
+        f"{windows} windows, may have seen: charge ln {windows} = {np.log(windows):.2f} nats "
+        f"(δ/{windows}) to the certificate, or select fewer rows or from a larger pool",
+    )
+
+
+def _record_law(pool: Metadata, low: float, high: float, rows: int, out: Path) -> None:
+    inside = {k: w for k, w in pool.law.items() if low <= float(k) <= high}
+    mass = sum(inside.values())
+    law = {k: w / mass for k, w in inside.items()}
+    found = pool.model_copy(update={"law": law, "rows": rows, "data_sha256": sha256_of(out)})
+    with replacing(sidecar(out)) as partial:
+        partial.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,65 @@
+"""The pool, cut by a coin: a side for the pilots, and a side that stays fresh for the selection.
+
+On the pilots' side some rows by level are set apart to judge the pilots. The coin knows nothing of
+a row, so the fresh side's rows are draws from the pool's own law, which a level-wise cut would
+bend.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pacbayes_sft.advise.levels import Ladder
+from pacbayes_sft.atomic import replacing
+from pacbayes_sft.data.rows import Row, Table
+
+LEVEL = "advise_level"
+
+
+def pilot_side(units: Iterable[str], share: float, seed: int) -> list[str]:
+    """Return the units of the pilots' side, drawn at random."""
+    every = sorted(units)
+    order = np.random.default_rng(seed).permutation(len(every))
+    return sorted(every[i] for i in order[: round(share * len(every))])
+
+
+def split_judges(
+    levels: Mapping[str, float], ladder: Ladder, rows: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Return (units to train on, units that judge), the judges spread evenly over the levels.
+
+    A level gives no more than a third of its units. By seed and unit names alone: no row's text or
+    loss decides.
+    """
+    by_level: dict[float, list[str]] = {}
+    for unit, value in sorted(levels.items()):
+        by_level.setdefault(ladder.level(value), []).append(unit)
+    generator = np.random.default_rng(seed)
+    judges: set[str] = set()
+    for level in sorted(by_level):
+        here = by_level[level]
+        count = min(-(-rows // len(by_level)), len(here) // 3)
+        judges |= {here[i] for i in generator.permutation(len(here))[:count]}
+    return [u for u in levels if u not in judges], [u for u in levels if u in judges]
+
+
+def write_units(table: Table, units: Iterable[str], ladder: Ladder, column: str, out: Path) -> None:
+    """Write the rows of units with their level beside them, whole or not at all."""
+    wanted = set(units)
+    with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
+        for unit, row in zip(table.units, table.rows, strict=True):
+            if unit in wanted:
+                level = ladder.level(float(row.value_of(column)))
+                lines.write(json.dumps(as_record(row, unit) | {LEVEL: level}) + "\n")
+
+
+def as_record(row: Row, unit: str) -> dict[str, Any]:
+    """Return a row as it stands in a file, its unit named."""
+    fields = {"difficulty": row.difficulty, "answer": row.answer, "id": row.id, "unit": unit}
+    known = {k: v for k, v in fields.items() if v is not None}
+    return row.for_trl() | known | dict(row.attributes)

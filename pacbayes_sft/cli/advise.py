@@ -1,0 +1,209 @@
+"""The command ``advise``: which difficulty to train on, for every budget."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pacbayes_sft.choices import Loss, Objective, Posterior
+from pacbayes_sft.cli.output import (
+    Base,
+    BatchSize,
+    Delta,
+    Device,
+    Dtype,
+    Json,
+    Seed,
+    check_delta,
+    check_dtype,
+    emit,
+    new_table,
+    quiet_stdout,
+    resolve_device,
+)
+from pacbayes_sft.errors import InputError
+
+if TYPE_CHECKING:
+    from pacbayes_sft.advise.run import Found, Pilots, Prepared
+
+
+def advise(
+    base: Base,
+    pool: Annotated[str, typer.Option(help="Rows to choose from, with their difficulty.")],
+    test: Annotated[
+        str, typer.Option(help="A sample of the test distribution; the difficulty suffices.")
+    ],
+    budgets: Annotated[str, typer.Option(help="Training sizes to advise on: 500,2000,8000.")],
+    windows: Annotated[
+        str | None, typer.Option(help="LO:HI,... (default: five quantile windows).")
+    ] = None,
+    column: Annotated[str, typer.Option(help="The difficulty, a number a row.")] = "difficulty",
+    pilots: Annotated[
+        Path,
+        typer.Option(file_okay=False, help="Where pilots are kept; those there are not redone."),
+    ] = Path("runs/advise"),
+    pilot_sizes: Annotated[str, typer.Option(help="Training sizes of the pilots.")] = "64,256,1024",
+    pilot_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pilot.")] = 1,
+    objectives: Annotated[
+        str, typer.Option(help="nll,p0.25,p0.5,p0.75,dft: token weights to choose among too.")
+    ] = "nll",
+    least_steps: Annotated[int, typer.Option(min=1, help="Least optimiser steps a pilot.")] = 100,
+    posterior: Annotated[
+        Posterior, typer.Option(help="Family of Q for the predicted bounds.")
+    ] = Posterior.ISOTROPIC,
+    train_side: Annotated[
+        str, typer.Option(help="heldout or bound: what stands for the risk on the window.")
+    ] = "heldout",
+    shift_side: Annotated[
+        str, typer.Option(help="profile, robust, d_plus or tv: what carries it to the test.")
+    ] = "profile",
+    select: Annotated[
+        int | None, typer.Option(min=1, help="Write this many units of the advised window.")
+    ] = None,
+    select_by: Annotated[
+        str, typer.Option(help="window (keeps a later certificate) or hardest (does not).")
+    ] = "window",
+    out: Annotated[Path, typer.Option(dir_okay=False, help="File of the selected rows.")] = Path(
+        "train.jsonl"
+    ),
+    report: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Write advice.md and advice.png there.")
+    ] = None,
+    loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
+    delta: Delta = 0.05,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 64,
+    threads: Annotated[int | None, typer.Option(min=1, help="Torch threads.")] = None,
+    seed: Seed = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Shift terms and what would be piloted; no pilot.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Recommend a difficulty window for every budget, from short pilots and the shift term.
+
+    Example: `pacbayes-sft advise --base strong --pool pool.jsonl --test test.jsonl --budgets
+    500,2000,8000 --windows 2:6,4:8,6:10,8:12 --report runs/advice`
+    """
+    from pacbayes_sft.advise.predict import Rule
+    from pacbayes_sft.advise.report import write_report
+    from pacbayes_sft.advise.run import Pilots, advise_on, prepare
+    from pacbayes_sft.advise.select import How, select_rows
+    from pacbayes_sft.scan.config import Bound, FineTune
+    from pacbayes_sft.scan.run import Where
+
+    check_delta(delta)
+    sizes = _numbers(budgets, "--budgets")
+    chosen = tuple(windows.split(",")) if windows else ()
+    how = Pilots(
+        sizes=_numbers(pilot_sizes, "--pilot-sizes"),
+        seeds=pilot_seeds,
+        objectives=tuple(_word(Objective, o, "--objectives") for o in objectives.split(",")),
+        fine_tune=FineTune(least_steps=least_steps),
+        bound=Bound(posterior=posterior, shift="none"),
+        loss=loss,
+        delta=delta,
+        seed=seed,
+        batch_size=batch_size,
+        device=resolve_device(device),
+        dtype=check_dtype(dtype),
+    )
+    rule = Rule(*_rule(train_side, shift_side))
+    by = _word(How, select_by, "--select-by")
+    if dry_run:
+        with quiet_stdout():
+            prepared = prepare(base, pool, test, pilots, chosen, column, how)
+        _show_plan(prepared, how, json)
+        return
+    with quiet_stdout():
+        found = advise_on(
+            base, pool, test, sizes, pilots,
+            windows=chosen, column=column, how=how, rule=rule, where=Where(threads=threads),
+        )  # fmt: skip
+        record = found.to_dict()
+        if report is not None:
+            command = shlex.join(["pacbayes-sft", *sys.argv[1:]])
+            write_report(found, report, command)
+        said: tuple[str, ...] = ()
+        if select is not None:
+            best = next((c for c in found.advice.choices if c.budget == select), None)
+            if best is None:
+                raise InputError(f"--select {select}: must be one of the budgets advised on")
+            taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
+            said = taken.says
+            record["selection"] = {"window": best.window, "rows": taken.rows, "says": list(said)}
+    _show(found, record, said, json)
+
+
+def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
+    from pacbayes_sft.advise.report import moves_said, named
+
+    title = f"Advice: {found.advice.rule} (estimates)"
+    table = new_table(title, "budget n", "train on", "predicted", "90 %", "note")
+    for choice in found.advice.choices:
+        best = choice.predictions[0]
+        alike = [p.window for p in choice.predictions[1:] if p.alike]
+        table.add_row(
+            f"{choice.budget:,}",
+            named(choice),
+            f"{best.value:.3f}",
+            f"{best.lower:.3f} to {best.upper:.3f}",
+            f"not told from {', '.join(alike)}" if alike else "",
+        )
+    for budget, why in found.advice.refused.items():
+        table.add_row(f"{budget:,}", "no advice", "-", "-", why)
+    cost = found.cost
+    for sentence in (
+        *moves_said(found.advice),
+        f"cost: {cost['pilots']} pilots, {cost['units']:,} units, {cost['seconds']:.0f} s",
+        *said,
+    ):
+        table.add_row("", "", "", "", sentence)
+    emit(record, table, as_json=json, out=None)
+
+
+def _show_plan(prepared: Prepared, how: Pilots, json: bool) -> None:
+    from pacbayes_sft.scan.cells import list_cells
+
+    cells = list_cells(prepared.config)
+    table = new_table("Before any pilot", "window", "TV", "TV at most", "D⁺", "TV's label")
+    for window, shift in prepared.shifts.items():
+        tv = shift.tv
+        table.add_row(window, f"{tv.value:.3f}", f"{tv.upper:.3f}", f"{shift.d_plus.value:.3f}",
+                      tv.guarantee.value)  # fmt: skip
+    table.add_row("pilots", "", "", "", f"{len(cells)} of {sum(c.size for c in cells):,} units")
+    record = {
+        "shifts": {w: {"tv": s.tv.to_dict(), "d_plus": s.d_plus.to_dict()}
+                   for w, s in prepared.shifts.items()},
+        "pilots": len(cells),
+        "units": sum(c.size for c in cells),
+    }  # fmt: skip
+    emit(record, table, as_json=json, out=None)
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise InputError(f"{flag} {text}: not whole numbers with commas between") from None
+    if found[0] < 1:
+        raise InputError(f"{flag} {text}: must be at least 1")
+    return found
+
+
+def _word(words: Any, text: str, flag: str) -> Any:
+    try:
+        return words(text)
+    except ValueError:
+        raise InputError(f"{flag} {text}: must be one of {', '.join(words)}") from None
+
+
+def _rule(train_side: str, shift_side: str) -> tuple[Any, Any]:
+    from pacbayes_sft.advise.predict import Extra, Train
+
+    return _word(Train, train_side, "--train-side"), _word(Extra, shift_side, "--shift-side")
