@@ -10,8 +10,9 @@ OTHERS = (
     Rule(Train.HELDOUT, Extra.TV),
     Rule(Train.HELDOUT, Extra.ROBUST),
     Rule(Train.HELDOUT, Extra.D_PLUS),
+    Rule(Train.TIGHT, Extra.TV),
+    Rule(Train.TIGHT, Extra.SLACK),
     Rule(Train.BOUND, Extra.TV),
-    Rule(Train.BOUND, Extra.ROBUST),
     Rule(Train.BOUND, Extra.D_PLUS),
 )
 

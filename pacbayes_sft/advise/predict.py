@@ -8,7 +8,9 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
+from estimators import log_maurer_moment
 from pacbayes_sft.advise.pilots import Measured, Pilot
 from pacbayes_sft.advise.scaling import (
     FEWEST_SIZES,
@@ -24,6 +26,7 @@ from pacbayes_sft.errors import InputError
 Values = NDArray[np.float64]
 Arm = tuple[str, str]
 LEAST_COVER = 0.9
+SLACK = 0.3
 
 
 class Train(StrEnum):
@@ -32,7 +35,9 @@ class Train(StrEnum):
     Attributes:
         HELDOUT: Risk measured on held-out rows of the window: empirical risk plus the
             generalisation gap as observed.
-        BOUND: R̂ + √(KL/2n) + ε: empirical risk plus the generalisation gap as bounded.
+        BOUND: R̂ + √(KL/2n) + ε: empirical risk plus the generalisation gap as Proposition 4.1 has
+            it.
+        TIGHT: The same by PAC-Bayes-kl.
         EMPIRICAL: R̂ of the finished model alone.
         KL: √(KL/2n) alone.
         NOTHING: 0.
@@ -40,6 +45,7 @@ class Train(StrEnum):
 
     HELDOUT = "heldout"
     BOUND = "bound"
+    TIGHT = "kl_bound"
     EMPIRICAL = "empirical"
     KL = "kl"
     NOTHING = "nothing"
@@ -51,6 +57,7 @@ class Extra(StrEnum):
     Attributes:
         PROFILE: Σ(q_j - p_j)·r_j with the pilots' own risk by level: the gap as observed.
         ROBUST: D⁺ + γ·TV, γ as observed.
+        SLACK: D⁺ + 0.3·TV, the slack fixed in advance.
         D_PLUS: D⁺.
         TV: Total variation of the difficulty.
         NOTHING: 0.
@@ -58,6 +65,7 @@ class Extra(StrEnum):
 
     PROFILE = "profile"
     ROBUST = "robust"
+    SLACK = "slack"
     D_PLUS = "d_plus"
     TV = "tv"
     NOTHING = "nothing"
@@ -120,6 +128,9 @@ class Evidence:
             return complexity
         if rule.train is Train.NOTHING:
             return np.zeros_like(complexity)
+        if rule.train is Train.TIGHT:
+            moment = log_maurer_moment(round(units)) - np.log(self.delta)
+            return _kl_inverse(self.fits["gibbs"].at(n), (self.fits["kl"].at(n) + moment) / units)
         epsilon = np.sqrt(np.log(2 * np.sqrt(units) / self.delta) / (2 * units))
         total: Values = self.fits["gibbs"].at(n) + complexity + epsilon
         return total
@@ -131,6 +142,7 @@ class Evidence:
             return gap
         per_arm = {
             Extra.ROBUST: lambda s, g: s.with_slack(g),
+            Extra.SLACK: lambda s, g: s.with_slack(SLACK),
             Extra.D_PLUS: lambda s, g: s.d_plus.value,
             Extra.TV: lambda s, g: s.tv.value,
             Extra.NOTHING: lambda s, g: 0.0,
@@ -247,6 +259,16 @@ def observed_gamma(profile: Mapping[float, Measured]) -> float:
         highest = max(highest, profile[level].value)
         gamma = max(gamma, highest - profile[level].value)
     return gamma
+
+
+def _kl_inverse(risk: Values, budget: Values) -> Values:
+    """Return sup{r: kl(risk‖r) <= budget}, entry by entry: `kl_inverse_upper` for arrays."""
+    low, high = risk.copy(), np.ones_like(risk)
+    for _ in range(40):
+        middle = (low + high) / 2
+        inside = rel_entr(risk, middle) + rel_entr(1 - risk, 1 - middle) <= budget
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return high
 
 
 def _place(window: str) -> tuple[float, float]:

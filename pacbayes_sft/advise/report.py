@@ -66,12 +66,12 @@ def as_markdown(found: Found, command: str = "") -> str:
         lines += ["", f"## n = {choice.budget:,}", ""]
         lines += [
             "| window | predicted | 90 % | train side | shift side | chance of being best | "
-            "Prop. 4.1 with TV | with D⁺ |",
+            "Prop. 4.1 with TV | PAC-Bayes-kl with D⁺ + 0.3·TV |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for p in choice.predictions:
             name = p.window if p.objective == "nll" else f"{p.window} ({p.objective})"
-            bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_d_plus)]
+            bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_kl)]
             lines.append(
                 f"| {name} | {p.value:.3f} | [{p.lower:.3f}, {p.upper:.3f}] | {p.train:.3f} | "
                 f"{p.shift:+.3f} | {p.chance:.0%} | {' | '.join(bounds)} |"
@@ -137,6 +137,9 @@ def plot_advice(found: Found, file: Path) -> None:
         _curves(axes[0, 0], advice, found)
         for axis, choice in zip(axes[0, 1:], shown, strict=True):
             _sides(axis, choice, list(advice.path["arms"]))
+        if shown:
+            handles, labels = axes[0, 1].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=9)
         with replacing(file) as partial:
             figure.savefig(partial, dpi=110, format=file.suffix.removeprefix(".") or "png")
         plt.close(figure)
@@ -146,7 +149,7 @@ def _curves(axis: Any, advice: Advice, found: Found) -> None:
     sizes, arms = advice.path["sizes"], advice.path["arms"]
     for k, (name, curve) in enumerate(arms.items()):
         shade = str(0.72 * k / max(1, len(arms) - 1))
-        axis.fill_between(sizes, curve["lower"], curve["upper"], color=shade, alpha=0.13, lw=0)
+        axis.fill_between(sizes, curve["lower"], curve["upper"], color=shade, alpha=0.08, lw=0)
         axis.plot(sizes, curve["value"], "-", color=shade, lw=1.6)
         axis.plot([], [], f"{MARKERS[k % 8]}-", color=shade, label=name)
         if advice.rule == "heldout + profile":
@@ -189,22 +192,24 @@ def _measured(found: Found, name: str) -> Mapping[int, float]:
 
 
 def _sides(axis: Any, choice: Choice, order: list[str]) -> None:
+    """From each window's own risk (square) to the test's (circle): the arrow is the shift side."""
     by_name = {
         (p.window if p.objective == "nll" else f"{p.window} ({p.objective})"): p
         for p in choice.predictions
     }
     for place, name in enumerate(order):
-        p = by_name[name]
-        axis.barh(place, p.train, color="#5b7fa6", label="train side" if place == 0 else None)
-        axis.barh(place, p.shift, left=p.train, color="#a9bfd6", hatch="//", edgecolor="white",
-                  label="shift side" if place == 0 else None)  # fmt: skip
-        face = "#c9582d" if p.window == choice.window and p.objective == choice.objective else "w"
+        p, first = by_name[name], place == 0
+        axis.annotate("", (p.value, place - 0.16), (p.train, place - 0.16),
+                      arrowprops={"arrowstyle": "->", "color": "0.45"})  # fmt: skip
+        axis.plot(p.train, place - 0.16, "s", color="0.45", mfc="w",
+                  label="train side; the arrow is the shift side" if first else None)  # fmt: skip
+        face = "#c9582d" if (p.window, p.objective) == (choice.window, choice.objective) else "w"
         below, above = max(0.0, p.value - p.lower), max(0.0, p.upper - p.value)
-        axis.errorbar(p.value, place, xerr=[[below], [above]], fmt="o", color="black",
-                      mfc=face, capsize=3, label="sum, 90 %" if place == 0 else None)  # fmt: skip
+        axis.errorbar(p.value, place + 0.12, xerr=[[below], [above]], fmt="o", color="black",
+                      mfc=face, capsize=3, label="sum, 90 %" if first else None)  # fmt: skip
     axis.set_yticks(range(len(order)), order)
-    axis.invert_yaxis()
+    axis.set_ylim(len(order) - 0.5, -0.6)
+    axis.set_xlim(left=0)
     axis.set_xlabel("risk (0 to 1)")
     axis.set_title(f"n = {choice.budget:,}", loc="left", fontsize=11)
-    axis.legend(fontsize=7, loc="lower right")
     axis.grid(axis="y", visible=False)

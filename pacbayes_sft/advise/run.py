@@ -22,7 +22,8 @@ from pacbayes_sft.scan.rows import Pool
 from pacbayes_sft.scan.run import Where, run_scan
 
 NAME = "pilot"
-JUDGES, HELDOUT = 512, 128  # rows that judge, over all levels; held-out units a window
+# around the half-data checkpoint, on the units it never saw: cheap, and not vacuous
+NEAR = Bound(posterior=Posterior.INTERPOLATED, prior="checkpoint", prior_scales=(0.03,))
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Pilots:
         fine_tune: As in a scan.
         bound: What KL and Gibbs risk come from; its shift is not used.
         share: Share of the pool's units that pilots may train on or be judged by.
-        judges: Pool rows set aside to measure the risk by level.
+        judges: Units set aside to measure the risk by level, over all levels.
+        heldout: Units of each window set aside to measure its own risk.
         loss: A loss in [0, 1].
         delta: δ of the predicted bounds, and of all shift limits together.
         seed: Which rows judge, and of the bootstrap.
@@ -49,9 +51,10 @@ class Pilots:
     seeds: int = 1
     objectives: tuple[Objective, ...] = (Objective.NLL,)
     fine_tune: FineTune = field(default_factory=FineTune)
-    bound: Bound = field(default_factory=lambda: Bound(posterior=Posterior.ISOTROPIC, shift="none"))
+    bound: Bound = NEAR
     share: float = 0.5
-    judges: int = JUDGES
+    judges: int = 512
+    heldout: int = 128
     loss: Loss = Loss.EXACT_MATCH
     delta: float = 0.05
     seed: int = 0
@@ -162,12 +165,12 @@ def prepare(
     most = max(how.sizes)
     for window in windows:
         low, high = edges(window)
-        room = sum(low <= levels[unit] <= high for unit in train) - HELDOUT
+        room = sum(low <= levels[unit] <= high for unit in train) - how.heldout
         if room < most:
             raise InputError(
                 f"--windows {window}: {max(0, room)} units are left to train on once "
-                f"{HELDOUT} are held out, fewer than the largest pilot ({most}); widen it, give "
-                "smaller --pilot-sizes, or a larger pool"
+                f"{how.heldout} are held out, fewer than the largest pilot ({most}); widen it, "
+                "give smaller --pilot-sizes, or a larger pool"
             )
     files_of = {"pool": (work / "pool.jsonl", train), "judges": (work / "judges.jsonl", judges)}
     for file, units in files_of.values():
@@ -179,7 +182,7 @@ def prepare(
             pool=str(files_of["pool"][0]),
             test=str(files_of["judges"][0]),
             column=LEVEL,
-            heldout_rows=HELDOUT,
+            heldout_rows=how.heldout,
         ),
         windows=tuple(windows),
         sizes=how.sizes,

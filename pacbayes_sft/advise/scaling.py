@@ -4,7 +4,8 @@
   at the smallest pilot y₀ and the level without end c both held in [0, 1], so that every
   prediction is a risk; it may fall or rise (train risk does). One exponent b in [0.05, 1] is shared
   by all windows: three pilot sizes cannot hold three parameters a window. Small b is close to the
-  logarithmic saturation that the paper reports.
+  logarithmic saturation that the paper reports. Two sizes say nothing about b: it is then 0.3 by
+  decree, and any of the grid in the draws.
 * A KL in nats: a power of n, ln KL = α + β·ln n with β in [-1, 2].
 
 Uncertainty is a parametric bootstrap: every pilot mean is drawn again from a normal law with its
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 EXPONENTS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
-FEWEST_SIZES = 3
+DECREED = 4  # the place of b = 0.3, where two sizes cannot tell
+FEWEST_SIZES = 2
 LEAST_SPAN = 4.0  # largest pilot over smallest
-FARTHEST = 64.0  # a budget over the largest pilot
+FARTHEST = {2: 4.0, 3: 64.0}  # a budget over the largest pilot, by number of sizes
 SLOPES = (-1.0, 2.0)
 
 
@@ -78,6 +80,10 @@ def fit_risk(
                 (np.stack([p for p, _ in found], axis=1), np.sum([c for _, c in found], axis=0))
             )
         best = np.argmin(np.stack([cost for _, cost in tried]), axis=0)
+        if len(sizes) < 3:
+            best = generator.integers(len(EXPONENTS), size=len(data))
+            if len(data) == 1:  # the fit itself
+                best[:] = DECREED
         parameters = np.stack([p for p, _ in tried])[best, np.arange(len(data))]
         cost = np.stack([c for _, c in tried])[best, np.arange(len(data))]
         return parameters, EXPONENTS[best], cost

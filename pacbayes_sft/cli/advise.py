@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pacbayes_sft.choices import Loss, Objective, Posterior
+from pacbayes_sft.choices import Loss, Objective
 from pacbayes_sft.cli.output import (
     Base,
     BatchSize,
@@ -48,13 +48,19 @@ def advise(
     ] = Path("runs/advise"),
     pilot_sizes: Annotated[str, typer.Option(help="Training sizes of the pilots.")] = "64,256,1024",
     pilot_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pilot.")] = 1,
+    judges: Annotated[
+        int, typer.Option(min=1, help="Pool units that judge the pilots, over all levels.")
+    ] = 512,
+    heldout: Annotated[
+        int, typer.Option(min=1, help="Units of each window that judge the pilots on it.")
+    ] = 128,
     objectives: Annotated[
         str, typer.Option(help="nll,p0.25,p0.5,p0.75,dft: token weights to choose among too.")
     ] = "nll",
     least_steps: Annotated[int, typer.Option(min=1, help="Least optimiser steps a pilot.")] = 100,
-    posterior: Annotated[
-        Posterior, typer.Option(help="Family of Q for the predicted bounds.")
-    ] = Posterior.ISOTROPIC,
+    epochs: Annotated[float, typer.Option(help="Passes of a pilot over its rows.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA factors.")] = 8,
     train_side: Annotated[
         str, typer.Option(help="heldout or bound: what stands for the risk on the window.")
     ] = "heldout",
@@ -94,7 +100,7 @@ def advise(
     from pacbayes_sft.advise.report import write_report
     from pacbayes_sft.advise.run import Pilots, advise_on, prepare
     from pacbayes_sft.advise.select import How, select_rows
-    from pacbayes_sft.scan.config import Bound, FineTune
+    from pacbayes_sft.scan.config import FineTune
     from pacbayes_sft.scan.run import Where
 
     check_delta(delta)
@@ -104,8 +110,14 @@ def advise(
         sizes=_numbers(pilot_sizes, "--pilot-sizes"),
         seeds=pilot_seeds,
         objectives=tuple(_word(Objective, o, "--objectives") for o in objectives.split(",")),
-        fine_tune=FineTune(least_steps=least_steps),
-        bound=Bound(posterior=posterior, shift="none"),
+        fine_tune=FineTune(
+            epochs=epochs,
+            least_steps=least_steps,
+            learning_rate=learning_rate,
+            lora_rank=lora_rank,
+        ),
+        judges=judges,
+        heldout=heldout,
         loss=loss,
         delta=delta,
         seed=seed,
@@ -115,6 +127,8 @@ def advise(
     )
     rule = Rule(*_rule(train_side, shift_side))
     by = _word(How, select_by, "--select-by")
+    if select is not None and select not in sizes:
+        raise InputError(f"--select {select}: must be one of the --budgets")
     if dry_run:
         with quiet_stdout():
             prepared = prepare(base, pool, test, pilots, chosen, column, how)
@@ -133,7 +147,7 @@ def advise(
         if select is not None:
             best = next((c for c in found.advice.choices if c.budget == select), None)
             if best is None:
-                raise InputError(f"--select {select}: must be one of the budgets advised on")
+                raise InputError(f"--select {select}: no advice, {found.advice.refused[select]}")
             taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
             said = taken.says
             record["selection"] = {"window": best.window, "rows": taken.rows, "says": list(said)}

@@ -89,7 +89,7 @@ def test_it_says_what_would_change_its_mind():
 @pytest.mark.parametrize(
     ("records", "says"),
     [
-        (world(sizes=(64, 256)), "cannot be extrapolated"),
+        (world(sizes=(64,)), "cannot be extrapolated"),
         (world(sizes=(64, 96, 128)), "cannot be extrapolated"),
         (world()[:-1], "no pilot of size 1024"),
     ],
@@ -103,6 +103,13 @@ def test_a_budget_out_of_reach_is_refused_and_the_others_are_not():
     found = advice(budgets=(32, 4096, 10**6))
     assert [c.budget for c in found.choices] == [4096]
     assert "smallest pilot" in found.refused[32] and "largest pilot" in found.refused[10**6]
+
+
+def test_two_sizes_reach_less_far_and_are_less_sure():
+    two, three = advice(world(sizes=(64, 1024)), budgets=(4096, 8192)), advice(budgets=(4096,))
+    assert "2 pilot sizes" in two.refused[8192] and [c.budget for c in two.choices] == [4096]
+    a, b = two.choices[0].predictions[0], three.choices[0].predictions[0]
+    assert a.upper - a.lower > b.upper - b.lower
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,258 @@
+"""From files to advice: levels, sides of the pool, the command, and a real run."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from estimators import kl_inverse_upper
+from pacbayes_sft.advise import run as module
+from pacbayes_sft.advise.levels import build_ladder, pool_levels, test_levels
+from pacbayes_sft.advise.predict import _kl_inverse
+from pacbayes_sft.advise.run import Pilots, advise_on, prepare
+from pacbayes_sft.advise.select import How, select_rows, what_it_does
+from pacbayes_sft.advise.split import pilot_side, split_judges
+from pacbayes_sft.cli import app, main
+from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan import run as running
+from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.shift import shift_term
+from tests.pacbayes_sft.advise.cases import WINDOWS, record
+
+test_levels.__test__ = False  # a function of ours, not a test
+
+
+def write(file, rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.fixture
+def files(tmp_path):
+    pool = [
+        {"prompt": f"p{i}", "completion": f"c{i}", "difficulty": 2 + i % 9, "unit": f"u{i}"}
+        for i in range(2700)
+    ]
+    test = [{"difficulty": 2 + i % 9} for i in range(90)]  # the column alone
+    return write(tmp_path / "pool.jsonl", pool), write(tmp_path / "test.jsonl", test)
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Fine-tunes from formulas; returns the keys of those that ran."""
+    ran = []
+
+    def fake(config, cell, key, folder):
+        ran.append(key)
+        made = record(cell.window, cell.size, cell.seed, cell.objective.value)
+        return made | {"key": key, "bounds": {module.NAME: made["bounds"]["plain"]}}
+
+    monkeypatch.setattr(running, "measure_cell", fake)
+    monkeypatch.setattr(running, "measure_base", lambda c, b, key, f: {"key": key, "base": b})
+    return ran
+
+
+SMALL = Pilots(sizes=(8, 32, 96), judges=90)
+
+
+# --- levels and sides ------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(st.floats(0, 100), min_size=30, max_size=120),
+    edges=st.lists(st.floats(0, 100), min_size=2, max_size=6),
+)
+def test_no_window_cuts_a_level(values, edges):
+    windows = [f"{min(a, b)!r}:{max(a, b)!r}" for a, b in itertools.pairwise(edges)]
+    ladder = build_ladder(values, windows)
+    for window in windows:
+        low, high = map(float, window.split(":"))
+        for value in values:
+            level = ladder.level(value)
+            assert (low <= value <= high) == (low <= level <= high)
+    assert len(set(map(ladder.level, values))) <= max(16, 8 + 2 * len(windows) + 2)
+
+
+def test_few_values_are_their_own_levels_and_unknown_ones_stay_apart():
+    ladder = build_ladder([1.0, 2.0, 5.0], ["1:2"])
+    assert [ladder.level(x) for x in (1, 2, 5)] == [1, 2, 5]
+    assert ladder.level(9.0) == 9.0  # harder than the pool: a level that no pilot covers
+
+
+def test_sides_of_the_pool_are_apart_and_judges_spread():
+    levels = {f"u{i}": float(i % 3 + (i % 30 == 0)) for i in range(300)}
+    side = pilot_side(levels, 0.4, 0)
+    assert len(side) == 120 == len(set(side))
+    ladder = build_ladder(list(levels.values()), ["0:1"])
+    train, judges = split_judges({u: levels[u] for u in side}, ladder, 30, 0)
+    assert not set(train) & set(judges) and len(train) + len(judges) == 120
+    counts = np.unique([levels[u] for u in judges], return_counts=True)[1]
+    assert counts.max() <= 10
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [({}, "has no value"), ({"difficulty": "x"}, "is not a number"), ([1], "not an object")],
+)
+def test_a_test_row_without_its_column(row, says, tmp_path):
+    file = write(tmp_path / "t.jsonl", [{"difficulty": 1}, row])
+    with pytest.raises(InputError, match=f"line 2.*{says}"):
+        test_levels(file, "difficulty")
+
+
+def test_a_unit_with_two_difficulties(tmp_path):
+    rows = [{"prompt": "p", "completion": "c", "unit": "u", "difficulty": d} for d in (1, 2)]
+    with pytest.raises(InputError, match="several values"):
+        pool_levels(read_table(write(tmp_path / "p.jsonl", rows)), "difficulty")
+
+
+def test_the_kl_inverse_of_arrays():
+    risk, budget = np.array([[0.0, 0.2, 0.9]]), np.array([[0.01, 0.3, 0.05]])
+    found = _kl_inverse(risk, budget)
+    expected = [kl_inverse_upper(r, b) for r, b in zip(risk[0], budget[0], strict=True)]
+    assert found[0] == pytest.approx(expected, abs=1e-9)
+
+
+# --- the whole, with fine-tunes from formulas ------------------------------------------------
+
+
+def test_from_files_to_advice_and_nothing_twice(files, faked, tmp_path):
+    def ask(**changes):
+        how = Pilots(**(SMALL.__dict__ | changes))
+        return advise_on("strong", *files, (32, 1024), tmp_path / "w", windows=WINDOWS, how=how)
+
+    found = ask()
+    assert [c.budget for c in found.advice.choices] == [32, 1024] and len(faked) == 9
+    assert found.cost["units"] == 3 * (8 + 32 + 96)
+    assert found.prepared.shifts["2:4"].tv.guarantee == "upper"  # samples, no law on record
+    again = ask(seeds=2)
+    assert len(faked) == 18 and again.cost["pilots"] == 18
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_keys_of_pilots_do_not_depend_on_where_they_are_kept(files, tmp_path):
+    keys = []
+    for place in ("a", "b"):
+        prepared = prepare("strong", *files, tmp_path / place, WINDOWS, how=SMALL)
+        keys.append([Keys(prepared.config).of(cell) for cell in list_cells(prepared.config)])
+    assert keys[0] == keys[1]
+
+
+def test_default_windows_come_from_the_pool(files, tmp_path):
+    prepared = prepare("strong", *files, tmp_path / "w", how=SMALL)
+    assert len(prepared.windows) >= 3 and all(":" in w for w in prepared.windows)
+
+
+def test_a_window_too_small_for_the_pilots(files, tmp_path):
+    with pytest.raises(InputError, match="fewer than the largest pilot"):
+        prepare("strong", *files, tmp_path / "w", WINDOWS, how=Pilots())
+
+
+def test_the_command_writes_report_and_rows(files, faked, tmp_path):
+    words = ["advise", "--base", "strong", "--pool", files[0], "--test", files[1]]
+    words += ["--budgets", "128,99999", "--windows", ",".join(WINDOWS), "--pilot-sizes", "8,32,96"]
+    words += ["--pilots", str(tmp_path / "w"), "--report", str(tmp_path / "r"), "--json"]
+    words += ["--select", "128", "--out", str(tmp_path / "train.jsonl"), "--device", "cpu"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["guarantee"] == "estimate" and "99999" in found["refused"]
+    assert found["selection"]["rows"] == 128
+    low, high = map(int, found["choices"][0]["window"].split(":"))
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 128 and all(low <= row["difficulty"] <= high for row in rows)
+    text = (tmp_path / "r" / "advice.md").read_text()
+    for part in ("What would change this", "Shift terms", "What it cost", "largest pilot"):
+        assert part in text
+    assert (tmp_path / "r" / "advice.png").stat().st_size > 10_000
+    table = CliRunner().invoke(app, [word for word in words if word != "--json"])
+    assert table.exit_code == 0 and "threshold" in table.stdout
+    dry = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert json.loads(dry.stdout)["pilots"] == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--budgets", "x"], "not whole numbers"),
+        (["--budgets", "0"], "at least 1"),
+        (["--objectives", "rl"], "must be one of nll"),
+        (["--column", "length"], "pacbayes-sft difficulty"),
+        (["--windows", "5:2"], "from high to low"),
+        (["--windows", "20:30"], "no row of the pool"),
+        (["--select", "77"], "one of the --budgets"),
+    ],
+)
+def test_bad_input_ends_in_a_sentence(change, says, files, faked, tmp_path, monkeypatch, capsys):
+    words = ["advise", "--base", "strong", "--pool", files[0], "--test", files[1]]
+    words += ["--budgets", "128", "--windows", ",".join(WINDOWS), "--pilot-sizes", "8,32,96"]
+    words += ["--pilots", str(tmp_path / "w"), "--device", "cpu", *change]
+    monkeypatch.setattr("sys.argv", ["pacbayes-sft", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and says in " ".join(capsys.readouterr().err.split())
+
+
+# --- selection -------------------------------------------------------------------------------
+
+
+def test_selected_rows_are_fresh_first_and_what_that_costs_is_said(files, tmp_path):
+    prepared = prepare("strong", *files, tmp_path / "w", WINDOWS, how=SMALL)
+    few = select_rows(prepared, "5:7", 200, tmp_path / "few.jsonl")
+    assert few.reused == 0 and "costs nothing" in few.says[1]
+    many = select_rows(prepared, "5:7", 600, tmp_path / "many.jsonl")
+    assert many.reused > 0 and "ln 3" in many.says[1]
+    hard = select_rows(prepared, "5:7", 100, tmp_path / "hard.jsonl", how=How.HARDEST)
+    assert {prepared.levels[u] for u in hard.units} == {7.0} and "no certificate" in hard.says[0]
+    with pytest.raises(InputError, match="holds 900 units"):
+        select_rows(prepared, "5:7", 901, tmp_path / "no.jsonl")
+    assert "independent draws" in what_it_does(How.WINDOW, 5, 0, 3)[0]
+
+
+def test_a_known_law_is_kept_through_the_selection(tmp_path):
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+
+    write_problems(tmp_path / "pool.jsonl", OpLaw.uniform(2, 5), size=700, seed=1)
+    write_problems(tmp_path / "test.jsonl", OpLaw.uniform(4, 5), size=40, seed=2)
+    prepared = prepare(
+        "strong", str(tmp_path / "pool.jsonl"), str(tmp_path / "test.jsonl"), tmp_path / "w",
+        ("2:3", "4:5"), how=Pilots(sizes=(4, 8, 16), judges=40, heldout=16),
+    )  # fmt: skip
+    assert prepared.shifts["4:5"].tv.value == 0 and prepared.shifts["2:3"].tv.guarantee == "exact"
+    select_rows(prepared, "4:5", 40, tmp_path / "train.jsonl")
+    shift = shift_term(
+        read_table(tmp_path / "train.jsonl"), read_table(tmp_path / "test.jsonl"), "known", 0.05
+    )
+    assert shift.tv.guarantee == "exact" and shift.tv.value == 0
+
+
+# --- for real --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_advice_for_real(tmp_path):
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+    from pacbayes_sft.scan.config import FineTune
+
+    write_problems(tmp_path / "pool.jsonl", OpLaw.uniform(2, 7), size=1200, seed=1)
+    write_problems(tmp_path / "test.jsonl", OpLaw.uniform(4, 7), size=60, seed=2)
+    how = Pilots(
+        sizes=(8, 16, 32),
+        judges=48,
+        fine_tune=FineTune(least_steps=2, batch_size=16, lora_rank=4),
+    )
+    found = advise_on(
+        "strong", str(tmp_path / "pool.jsonl"), str(tmp_path / "test.jsonl"), (32, 256),
+        tmp_path / "w", windows=("2:4", "5:7"), how=how,
+    )  # fmt: skip
+    assert len(found.advice.choices) == 2 and len(found.pilots) == 6
+    assert all(set(p.profile) == {2, 3, 4, 5, 6, 7} for p in found.pilots)
+    assert all(0 < p.certified < 1 and p.kl >= 0 for p in found.pilots)
