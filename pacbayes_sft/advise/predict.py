@@ -27,6 +27,7 @@ Values = NDArray[np.float64]
 Arm = tuple[str, str]
 LEAST_COVER = 0.9
 SLACK = 0.3
+LEAST_KL = 0.1  # nats: a posterior that gave up and stands at the prior's centre has none
 
 
 class Train(StrEnum):
@@ -225,7 +226,7 @@ def gather(
     logs = np.array(
         [
             [
-                np.mean([np.log(max(p.kl, 1e-6)) for p in pilots if p.arm == a and p.size == n])
+                np.mean([np.log(max(p.kl, LEAST_KL)) for p in pilots if p.arm == a and p.size == n])
                 for n in sizes
             ]
             for a in arms

@@ -1,0 +1,303 @@
+"""Is the advice any good? ``python benchmarks/advice.py``: regret on the committed map, by replay.
+
+The map's records (``benchmarks/results/map/records``) hold the risk of every window at every size,
+slice by slice. A rule sees the records of one seed at sizes up to 1,024 (its pilots; in a first
+stage up to 256) and names a window for a size above, never piloted; its regret is that window's
+measured risk (mean over seeds) minus the least of any window's. Three test laws re-weight the
+slices: the easiest third of them, all, the hardest third. Rules that pick rows instead of a window
+need fine-tunes of their own: ``benchmarks/advice_selectors.py`` makes them, and what is there is
+taken in.
+
+Writes ``benchmarks/results/advice.json`` (one entry a rule × base × budget × law × pilot seed) and
+``docs/advice.png``; ``--records DIR`` replays another scan.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from advice_report import ADVICE, RESULT, draw, table
+
+from pacbayes_sft.advise.pilots import Pilot, read_pilots
+from pacbayes_sft.advise.predict import DEFAULT, Extra, Rule, Train, gather, reweighted
+from pacbayes_sft.advise.scaling import FARTHEST
+from pacbayes_sft.advise.shifts import window_shifts
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.store import Store
+
+HERE = Path(__file__).parent
+RECORDS = HERE / "results" / "map"
+SELECTORS = HERE / "results" / "advice_selectors.json"
+PICTURE = HERE.parent / "docs" / "advice.png"
+LARGEST_PILOT = 1024
+STAGES = (256, LARGEST_PILOT)  # the first judges at 1,024 alone, on two pilot sizes
+BOUND = "checkpoint"  # the map's primary posterior
+RULES = {
+    ADVICE: DEFAULT,
+    "the map's primary bound (PAC-Bayes-kl + D⁺ + 0.3·TV)": Rule(Train.TIGHT, Extra.SLACK),
+    "Proposition 4.1 as printed (KL term + TV)": Rule(Train.BOUND, Extra.TV),
+    "PAC-Bayes-kl + TV": Rule(Train.TIGHT, Extra.TV),
+    "PAC-Bayes-kl + D⁺": Rule(Train.TIGHT, Extra.D_PLUS),
+    "held-out risk + TV": Rule(Train.HELDOUT, Extra.TV),
+    "held-out risk + D⁺ + γ·TV, γ measured": Rule(Train.HELDOUT, Extra.ROBUST),
+    "held-out risk + D⁺": Rule(Train.HELDOUT, Extra.D_PLUS),
+    "KL term alone": Rule(Train.KL, Extra.NOTHING),
+    "shift term alone (TV)": Rule(Train.NOTHING, Extra.TV),
+    "shift term alone (D⁺)": Rule(Train.NOTHING, Extra.D_PLUS),
+}
+ACCURACY = "pilot accuracy, a line in ln n"
+LAST = "pilot accuracy at the largest pilot"
+FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
+Law = dict[float, float]
+Table = dict[tuple[str, int], float]  # (window, size): risk under a law, mean over seeds
+
+
+def laws_of(levels: Sequence[float]) -> dict[str, Law]:
+    """Return the test laws: uniform on the easiest third of the slices, on all, on the hardest."""
+    ordered, third = sorted(levels), -(-len(levels) // 3)
+    parts = {"easy": ordered[:third], "flat": ordered, "hard": ordered[-third:]}
+    return {name: {level: 1 / len(part) for level in part} for name, part in parts.items()}
+
+
+def measured(pilots: Sequence[Pilot], law: Law) -> Table:
+    """Return the risk under a law of every window and size, mean over seeds."""
+    found: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    for p in pilots:
+        found[p.window, p.size].append(reweighted(p.profile, law).value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def windows_of(pilots: Sequence[Pilot]) -> list[str]:
+    """Return the windows, easiest first."""
+    return sorted({p.window for p in pilots}, key=edges)
+
+
+def by_line(seen: Sequence[Pilot], law: Law, budget: int) -> str:
+    """Extrapolate each window's own test risk by a straight line in ln n, and take the least."""
+    table, best = measured(seen, law), {}
+    sizes = sorted({p.size for p in seen})
+    for window in windows_of(seen):
+        line = np.polyfit(np.log(sizes), [table[window, n] for n in sizes], 1)
+        best[window] = float(np.polyval(line, np.log(budget)))
+    return min(best, key=best.__getitem__)
+
+
+def by_last(seen: Sequence[Pilot], law: Law, budget: int) -> str:
+    """Take the window that is best at the largest pilot."""
+    table, size = measured(seen, law), max(p.size for p in seen)
+    return min(windows_of(seen), key=lambda window: table[window, size])
+
+
+PLAIN: dict[str, Callable[[Sequence[Pilot], Law, int], str]] = {ACCURACY: by_line, LAST: by_last}
+
+
+def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
+    """Return the sizes at which pilots up to ``largest`` are judged: those that advice reaches."""
+    small = sum(n <= largest for n in sizes)
+    reach = FARTHEST.get(min(small, 3), 0) * largest
+    return [n for n in sizes if largest < n <= reach]
+
+
+def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[dict[str, Any]]:
+    """Return one entry a rule × budget × law × pilot seed."""
+    windows, found = windows_of(pilots), []
+    sizes = sorted({p.size for p in pilots})
+    small = [n for n in sizes if n <= largest]
+    whole = {(p.window, p.size, p.seed) for p in pilots}
+    for name, law in laws_of(list(pilots[0].profile)).items():
+        truth, shifts = measured(pilots, law), window_shifts(pool, law, windows)
+        for budget in judged_at(sizes, largest):
+            if any((window, budget) not in truth for window in windows):
+                continue
+            risks = {window: truth[window, budget] for window in windows}
+            where = {"stage": largest, "base": base, "budget": budget, "law": name}
+
+            def entry(rule: str, seed: int | None, window: str, where=where, risks=risks):  # type: ignore[no-untyped-def]
+                regret = risks[window] - min(risks.values())
+                return {**where, "rule": rule, "pilot_seed": seed, "window": window,
+                        "regret": regret, "risk": risks[window]}  # fmt: skip
+
+            for rule, place in FIXED.items():
+                found.append(entry(rule, None, windows[round(place * (len(windows) - 1))]))
+            least = min(risks.values())
+            mean = float(np.mean(list(risks.values())))
+            found.append({**where, "rule": "a window at random", "pilot_seed": None,
+                          "window": None, "regret": mean - least, "risk": mean})  # fmt: skip
+            for seed in sorted({p.seed for p in pilots}):
+                if any((w, n, seed) not in whole for w in windows for n in small):
+                    continue
+                seen = [p for p in pilots if p.size <= largest and p.seed == seed]
+                for rule, plain in PLAIN.items():
+                    found.append(entry(rule, seed, plain(seen, law, budget)))
+                evidence = gather(seen, shifts, law, delta=0.05, draws=1, seed=seed)
+                for rule, asked in RULES.items():
+                    best = int(np.argmin(evidence.total(asked, budget)[0]))
+                    found.append(entry(rule, seed, evidence.arms[best][0]))
+    return found
+
+
+def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
+    """Choose between objectives (α = 0 is nll, α = 1 is dft) and windows at once, by the advice."""
+    objectives = sorted({p.objective for p in pilots})
+    shared = set.intersection(*({p.size for p in pilots if p.objective == o} for o in objectives))
+    seeds = set.intersection(*({p.seed for p in pilots if p.objective == o} for o in objectives))
+    if len(objectives) < 2:
+        return []
+    same = [p for p in pilots if p.size in shared and p.seed in seeds]
+    found = []
+    for name, law in laws_of(list(pilots[0].profile)).items():
+        shifts = window_shifts(pool, law, windows_of(same))
+        truth: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
+        for p in same:
+            truth[p.window, p.objective, p.size].append(reweighted(p.profile, law).value)
+        means = {key: float(np.mean(v)) for key, v in truth.items()}
+        for budget in (n for n in sorted(shared) if n > LARGEST_PILOT):
+            here = [v for (_, _, n), v in means.items() if n == budget]
+            if len(here) < len(windows_of(same)) * len(objectives):
+                continue  # the map is not finished there
+            least = min(here)
+            for seed in sorted(seeds):
+                seen = [p for p in same if p.size <= LARGEST_PILOT and p.seed == seed]
+                for rule, of in (
+                    ("advice", objectives),
+                    *((f"always {o}", [o]) for o in objectives),
+                ):
+                    try:
+                        arms = [p for p in seen if p.objective in of]
+                        evidence = gather(arms, shifts, law, delta=0.05, draws=1, seed=seed)
+                    except InputError:
+                        continue
+                    arm = evidence.arms[int(np.argmin(evidence.total(DEFAULT, budget)[0]))]
+                    found.append(
+                        {"base": base, "budget": budget, "law": name, "pilot_seed": seed,
+                         "rule": rule, "window": arm[0], "objective": arm[1],
+                         "regret": means[(*arm, budget)] - least}
+                    )  # fmt: skip
+    return found
+
+
+def selector_entries(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]:
+    """Return the regret of the row selectors that were fine-tuned, against the same windows."""
+    if not SELECTORS.exists():
+        return []
+    found = []
+    for record in json.loads(SELECTORS.read_text(encoding="utf-8")):
+        if record["base"] != base:
+            continue
+        profile = {float(k): v for k, v in record["slices"].items()}
+        for name, law in laws_of(list(pilots[0].profile)).items():
+            if record["law"] not in (name, "any"):
+                continue
+            truth = measured(pilots, law)
+            risks = [r for (_, n), r in truth.items() if n == record["size"]]
+            if risks:
+                risk = sum(w * profile[level] for level, w in law.items())
+                found.append(
+                    {"stage": max(n for n in STAGES if n < record["size"]), "base": base,
+                     "budget": record["size"], "law": name,
+                     "rule": record["selector"], "pilot_seed": record["seed"], "window": None,
+                     "risk": risk, "regret": risk - min(risks), "said": record["said"]}
+                )  # fmt: skip
+    return found
+
+
+def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each rule's regret: mean, worst, and how often it is the best window."""
+    found: dict[str, Any] = {}
+    for rule in dict.fromkeys(e["rule"] for e in entries):
+        mine = [e for e in entries if e["rule"] == rule]
+        regrets = np.array([e["regret"] for e in mine])
+        found[rule] = {
+            "mean": float(regrets.mean()),
+            "worst": float(regrets.max()),
+            "best_share": float(np.mean(regrets <= 0)),
+            "cases": len(mine),
+            "by_law": {
+                law: float(np.mean([e["regret"] for e in mine if e["law"] == law]))
+                for law in ("easy", "flat", "hard")
+                if any(e["law"] == law for e in mine)
+            },
+        }
+    return found
+
+
+def verdict(rules: Mapping[str, Any]) -> dict[str, float]:
+    """Hold the advice against the best fixed rule and against accuracy extrapolation."""
+    mine = rules[ADVICE]["mean"]
+    fixed = min(rules[name]["mean"] for name in (*FIXED, "a window at random"))
+    return {
+        "advice": mine,
+        "best_fixed_rule": fixed,
+        "advice_over_best_fixed": mine / fixed if fixed else float("nan"),
+        "accuracy_extrapolation": rules[ACCURACY]["mean"],
+    }
+
+
+def run(records: Path) -> dict[str, Any]:
+    """Replay every base of a scan."""
+    every = list(Store(records).all())
+    bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
+    entries, weights, cost = [], [], {}
+    for base in bases:
+        pilots = read_pilots(every, bound=BOUND, base=base)
+        plain = [p for p in pilots if p.objective == "nll"]
+        low = min(edges(p.window)[0] for p in plain)
+        high = max(edges(p.window)[1] for p in plain)
+        pool = {float(d): 1 / (high - low + 1) for d in range(int(low), int(high) + 1)}
+        for largest in STAGES:
+            entries += replay(plain, base, pool, largest)
+        entries += selector_entries(plain, base)
+        weights += token_weights(pilots, base, pool)
+        one = [p for p in plain if p.seed == min(q.seed for q in plain)]
+        small = [p for p in one if p.size <= LARGEST_PILOT]
+        cost[base] = {
+            "units": sum(p.size for p in small) / sum(p.size for p in one),
+            "seconds": sum(p.seconds for p in small) / sum(p.seconds for p in one),
+        }
+    stages = {}
+    for largest in STAGES:
+        mine = [e for e in entries if e["stage"] == largest]
+        if any(e["rule"] == ADVICE for e in mine):
+            rules = summary(mine)
+            stages[str(largest)] = {
+                "rules": rules,
+                "verdict": verdict(rules),
+                "not_run": not_run(rules),
+                "judged_at": sorted({e["budget"] for e in mine}),
+                "pilot_seeds": len({e["pilot_seed"] for e in mine if e["rule"] == ADVICE}),
+            }
+    return {
+        "stages": stages,
+        "pilot_cost_over_sweep": cost,
+        "token_weights": summary(weights),
+        "entries": entries,
+        "token_weight_entries": weights,
+    }
+
+
+def not_run(rules: Mapping[str, Any]) -> list[str]:
+    """Name the selectors without a fine-tune."""
+    from advice_selectors import NAMES
+
+    return [name for name in NAMES if name not in rules]
+
+
+if __name__ == "__main__":
+    at = Path(sys.argv[sys.argv.index("--records") + 1]) if "--records" in sys.argv else RECORDS
+    if not any((at / "records").glob("*.json")):
+        sys.exit(f"{at}: no records yet; make them with `python benchmarks/map.py`")
+    result = run(at)
+    if not result["stages"]:
+        sys.exit(f"{at}: no base has every window at its pilot sizes and at one above yet")
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result, PICTURE)
+    print(table(result))
+    for stage in result["stages"].values():
+        print(json.dumps(stage["verdict"], indent=1))

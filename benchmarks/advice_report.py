@@ -1,0 +1,76 @@
+"""The regrets of ``benchmarks/advice.py`` as the README's table and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ADVICE = "advice (held-out risk + measured shift)"
+RESULT = Path(__file__).parent / "results" / "advice.json"
+LAWS = (("easy", "o"), ("flat", "s"), ("hard", "^"))
+
+
+def last(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the stage with the largest pilots."""
+    name = max(result["stages"], key=int)
+    return name, result["stages"][name]
+
+
+def said(name: str, stage: Mapping[str, Any]) -> str:
+    """Say what was judged from what."""
+    sizes = " and ".join(f"{n:,}" for n in stage["judged_at"])
+    seeds = stage["pilot_seeds"]
+    plural = "s" * (seeds > 1)
+    return f"pilots of n ≤ {int(name):,} ({seeds} seed{plural}), judged at n = {sizes}"
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the README's table, of the stage with the largest pilots."""
+    name, stage = last(result)
+    lines = [
+        f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test | cases |",
+        "|---|---|---|---|---|",
+    ]
+    for rule, found in sorted(stage["rules"].items(), key=lambda item: item[1]["mean"]):
+        laws = " / ".join(_number(found["by_law"].get(law)) for law, _ in LAWS)
+        bold = "**" * (rule == ADVICE)
+        numbers = f"{found['mean']:.3f} | {found['worst']:.3f} | {laws} | {found['cases']}"
+        lines.append(f"| {bold}{rule}{bold} | {numbers} |")
+    lines += [f"| {rule} | not run yet | | | |" for rule in stage["not_run"]]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def draw(result: Mapping[str, Any], file: Path) -> None:
+    """Draw the mean regret of every rule, the advice marked."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    name, stage = last(result)
+    rules = sorted(stage["rules"].items(), key=lambda item: item[1]["mean"])
+    sns.set_theme(context="notebook", style="whitegrid")
+    figure, axis = plt.subplots(figsize=(9.5, 0.36 * len(rules) + 1.4), layout="constrained")
+    for place, (rule, found) in enumerate(rules):
+        mine = rule == ADVICE
+        axis.barh(place, found["mean"], color="#c9582d" if mine else "#a9bfd6",
+                  hatch="//" if mine else None)  # fmt: skip
+        for law, marker in LAWS:
+            if law in found["by_law"]:
+                axis.plot(found["by_law"][law], place, marker, color="black", mfc="w", ms=6)
+    for law, marker in LAWS:
+        axis.plot([], [], marker, color="black", mfc="w", label=f"{law} test law")
+    axis.set_yticks(range(len(rules)), [rule for rule, _ in rules], fontsize=9)
+    axis.invert_yaxis()
+    axis.set_xlabel("regret: measured test risk minus that of the best window (0 to 1)")
+    axis.set_title(said(name, stage), loc="left", fontsize=11)
+    axis.grid(axis="y", visible=False)
+    axis.legend(fontsize=9)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

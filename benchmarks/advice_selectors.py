@@ -1,0 +1,182 @@
+"""Fine-tunes of the rules that pick rows: ``python benchmarks/advice_selectors.py [SIZE ...]``.
+
+A pool of iGSM problems with 2 to 16 operations; each selector takes SIZE rows of it (4,096 without
+a word), the strong base is fine-tuned on them exactly as a cell of ``benchmarks/map/strong.yaml``
+is, and judged slice by slice on the map's own test rows. Finished ones are kept in
+``benchmarks/results/advice_selectors.json`` and not done again; stop it anywhere. ``--only NAME``
+runs one, ``--records DIR`` takes the map that the curriculum follows from elsewhere.
+``benchmarks/advice.py`` turns them into regrets.
+
+`sft` shuffles rows once: the curriculum keeps its composition, not its order, as its record says.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pacbayes_sft.advise import selectors
+from pacbayes_sft.advise.pilots import read_pilots
+from pacbayes_sft.advise.selectors.simple import Rows
+from pacbayes_sft.advise.split import as_record
+from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.scan.config import read_config
+from pacbayes_sft.scan.store import Store
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "advice_selectors.json"
+WORK = HERE.parent / "runs" / "advice_selectors"
+MAP = HERE / "results" / "map"
+POOL_ROWS, POOL_SEED, JUDGE_SEED, GRADIENT_ROWS = 24_576, 5_000_000, 6_000_000, 8192
+NAMES = (
+    "random rows",
+    "all windows mixed",
+    "drop what the base solves (LIMO, s1)",
+    "closest to the base (perplexity)",
+    "curriculum along d*(n)",
+    "LESS-like influence",
+    "THTB, intrinsic hardness proxied",
+)
+PER_LAW = ("curriculum along d*(n)", "LESS-like influence")  # depend on the test law: flat here
+
+
+def pool() -> Table:
+    """Return the pool, made if it is not there."""
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+
+    WORK.mkdir(parents=True, exist_ok=True)
+    for name, law, size, seed in (
+        ("pool.jsonl", OpLaw.uniform(2, 16), MAP = HERE / "results" / "map"
+POOL_ROWS, POOL_SEED),
+        ("target.jsonl", OpLaw.uniform(6, 12), 128, JUDGE_SEED),
+    ):
+        if not (WORK / name).exists():
+            write_problems(WORK / name, law, size=size, seed=seed)
+    return read_table(WORK / "pool.jsonl")
+
+
+def pick(name: str, table: Table, base: str, size: int, seed: int) -> tuple[Rows, list[str]]:
+    """Return the rows that a selector takes, and what must be said of it."""
+    levels = [float(row.difficulty or 0) for row in table.rows]
+    windows = read_config(HERE / "map" / "strong.yaml").windows
+    assert isinstance(windows, tuple)
+    if name == NAMES[0]:
+        return selectors.at_random(len(levels), size, seed), []
+    if name == NAMES[1]:
+        return selectors.all_windows(levels, windows, size, seed), []
+    if name in NAMES[2:4]:
+        scores = _scores(table, base)
+        if name == NAMES[2]:
+            return selectors.unsolved(scores, size, seed), []
+        return selectors.closest(scores, size), []
+    if name == NAMES[4]:
+        said = ["the trainer shuffles: composition of the curriculum, not its order"]
+        return selectors.curriculum(levels, _path(base, size), size, seed), said
+    if name == NAMES[5]:
+        few = Table(table.source, table.rows[: max(GRADIENT_ROWS, 2 * size)], table.sha256)
+        target = selectors.row_gradients(read_table(WORK / "target.jsonl"), base, seed=seed)
+        rows = selectors.by_influence(selectors.row_gradients(few, base, seed=seed), target, size)
+        return rows, [f"picked from the first {len(few.rows)} rows of the pool; plain gradients"]
+    rows, told = selectors.thtb(table, size)
+    return rows, list(told)
+
+
+def _scores(table: Table, base: str) -> selectors.BaseScores:
+    file = WORK / f"scores-{base}.npz"
+    if not file.exists():
+        found = selectors.base_scores(table, base)
+        np.savez(file, nll=found.nll, solved=found.solved)
+    kept = np.load(file)
+    return selectors.BaseScores(kept["nll"], kept["solved"])
+
+
+def _path(base: str, size: int) -> dict[int, str]:
+    """Return the advised window by size, from the map's pilots of seed 0 under the flat law."""
+    from advice import BOUND, LARGEST_PILOT, laws_of, windows_of
+
+    from pacbayes_sft.advise.advice import advise
+    from pacbayes_sft.advise.shifts import window_shifts
+
+    every = read_pilots(Store(MAP).all(), bound=BOUND, base=base)
+    most = LARGEST_PILOT if size > LARGEST_PILOT else LARGEST_PILOT // 4
+    pilots = [p for p in every if p.seed == 0 and p.objective == "nll" and p.size <= most]
+    law = laws_of(list(pilots[0].profile))["flat"]
+    shifts = window_shifts({float(d): 1 / 15 for d in range(2, 17)}, law, windows_of(pilots))
+    sizes = [n for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384) if n <= size]
+    found = advise(pilots, shifts, law, sizes, draws=50)
+    return {c.budget: c.window for c in found.choices}
+
+
+def measure(table: Table, rows: Rows, base: str, size: int, seed: int) -> dict[str, float]:
+    """Fine-tune as a cell of the map does, and return the risk of every slice of its test rows."""
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+    from pacbayes_sft.scan.rows import TEST_SEED
+    from pacbayes_sft.sft import Settings, run_sft
+    from pacbayes_sft.terms import risk_term
+
+    config = read_config(HERE / "map" / "strong.yaml")
+    asked, data = config.fine_tune, config.data
+    assert data.kind == "igsm"
+    run, train, test = WORK / "run", WORK / "train.jsonl", WORK / "test.jsonl"
+    shutil.rmtree(run, ignore_errors=True)
+    lines = [json.dumps(as_record(table.rows[i], table.units[i])) + "\n" for i in rows]
+    train.write_text("".join(lines), encoding="utf-8")
+    write_problems(test, OpLaw.parse(data.test), size=data.test_rows, seed=TEST_SEED)
+    settings = Settings(
+        steps=max(asked.least_steps, round(asked.epochs * size / asked.batch_size)),
+        batch_size=asked.batch_size,
+        learning_rate=asked.learning_rate,
+        lora_rank=asked.lora_rank,
+        lora_alpha=asked.lora_alpha,
+        prior_fraction=asked.prior_fraction,  # as the map's cells, which keep a checkpoint
+        shared_steps=True,
+        seed=seed,
+        device=config.device,
+        dtype=config.dtype,
+    )
+    run_sft(base, train, run, settings)
+    term = risk_term(base, str(test), run, loss=config.loss, slice_by="difficulty",
+                     device=config.device, dtype=config.dtype)  # fmt: skip
+    shutil.rmtree(run)
+    return {label: e.value for label, e in term.slices.items()}
+
+
+def main(sizes: Sequence[int], only: str | None, base: str = "strong", seed: int = 0) -> None:
+    """Measure what is missing."""
+    records: list[dict[str, Any]] = []
+    if RESULT.exists():
+        records = json.loads(RESULT.read_text(encoding="utf-8"))
+    table = pool()
+    for size in sizes:
+        for name in NAMES:
+            key = {"selector": name, "base": base, "size": size, "seed": seed}
+            done = any(all(r[k] == v for k, v in key.items()) for r in records)
+            if done or (only is not None and only not in name):
+                continue
+            rows, said = pick(name, table, base, size, seed)
+            levels = np.array([table.rows[i].difficulty for i in rows], dtype=float)
+            slices = measure(table, rows, base, size, seed)
+            law = "flat" if name in PER_LAW else "any"
+            spread = [float(np.quantile(levels, q)) for q in (0, 0.5, 1)]
+            records.append(
+                {**key, "law": law, "said": said, "slices": slices, "difficulty": spread}
+            )
+            RESULT.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            print(name, size, {k: round(v, 2) for k, v in slices.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    if "--records" in words:
+        MAP = Path(words[words.index("--records") + 1])
+    one = words[words.index("--only") + 1] if "--only" in words else None
+    numbers = [int(w) for w in words if w.isdigit()]
+    main(numbers or [4096], one)

@@ -1,0 +1,75 @@
+"""The replay of the advice benchmark, in a world whose regrets are known."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from pacbayes_sft.scan.store import Store
+from tests.pacbayes_sft.advise.cases import WINDOWS, law, record, truth
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location("advice_bench", ROOT / "benchmarks/advice.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def records(tmp_path):
+    for objective in ("nll", "dft"):
+        for size in (64, 256, 1024, 4096):
+            for seed in (0, 1):
+                for window in WINDOWS:
+                    made = record(window, size, seed, objective)
+                    made["bounds"] = {"checkpoint": made["bounds"]["plain"]}
+                    Store(tmp_path).put(made)
+    return tmp_path
+
+
+def test_regrets_are_those_of_the_truth(bench, records):
+    result = bench.run(records)
+    json.dumps(result, allow_nan=False)
+    stage = result["stages"]["1024"]
+    assert stage["judged_at"] == [4096] and stage["pilot_seeds"] == 2
+    rules = stage["rules"]
+    laws = {"easy": law((2, 3, 4)), "flat": law(range(2, 11)), "hard": law((8, 9, 10))}
+    for name, window in (("always easy", "2:4"), ("always hard", "8:10")):
+        for test, q in laws.items():
+            risks = {w: truth(w, 4096, q) for w in WINDOWS}
+            expected = risks[window] - min(risks.values())
+            assert rules[name]["by_law"][test] == pytest.approx(expected, abs=1e-9)
+    assert rules[bench.ADVICE]["mean"] < 0.01 < rules["always medium"]["mean"]
+    assert rules[bench.ADVICE]["cases"] == 3 * 2
+    assert result["stages"]["256"]["judged_at"] == [1024]
+    weights = result["token_weights"]
+    assert weights["advice"]["mean"] <= weights["always dft"]["mean"]
+    share = result["pilot_cost_over_sweep"]["strong"]["units"]
+    assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
+
+
+def test_no_rule_sees_the_budget_it_is_judged_at(bench, records):
+    """A change of the large records changes regrets, never a choice."""
+    before = bench.run(records)["entries"]
+    for file in (records / "records").glob("*-4096-*.json"):
+        made = json.loads(file.read_text())
+        for key in made["measured"]["slices"]:
+            made["measured"]["slices"][key] = {"value": 0.5, "lower": 0.4, "upper": 0.6}
+        file.write_text(json.dumps(made))
+    after = bench.run(records)["entries"]
+    assert [e["window"] for e in before] == [e["window"] for e in after]
+    assert all(e["regret"] == pytest.approx(0) for e in after if e["budget"] == 4096)
+
+
+def test_table_and_picture_and_what_was_not_run(bench, records, tmp_path):
+    result = bench.run(records)
+    text = bench.table(result)
+    assert "**advice" in text and "not run yet" in text and "n = 4,096" in text
+    bench.draw(result, tmp_path / "advice.png")
+    assert (tmp_path / "advice.png").stat().st_size > 10_000
