@@ -53,8 +53,7 @@ def pool() -> Table:
 
     WORK.mkdir(parents=True, exist_ok=True)
     for name, law, size, seed in (
-        ("pool.jsonl", OpLaw.uniform(2, 16), MAP = HERE / "results" / "map"
-POOL_ROWS, POOL_SEED),
+        ("pool.jsonl", OpLaw.uniform(2, 16), POOL_ROWS, POOL_SEED),
         ("target.jsonl", OpLaw.uniform(6, 12), 128, JUDGE_SEED),
     ):
         if not (WORK / name).exists():
