@@ -34,6 +34,7 @@ from pacbayes_sft.scan.store import Store
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "results" / "map"
+POWERS = HERE / "results" / "powers"  # `benchmarks/powers.yaml`: token weights beside the map's
 SELECTORS = HERE / "results" / "advice_selectors.json"
 PICTURE = HERE.parent / "docs" / "advice.png"
 LARGEST_PILOT = 1024
@@ -144,7 +145,10 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
 
 
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
-    """Choose between objectives (α = 0 is nll, α = 1 is dft) and windows at once, by the advice."""
+    """Choose between token weights (nll, p0.5, dft: α = 0, ½, 1) and windows at once, by the advice.
+
+    At the sizes, and for the seeds, that all objectives share.
+    """
     objectives = sorted({p.objective for p in pilots})
     shared = set.intersection(*({p.size for p in pilots if p.objective == o} for o in objectives))
     seeds = set.intersection(*({p.seed for p in pilots if p.objective == o} for o in objectives))
@@ -242,7 +246,7 @@ def verdict(rules: Mapping[str, Any]) -> dict[str, float]:
 
 def run(records: Path) -> dict[str, Any]:
     """Replay every base of a scan."""
-    every = list(Store(records).all())
+    every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
     entries, weights, cost = [], [], {}
     for base in bases:

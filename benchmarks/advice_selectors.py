@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "advice_selectors.json"
 WORK = HERE.parent / "runs" / "advice_selectors"
 MAP = HERE / "results" / "map"
-POOL_ROWS, POOL_SEED, JUDGE_SEED, GRADIENT_ROWS = 24_576, 5_000_000, 6_000_000, 8192
+POOL_ROWS, POOL_SEED, JUDGE_SEED, LOOKED_AT = 16_384, 5_000_000, 6_000_000, 4096
 NAMES = (
     "random rows",
     "all windows mixed",
@@ -70,25 +70,26 @@ def pick(name: str, table: Table, base: str, size: int, seed: int) -> tuple[Rows
         return selectors.at_random(len(levels), size, seed), []
     if name == NAMES[1]:
         return selectors.all_windows(levels, windows, size, seed), []
+    few = Table(table.source, table.rows[: max(LOOKED_AT, 2 * size)], table.sha256)
+    looked = f"picked from the first {len(few.rows)} rows of the pool"
     if name in NAMES[2:4]:
-        scores = _scores(table, base)
+        scores = _scores(few, base)
         if name == NAMES[2]:
-            return selectors.unsolved(scores, size, seed), []
-        return selectors.closest(scores, size), []
+            return selectors.unsolved(scores, size, seed), [looked]
+        return selectors.closest(scores, size), [looked]
     if name == NAMES[4]:
         said = ["the trainer shuffles: composition of the curriculum, not its order"]
         return selectors.curriculum(levels, _path(base, size), size, seed), said
     if name == NAMES[5]:
-        few = Table(table.source, table.rows[: max(GRADIENT_ROWS, 2 * size)], table.sha256)
         target = selectors.row_gradients(read_table(WORK / "target.jsonl"), base, seed=seed)
         rows = selectors.by_influence(selectors.row_gradients(few, base, seed=seed), target, size)
-        return rows, [f"picked from the first {len(few.rows)} rows of the pool; plain gradients"]
-    rows, told = selectors.thtb(table, size)
-    return rows, list(told)
+        return rows, [looked, "plain gradients at the base"]
+    rows, told = selectors.thtb(few, size)
+    return rows, [looked, *told]
 
 
 def _scores(table: Table, base: str) -> selectors.BaseScores:
-    file = WORK / f"scores-{base}.npz"
+    file = WORK / f"scores-{base}-{len(table.rows)}.npz"
     if not file.exists():
         found = selectors.base_scores(table, base)
         np.savez(file, nll=found.nll, solved=found.solved)

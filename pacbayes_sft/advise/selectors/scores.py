@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pacbayes_sft.advise.selectors.simple import Rows
@@ -41,9 +42,17 @@ def base_scores(
     model = load_model(source, device=device, dtype=dtype)
     rows = encode(table, tokenizer, context_length(model))
     blocks = by_length(rows, batch_size)
-    nll = row_losses(model, rows, score_with(mean_nll, tokenizer), blocks=blocks, label="loss")
-    wrong = row_losses(model, rows, score_with(exact_match, tokenizer), blocks=blocks)
-    return BaseScores(nll, wrong == 0)
+    wrong: list[torch.Tensor] = []
+
+    def both(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One pass for two scores: the second is kept aside."""
+        wrong.append(exact_match(logits, labels))
+        return mean_nll(logits, labels)
+
+    nll = row_losses(model, rows, score_with(both, tokenizer), blocks=blocks, label="loss")
+    solved = np.zeros(len(rows), dtype=bool)
+    solved[[i for block in blocks for i in block]] = torch.cat(wrong).cpu().numpy() == 0
+    return BaseScores(nll, solved)
 
 
 def unsolved(scores: BaseScores, count: int, seed: int) -> Rows:

@@ -65,6 +65,9 @@ def test_the_bases_own_scores_and_gradients_for_real(rows_dir):
     few = Table(table.source, table.rows[:6], table.sha256)
     scores = base_scores(few, "strong")
     assert scores.nll.shape == (6,) and (scores.nll > 0).all() and scores.solved.any()
+    turned = base_scores(Table("t", few.rows[::-1], ""), "strong", batch_size=4)
+    assert turned.nll[::-1] == pytest.approx(scores.nll, rel=1e-3)
+    assert (turned.solved[::-1] == scores.solved).all()
     a, b = (row_gradients(few, "strong", dimensions=32, seed=3) for _ in range(2))
     assert a.shape == (6, 32) and np.isfinite(a).all() and np.allclose(a, b)
     assert by_influence(a, a[:1], 1).tolist() == [0]  # a row is nearest to itself
