@@ -17,11 +17,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
 from advice_report import ADVICE, RESULT, draw, table
 
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
@@ -53,50 +54,7 @@ RULES = {
     "shift term alone (TV)": Rule(Train.NOTHING, Extra.TV),
     "shift term alone (D⁺)": Rule(Train.NOTHING, Extra.D_PLUS),
 }
-ACCURACY = "pilot accuracy, a line in ln n"
-LAST = "pilot accuracy at the largest pilot"
 FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
-Law = dict[float, float]
-Table = dict[tuple[str, int], float]  # (window, size): risk under a law, mean over seeds
-
-
-def laws_of(levels: Sequence[float]) -> dict[str, Law]:
-    """Return the test laws: uniform on the easiest third of the slices, on all, on the hardest."""
-    ordered, third = sorted(levels), -(-len(levels) // 3)
-    parts = {"easy": ordered[:third], "flat": ordered, "hard": ordered[-third:]}
-    return {name: {level: 1 / len(part) for level in part} for name, part in parts.items()}
-
-
-def measured(pilots: Sequence[Pilot], law: Law) -> Table:
-    """Return the risk under a law of every window and size, mean over seeds."""
-    found: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-    for p in pilots:
-        found[p.window, p.size].append(reweighted(p.profile, law).value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def windows_of(pilots: Sequence[Pilot]) -> list[str]:
-    """Return the windows, easiest first."""
-    return sorted({p.window for p in pilots}, key=edges)
-
-
-def by_line(seen: Sequence[Pilot], law: Law, budget: int) -> str:
-    """Extrapolate each window's own test risk by a straight line in ln n, and take the least."""
-    table, best = measured(seen, law), {}
-    sizes = sorted({p.size for p in seen})
-    for window in windows_of(seen):
-        line = np.polyfit(np.log(sizes), [table[window, n] for n in sizes], 1)
-        best[window] = float(np.polyval(line, np.log(budget)))
-    return min(best, key=best.__getitem__)
-
-
-def by_last(seen: Sequence[Pilot], law: Law, budget: int) -> str:
-    """Take the window that is best at the largest pilot."""
-    table, size = measured(seen, law), max(p.size for p in seen)
-    return min(windows_of(seen), key=lambda window: table[window, size])
-
-
-PLAIN: dict[str, Callable[[Sequence[Pilot], Law, int], str]] = {ACCURACY: by_line, LAST: by_last}
 
 
 def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
@@ -145,7 +103,7 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
 
 
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
-    """Choose between token weights (nll, p0.5, dft: α = 0, ½, 1) and windows at once, by the advice.
+    """Choose between token weights (nll, p0.5, dft) and windows at once, by the advice's rule.
 
     At the sizes, and for the seeds, that all objectives share.
     """

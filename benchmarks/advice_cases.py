@@ -1,0 +1,56 @@
+"""What ``benchmarks/advice.py`` judges under: test laws, measured risks, extrapolated accuracy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pacbayes_sft.advise.pilots import Pilot
+from pacbayes_sft.advise.predict import reweighted
+from pacbayes_sft.scan.config import edges
+
+ACCURACY = "pilot accuracy, a line in ln n"
+LAST = "pilot accuracy at the largest pilot"
+Law = dict[float, float]
+Table = dict[tuple[str, int], float]  # (window, size): risk under a law, mean over seeds
+
+
+def laws_of(levels: Sequence[float]) -> dict[str, Law]:
+    """Return the test laws: uniform on the easiest third of the slices, on all, on the hardest."""
+    ordered, third = sorted(levels), -(-len(levels) // 3)
+    parts = {"easy": ordered[:third], "flat": ordered, "hard": ordered[-third:]}
+    return {name: {level: 1 / len(part) for level in part} for name, part in parts.items()}
+
+
+def measured(pilots: Sequence[Pilot], law: Law) -> Table:
+    """Return the risk under a law of every window and size, mean over seeds."""
+    found: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    for p in pilots:
+        found[p.window, p.size].append(reweighted(p.profile, law).value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def windows_of(pilots: Sequence[Pilot]) -> list[str]:
+    """Return the windows, easiest first."""
+    return sorted({p.window for p in pilots}, key=edges)
+
+
+def by_line(seen: Sequence[Pilot], law: Law, budget: int) -> str:
+    """Extrapolate each window's own test risk by a straight line in ln n, and take the least."""
+    table, best = measured(seen, law), {}
+    sizes = sorted({p.size for p in seen})
+    for window in windows_of(seen):
+        line = np.polyfit(np.log(sizes), [table[window, n] for n in sizes], 1)
+        best[window] = float(np.polyval(line, np.log(budget)))
+    return min(best, key=best.__getitem__)
+
+
+def by_last(seen: Sequence[Pilot], law: Law, budget: int) -> str:
+    """Take the window that is best at the largest pilot."""
+    table, size = measured(seen, law), max(p.size for p in seen)
+    return min(windows_of(seen), key=lambda window: table[window, size])
+
+
+PLAIN: dict[str, Callable[[Sequence[Pilot], Law, int], str]] = {ACCURACY: by_line, LAST: by_last}
