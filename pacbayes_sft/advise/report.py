@@ -57,7 +57,7 @@ def as_markdown(found: Found, command: str = "") -> str:
     lines += [
         "![Predicted curves](advice.png)",
         "",
-        "## Shift terms (TV and D⁺ from data alone)",
+        "## Shift terms (TV, D⁺: from data alone)",
         "",
     ]
     lines += [
