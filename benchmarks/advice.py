@@ -58,10 +58,9 @@ FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
 
 
 def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
-    """Return the sizes at which pilots up to ``largest`` are judged: those that advice reaches."""
-    small = sum(n <= largest for n in sizes)
-    reach = FARTHEST.get(min(small, 3), 0) * largest
-    return [n for n in sizes if largest < n <= reach]
+    """Return the sizes at which pilots up to ``largest`` are judged."""
+    above = [n for n in sizes if n > largest]
+    return above if largest == LARGEST_PILOT else [n for n in above if n <= LARGEST_PILOT]
 
 
 def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[dict[str, Any]]:
@@ -92,6 +91,8 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
             for seed in sorted({p.seed for p in pilots}):
                 if any((w, n, seed) not in whole for w in windows for n in small):
                     continue
+                if budget > FARTHEST.get(min(len(small), 3), 0) * largest:
+                    continue  # beyond what advice answers to
                 seen = [p for p in pilots if p.size <= largest and p.seed == seed]
                 for rule, plain in PLAIN.items():
                     found.append(entry(rule, seed, plain(seen, law, budget)))
@@ -190,14 +191,16 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def verdict(rules: Mapping[str, Any]) -> dict[str, float]:
+def verdict(rules: Mapping[str, Any]) -> dict[str, float | None]:
     """Hold the advice against the best fixed rule and against accuracy extrapolation."""
+    if ADVICE not in rules:
+        return {}  # the map lacks pilots for it yet
     mine = rules[ADVICE]["mean"]
     fixed = min(rules[name]["mean"] for name in (*FIXED, "a window at random"))
     return {
         "advice": mine,
         "best_fixed_rule": fixed,
-        "advice_over_best_fixed": mine / fixed if fixed else float("nan"),
+        "advice_over_best_fixed": mine / fixed if fixed else None,
         "accuracy_extrapolation": rules[ACCURACY]["mean"],
     }
 
@@ -226,7 +229,7 @@ def run(records: Path) -> dict[str, Any]:
     stages = {}
     for largest in STAGES:
         mine = [e for e in entries if e["stage"] == largest]
-        if any(e["rule"] == ADVICE for e in mine):
+        if mine:
             rules = summary(mine)
             stages[str(largest)] = {
                 "rules": rules,
@@ -245,10 +248,10 @@ def run(records: Path) -> dict[str, Any]:
 
 
 def not_run(rules: Mapping[str, Any]) -> list[str]:
-    """Name the selectors without a fine-tune."""
+    """Name the selectors without a fine-tune, and the advice where it lacks pilots."""
     from advice_selectors import NAMES
 
-    return [name for name in NAMES if name not in rules]
+    return [name for name in (ADVICE, *NAMES) if name not in rules]
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ class Advice:
         misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise.
         sizes: Pilot sizes.
         cover: Share of the test law at levels that the pilots were judged on.
+        gamma: Per arm: how far its risk falls with difficulty at the largest pilot, point values.
         path: Sizes on which the curves are drawn, and per arm the predicted total with 5 % and
             95 % quantiles.
     """
@@ -117,6 +118,7 @@ class Advice:
     misfit: Mapping[str, float]
     sizes: tuple[int, ...]
     cover: float
+    gamma: Mapping[str, float]
     path: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +173,7 @@ def advise(
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
         evidence.cover,
+        {_named(arm): float(g) for arm, g in zip(evidence.arms, evidence.gamma, strict=True)},
         _path(evidence, grid, totals),
     )
 

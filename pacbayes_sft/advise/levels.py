@@ -85,7 +85,7 @@ def pool_levels(table: Table, column: str) -> dict[str, float]:
     return found
 
 
-def test_levels(source: str, column: str) -> tuple[list[float], Metadata | None]:
+def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | None]:
     """Return the difficulty of every test unit, and the file's record of its law.
 
     A JSON-lines file needs the column alone: no completion, no prompt.

@@ -54,13 +54,23 @@ def as_markdown(found: Found, command: str = "") -> str:
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
     lines += ["", *[f"* {sentence}" for sentence in moves_said(advice)], ""]
-    lines += ["![Predicted curves](advice.png)", "", "## Shift terms, from data alone", ""]
-    lines += ["| window | TV | label | D⁺ | label |", "|---|---|---|---|---|"]
+    lines += [
+        "![Predicted curves](advice.png)",
+        "",
+        "## Shift terms (TV, D⁺: from data alone)",
+        "",
+    ]
+    lines += [
+        "| window | TV | label | D⁺ | label | D⁺ + γ·TV, γ from the largest pilots | label |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for window, shift in found.prepared.shifts.items():
-        tv, plus = shift.tv, shift.d_plus
+        tv, plus, gamma = shift.tv, shift.d_plus, advice.gamma.get(window)
+        robust = "-" if gamma is None else f"{shift.with_slack(gamma):.3f} (γ = {gamma:.2f})"
         lines.append(
             f"| {window} | {tv.value:.3f} (≤ {tv.upper:.3f}) | {tv.guarantee.value} | "
-            f"{plus.value:.3f} (≤ {plus.upper:.3f}) | {plus.guarantee.value} |"
+            f"{plus.value:.3f} (≤ {plus.upper:.3f}) | {plus.guarantee.value} | "
+            f"{robust} | estimate |"
         )
     for choice in advice.choices:
         lines += ["", f"## n = {choice.budget:,}", ""]

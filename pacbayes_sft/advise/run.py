@@ -9,7 +9,13 @@ from typing import Any
 
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.advise.advice import Advice, advise
-from pacbayes_sft.advise.levels import Ladder, build_ladder, law_in_levels, pool_levels, test_levels
+from pacbayes_sft.advise.levels import (
+    Ladder,
+    build_ladder,
+    law_in_levels,
+    pool_levels,
+    read_test_levels,
+)
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
 from pacbayes_sft.advise.predict import DEFAULT, Rule
 from pacbayes_sft.advise.shifts import WindowShift, window_shifts
@@ -147,7 +153,7 @@ def prepare(
     how = how or Pilots()
     table = read_table(pool)
     levels = pool_levels(table, column)
-    tested, metadata = test_levels(test, column)
+    tested, metadata = read_test_levels(test, column)
     if not windows:
         files = Files(kind="rows", pool=pool, test=pool, column=column)
         windows = Pool(files).windows(Windows(by="quantile", count=5, overlap=0.5))

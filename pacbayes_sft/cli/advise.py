@@ -62,10 +62,11 @@ def advise(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA factors.")] = 8,
     train_side: Annotated[
-        str, typer.Option(help="heldout or bound: what stands for the risk on the window.")
+        str,
+        typer.Option(help="heldout, kl_bound or bound: what stands for the risk on the window."),
     ] = "heldout",
     shift_side: Annotated[
-        str, typer.Option(help="profile, robust, d_plus or tv: what carries it to the test.")
+        str, typer.Option(help="profile, robust, slack, d_plus or tv: what carries it to the test.")
     ] = "profile",
     select: Annotated[
         int | None, typer.Option(min=1, help="Write this many units of the advised window.")

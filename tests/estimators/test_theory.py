@@ -135,6 +135,8 @@ def test_the_sign_is_that_of_complexity_against_difficulty():
     sign = theory.harder_with_n()
     risk, kappa = sp.Function("R"), sp.Function("kappa", positive=True)
     n = theory.n
+    first = (1 - a) * sp.diff(kappa(d), d) * sp.sqrt(2 * s / kappa(d)) * n ** ((a - 3) / 2) / 8
+    assert sp.simplify(sign - first + sp.diff(risk(d, n), d, n)) == 0
     for slope, growth, cross, expected in (
         (2, 0, 0, 1), (-2, 0, 0, -1), (2, 2, 0, -1), (2, 0, 5, -1)
     ):  # fmt: skip

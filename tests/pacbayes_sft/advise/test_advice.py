@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pacbayes_sft.advise.advice import advise
-from pacbayes_sft.advise.pilots import read_pilots
+from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
 from pacbayes_sft.advise.predict import Extra, Rule, Train, observed_gamma
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.errors import InputError
@@ -81,6 +81,34 @@ def test_it_says_what_would_change_its_mind():
     said = " ".join(advice(budgets=(4096,)).choices[0].changes)
     assert "takes over" in said and "γ" in said and "a pilot on" in said
     json.dumps(advice().to_dict())
+
+
+# measured test error of the pilot map (one seed, flat law): window -> by size
+PILOT_MAP = {
+    "2:6": (0.73, 0.81, 0.77, 0.75, 0.73),
+    "4:8": (0.70, 0.74, 0.69, 0.69, 0.66),
+    "6:10": (0.69, 0.67, 0.64, 0.59, 0.56),
+    "8:12": (0.73, 0.69, 0.54, 0.49, 0.46),
+    "10:14": (0.98, 0.93, 0.91, 0.79, 0.72),
+}
+
+
+def test_on_the_pilot_map_the_best_window_is_found_at_sizes_not_seen():
+    def pilot(window, size, risk):
+        seen = Measured(risk, 0.02)
+        return Pilot(window, "nll", size, 0, risk, seen, {9.0: seen}, risk, 10.0, 0.5, 1.0)
+
+    pilots = [
+        pilot(window, n, risks[i])
+        for window, risks in PILOT_MAP.items()
+        for i, n in enumerate((64, 256, 1024))
+    ]
+    shifts = window_shifts(law(range(2, 15)), law(range(6, 13)), tuple(PILOT_MAP))
+    found = advise(pilots, shifts, {9.0: 1.0}, (4096, 16384))
+    assert [c.window for c in found.choices] == ["8:12", "8:12"]
+    for choice, place in zip(found.choices, (3, 4), strict=True):
+        predicted = {p.window: p.value for p in choice.predictions}
+        assert predicted["8:12"] == pytest.approx(PILOT_MAP["8:12"][place], abs=0.08)
 
 
 # --- refusals --------------------------------------------------------------------------------

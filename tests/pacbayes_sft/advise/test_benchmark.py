@@ -67,6 +67,15 @@ def test_no_rule_sees_the_budget_it_is_judged_at(bench, records):
     assert all(e["regret"] == pytest.approx(0) for e in after if e["budget"] == 4096)
 
 
+def test_a_map_without_pilots_still_judges_the_fixed_rules(bench, records):
+    for file in (records / "records").glob("*-256-*.json"):
+        file.unlink()
+    stage = bench.run(records)["stages"]["256"]  # one pilot size is left: no advice
+    assert bench.ADVICE in stage["not_run"] and stage["verdict"] == {}
+    assert stage["rules"]["always hard"]["cases"] == 3
+    assert "not run yet" in bench.table({"stages": {"256": stage}})
+
+
 def test_table_and_picture_and_what_was_not_run(bench, records, tmp_path):
     result = bench.run(records)
     text = bench.table(result)

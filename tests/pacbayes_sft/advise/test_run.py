@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from estimators import kl_inverse_upper
 from pacbayes_sft.advise import run as module
-from pacbayes_sft.advise.levels import build_ladder, pool_levels, test_levels
+from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_levels
 from pacbayes_sft.advise.predict import _kl_inverse
 from pacbayes_sft.advise.run import Pilots, advise_on, prepare
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
@@ -23,8 +23,6 @@ from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.shift import shift_term
 from tests.pacbayes_sft.advise.cases import WINDOWS, record
-
-test_levels.__test__ = False  # a function of ours, not a test
 
 
 def write(file, rows):
@@ -103,7 +101,7 @@ def test_sides_of_the_pool_are_apart_and_judges_spread():
 def test_a_test_row_without_its_column(row, says, tmp_path):
     file = write(tmp_path / "t.jsonl", [{"difficulty": 1}, row])
     with pytest.raises(InputError, match=f"line 2.*{says}"):
-        test_levels(file, "difficulty")
+        read_test_levels(file, "difficulty")
 
 
 def test_a_unit_with_two_difficulties(tmp_path):
