@@ -6,11 +6,11 @@ would pick instead: a held-out binomial limit, the limit of the prior's own cent
 bound. All cells name the recursive bound in advance (``--theorem recursive``).
 
 ``--run NAME`` does the cells of one fine-tune, ``--one`` stops after the first that was not there,
-``--finished`` takes in the cells that are there and
-measures none, ``--table`` only redraws. Fine-tunes and refinements go on where they stopped;
-finished cells in ``runs/tightness`` are not done again, and passes without noise are kept there, so
-that the cells of one run share them. Writes ``benchmarks/results/tightness.json`` (one record per
-posterior, prior and bound) after each cell, the README's table and ``docs/tightness.png``.
+``--finished`` takes in the cells that are there and measures none, ``--table`` only redraws.
+Fine-tunes and refinements go on where they stopped; finished cells in ``runs/tightness`` are not
+done again, and passes without noise are kept there, so that the cells of one run share them. Writes
+``benchmarks/results/tightness.json`` (one record per posterior, prior and bound) after each cell,
+the README's table and ``docs/tightness.png``.
 """
 
 from __future__ import annotations

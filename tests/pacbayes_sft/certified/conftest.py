@@ -13,7 +13,7 @@ from pacbayes_sft.posteriors import Refinement
 
 OPTIONS = Options(
     posterior="refined",
-    refinement=Refinement(Schedule(steps=12), batch_size=16),
+    refinement=Refinement(Schedule(steps=12), batch_size=16, start="finished"),
     sigmas=(0.02, 0.05),
 )
 

@@ -218,7 +218,7 @@ def test_bound_writes_its_files_and_prints_json_alone(lora_run, rows_dir, tmp_pa
     )
     assert json.loads((tmp_path / "bound.json").read_text()) == result
     assert result["posterior"]["family"] in ("isotropic", "refined")
-    assert "chosen by the kl bound on a pilot" in result["posterior"]["reason"]
+    assert "chosen by the bound that a pilot promises" in result["posterior"]["reason"]
     written = {"bound.json", "bound.png", "report.html", "tables.md", "tables.tex"}
     assert {p.name for p in tmp_path.iterdir()} == written
     assert (tmp_path / "bound.png").is_file()
