@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 FILE = re.compile(r"```python\n# (\w+\.py)\n(.*?)```", re.S)
 # Not called by a page: it takes minutes, and `make demo` runs it.
-TOO_LONG = {"run_demo"}
+TOO_LONG = {"run_demo", "advise_on"}
 
 
 def examples(text):
