@@ -39,7 +39,7 @@ SIZES = (200, 1_000, 3_000)
 REPETITIONS = {200: 5, 1_000: 1, 3_000: 1}
 PEER_PAIRS = (0, 2, 4, 6, 10, 13)  # the pairs that peers get: far, near, equal, mixed, rare
 LARGE, LARGE_PAIRS = 20_000, ("chain_sum, terms 2-5 / 2-6", "tasks, 25 % worded problems")
-SCALES = (50_000, 100_000)  # rows a side of the streamed test
+SCALES = (20_000, 40_000, 100_000)  # rows a side of the streamed test
 RUNS, PART, SMALL, DELTA = 2_000, 500, 60, 0.05  # of the count of wrong certificates
 WRONG = (
     "held-out lower > truth",
@@ -263,8 +263,10 @@ def measure() -> Record:
         for name in PEERS:
             runs = once(f"{name}-{n}", lambda m=name: peer(m, n))
             if runs is None:
-                skipped.append(f"{name}, n = {n}")
-            elif runs:
+                skipped.append(f"{name}, n = {n}: could not be installed or failed")
+            elif not runs:
+                skipped.append(f"{name}, n = {n}: not measured yet")
+            else:
                 chosen = (every[k] for k in PEER_PAIRS)
                 found.update({(p.name, n, name): r for p, r in zip(chosen, runs, strict=True)})
 
