@@ -36,10 +36,10 @@ WORK = Path(__file__).parent.parent / "runs" / "scan_speed"
 TURNS = 3
 CELLS = {
     "name": "speed",
-    "data": {"kind": "igsm", "test": "6:12", "test_rows": 256, "heldout_rows": 128},
+    "data": {"kind": "igsm", "test": "6:12", "test_rows": 96, "heldout_rows": 48},
     "windows": ["4:8"],
-    "sizes": [128],
-    "fine_tune": {"least_steps": 20, "batch_size": 32},
+    "sizes": [64],
+    "fine_tune": {"least_steps": 10, "batch_size": 32},
     "primary": {"bound": "it", "theorem": "kl"},
 }
 BOUNDS = {
