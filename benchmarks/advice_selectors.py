@@ -26,6 +26,7 @@ from pacbayes_sft.advise.pilots import read_pilots
 from pacbayes_sft.advise.selectors.simple import Rows
 from pacbayes_sft.advise.split import as_record
 from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import read_config
 from pacbayes_sft.scan.store import Store
 
@@ -162,7 +163,11 @@ def main(sizes: Sequence[int], only: str | None, base: str = "strong", seed: int
             done = any(all(r[k] == v for k, v in key.items()) for r in records)
             if done or (only is not None and only not in name):
                 continue
-            rows, said = pick(name, table, base, size, seed)
+            try:
+                rows, said = pick(name, table, base, size, seed)
+            except InputError as error:
+                print(f"{name}, {size}: not run ({error})", flush=True)
+                continue
             levels = np.array([table.rows[i].difficulty for i in rows], dtype=float)
             slices = measure(table, rows, base, size, seed)
             law = "flat" if name in PER_LAW else "any"
