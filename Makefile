@@ -18,6 +18,8 @@ help:
 	@echo "make matrix     every kind of adapter and checkpoint, against PEFT"
 	@echo "make fuzz       thousands of broken directories, each must end in one sentence"
 	@echo "make bench-streaming  how fast a KL streams, against a plain read (five minutes, 18 GB of disk)"
+	@echo "make map        the difficulty map: the cells that have no record yet (many hours)"
+	@echo "make map-quick  a small map of its own, in ten minutes"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make base       pre-train the shipped bases again (about 45 minutes each, one core)"
 	@echo "make docs       build the pages of docs/ into build/docs, warnings are errors"
@@ -78,3 +80,10 @@ bench-streaming: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(RUN)/python -m sphinx -W --keep-going -q docs build/docs
 	@echo "open build/docs/index.html"
+
+.PHONY: map map-quick
+map: $(VENV)/.ready  # stop it anywhere: the same command goes on
+	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/map.py
+
+map-quick: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/map.py --quick
