@@ -104,8 +104,6 @@ PRIOR_NAMES = {
 
 def prepare(name: str) -> Path:
     """Make the data and the fine-tune, and a copy that lost its initial adapter."""
-    import torch
-
     from pacbayes_sft.checkpoints.record import RECORD_DIR
     from pacbayes_sft.igsm import OpLaw
     from pacbayes_sft.igsm.files import write_problems
@@ -119,9 +117,10 @@ def prepare(name: str) -> Path:
             write_problems(folder / f"{part}.jsonl", law, size=size, seed=seed)
     run, lost = folder / "finetune", folder / "finetune_lost"
     if not (run / "adapter_model.safetensors").exists() or (run / PARTIAL).exists():
-        settings = Settings(epochs=asked.epochs, prior_fraction=0.5, device="cpu")
-        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
-            run_sft(asked.base, folder / "train.jsonl", run, settings)
+        settings = Settings(
+            epochs=asked.epochs, prior_fraction=0.5, device="cpu", dtype="autocast"
+        )
+        run_sft(asked.base, folder / "train.jsonl", run, settings)
     if not lost.exists():
         shutil.copytree(run, lost, ignore=shutil.ignore_patterns(RECORD_DIR))
     return folder

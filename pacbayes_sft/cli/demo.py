@@ -25,7 +25,7 @@ def demo(
     import json as json_module
 
     from pacbayes_sft.bound_json import to_record, write_bound_json
-    from pacbayes_sft.cli.bound import show
+    from pacbayes_sft.cli.show import show
     from pacbayes_sft.demo import run_demo
     from pacbayes_sft.plots import plot_bound
     from pacbayes_sft.report import write_report

@@ -266,7 +266,7 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(bound_words, tmp_path):
 
 
 def test_scales_that_spend_alike_share_a_line():
-    from pacbayes_sft.cli.bound import spends
+    from pacbayes_sft.cli.show import spends
 
     events = {"shift": 0.01}
     for scale in (0.1, 0.2):
