@@ -117,9 +117,7 @@ def prepare(name: str) -> Path:
             write_problems(folder / f"{part}.jsonl", law, size=size, seed=seed)
     run, lost = folder / "finetune", folder / "finetune_lost"
     if not (run / "adapter_model.safetensors").exists() or (run / PARTIAL).exists():
-        settings = Settings(
-            epochs=asked.epochs, prior_fraction=0.5, device="cpu", dtype="autocast"
-        )
+        settings = Settings(epochs=asked.epochs, prior_fraction=0.5, device="cpu", dtype="autocast")
         run_sft(asked.base, folder / "train.jsonl", run, settings)
     if not lost.exists():
         shutil.copytree(run, lost, ignore=shutil.ignore_patterns(RECORD_DIR))

@@ -14,7 +14,6 @@ from typing import Any
 
 from estimators import Estimate, Guarantee, Sharpest, sharpest
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
-from estimators.total_variation.two_sample import detection_floors
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.contamination import Contamination, contamination
 from pacbayes_sft.data.leaks import Leak, leaks
@@ -24,6 +23,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.differs import Carrier, differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
 from pacbayes_sft.shift.findings import Finding, by_classifier, by_method, by_mixture
+from pacbayes_sft.shift.identical import nothing_differs, same_rows
 from pacbayes_sft.shift.methods import KNOWN, RESERVED, TRIVIAL, enough_units, laws_are_known
 from pacbayes_sft.shift.term import groups_of, refuse_shared_draws
 from pacbayes_sft.views import featurise
@@ -164,12 +164,12 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     if columns is None:
         columns = tuple(c for c in common_columns(train, test) if c not in named)
     _refuse_missing(train, test, columns)
-    same = _same_rows(train, test)
+    same = same_rows(train, test)
     alike = None if same else _alike(train, test, asked)
     warnings = [leak.sentence for leak in found_leaks]
     warnings += list(alike.effects.values()) if alike else []
     if same:
-        findings, best = _nothing_differs(train, test, delta)
+        findings, best = nothing_differs(train, test, delta)
     else:
         refuse_shared_draws(train, test)
         findings = _findings(train, test, columns, alike, delta, asked)
@@ -300,34 +300,6 @@ def _shared(train: Table, test: Table, best: Sharpest) -> list[str]:
         f"{shared} of {len(test.rows)} rows of {test.source} stand in {train.source} too: limits "
         "from samples hold only if these are coincidences of independent draws, not copies"
     ]
-
-
-def _same_rows(train: Table, test: Table) -> bool:
-    if train.sha256 == test.sha256 and train.sha256:
-        return True
-    left, right = (sorted(row.sha256() for row in t.rows) for t in (train, test))
-    return left == right
-
-
-def _nothing_differs(train: Table, test: Table, delta: float) -> tuple[list[Finding], Sharpest]:
-    """Both files hold the same rows: nothing can differ, and nothing was tested."""
-    units = len(set(train.units)), len(set(test.units))
-    floors = detection_floors(units, delta)
-    tv = Estimate(
-        0.0, 0.0, 1.0, 0.0, Guarantee.ESTIMATE, "the two files hold the same rows", (),
-        "probability",
-    )  # fmt: skip
-    if laws_are_known(train, test):
-        tv = Estimate.exactly(
-            0.0, method="the same rows, with one recorded law", unit="probability"
-        )
-    finding = Finding("full row", "compared row by row", tv, None, units, floors)
-    reasons = (
-        "the two files hold the same rows, so nothing differs: TV = 0 on them. One sample is no "
-        "evidence about two laws; with two samples of this size a TV below "
-        f"{floors[0]:.3g} would look like noise",
-    )
-    return [finding], Sharpest(tv, None, None, None, reasons)
 
 
 def _profile(train: Table, test: Table, delta: float) -> tuple[Estimate, Estimate] | None:
