@@ -190,5 +190,5 @@ if __name__ == "__main__":
             measure(asked.names or list(NAMES), *numbers, asked.workers)
         result = summarise()
         write_between("map", table(result))
-        write_between("observations", observations_table(result))
+        write_between("observations", observations_table(result), "map")
         print(json.dumps(result["targets"], indent=1))

@@ -57,14 +57,14 @@ def bound_table(cells: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def write_between(name: str, table: str) -> None:
-    """Replace what stands between the marks of ``name``.
+def write_between(name: str, table: str, made_by: str = "") -> None:
+    """Replace what stands between the marks of ``name``, made by the benchmark of that name.
 
     Raises:
         ValueError: If the README lacks the marks.
     """
     begin, end = (
-        f"<!-- {name} table: made by benchmarks/{name}.py -->",
+        f"<!-- {name} table: made by benchmarks/{made_by or name}.py -->",
         f"<!-- end of {name} table -->",
     )
     text = README.read_text(encoding="utf-8")

@@ -51,7 +51,18 @@ def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
     assert "pacbayes-sft = pacbayes_sft.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
-NAMES = ["demo", "tightness", "real", "coverage", "streaming", "whole_path", "monte_carlo", "map"]
+NAMES = [
+    "demo",
+    "tightness",
+    "real",
+    "coverage",
+    "streaming",
+    "whole_path",
+    "monte_carlo",
+    "map",
+    "tv",
+    "advice",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from pacbayes_sft.scan.config import edges
 
@@ -170,11 +170,7 @@ def agreement(
         distance = abs(order.index(measured) - order.index(bound))
         minimiser[int(size)] = (measured, bound, distance)
         per_size[int(size)] = _spearman(group, risk)
-    generator = np.random.default_rng(seed)
-    drawn = [
-        _spearman(means.iloc[generator.integers(len(means), size=len(means))], risk)
-        for _ in range(resamples)
-    ]
+    drawn = _resampled(means["value"], means[risk], resamples, seed)
     finite = [r for r in drawn if math.isfinite(r)]
     low, high = np.quantile(finite, [0.025, 0.975]) if finite else (math.nan, math.nan)
     promised = frame[frame["guarantee"] == "upper"]
@@ -221,6 +217,18 @@ def _spearman(frame: pd.DataFrame, risk: str) -> float:
     if frame["value"].nunique() < 2 or frame[risk].nunique() < 2:
         return math.nan
     return float(spearmanr(frame["value"], frame[risk]).statistic)
+
+
+def _resampled(value: pd.Series, risk: pd.Series, resamples: int, seed: int) -> list[float]:
+    """Rank correlations of points drawn again with replacement; NaN where one side is constant."""
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(len(value), size=(resamples, len(value)))
+    ranks = [rankdata(side.to_numpy()[chosen], axis=1) for side in (value, risk)]
+    x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: list[float] = ((x * y).sum(axis=1) / scale).tolist()
+    return found
 
 
 def _number(x: float) -> float | None:

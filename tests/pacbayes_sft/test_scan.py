@@ -9,9 +9,11 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from pacbayes_sft.cli import app, main
@@ -20,7 +22,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
-from pacbayes_sft.scan.frame import agreement, cells_frame, slices_frame, summary
+from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.rows import open_pool, write_rows
 from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
@@ -264,6 +266,15 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     json.dumps(said)
     slices = slices_frame(run_scan(asked, tmp_path))
     assert len(slices) == len(frame) and (slices["change"] < 0).all()
+
+
+def test_the_bootstrap_of_a_rank_correlation_is_scipys():
+    generator = np.random.default_rng(0)
+    value, risk = pd.Series(generator.integers(5, size=12)), pd.Series(generator.random(12))
+    chosen = np.random.default_rng(3).integers(12, size=(20, 12))
+    each = [spearmanr(value.to_numpy()[i], risk.to_numpy()[i]).statistic for i in chosen]
+    assert _resampled(value, risk, 20, seed=3) == pytest.approx(each)
+    assert np.isnan(_resampled(pd.Series([1.0, 1.0]), pd.Series([1.0, 2.0]), 2, seed=0)).all()
 
 
 def test_a_constant_bound_has_no_rank_correlation():
