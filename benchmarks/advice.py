@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
 from advice_report import ADVICE, RESULT, draw, table
+from readme import write_between
 
 from pacbayes_sft.advise.advice import LIKE
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
@@ -288,6 +289,7 @@ if __name__ == "__main__":
         sys.exit(f"{at}: no base has every window at its pilot sizes and at one above yet")
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result, PICTURE)
+    write_between("advice", table(result))
     print(table(result))
     for stage in result["stages"].values():
         print(json.dumps(stage["verdict"], indent=1))
