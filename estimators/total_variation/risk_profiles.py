@@ -196,13 +196,16 @@ def _largest_gap(
     if profiles.lipschitz is not None:
         steps = np.diff(values) * profiles.lipschitz
         change = np.diff(np.eye(len(values)), axis=0)
+        largest = float(np.abs(q - p).max())
+        if largest == 0:
+            return 0.0
         found = linprog(
-            p - q,
+            (p - q) / largest,  # else the solver's tolerance swallows a small gap
             A_ub=np.vstack([change, -change]),
             b_ub=np.concatenate([steps, steps]),
             bounds=(0, 1),
         )
-        return float(min(1.0, max(0.0, -found.fun)))
+        return float(min(1.0, max(0.0, -found.fun * largest)))
     total = 0.5 * float(np.abs(q - p).sum())
     ahead = np.cumsum(p - q)  # F_train - F_test
     d_plus = max(0.0, float(ahead.max()))

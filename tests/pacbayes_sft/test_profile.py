@@ -88,7 +88,7 @@ def test_importance_weights_are_those_of_the_formula(certificate):
 
 def test_a_profile_without_labelled_rows_says_what_it_needs(certificate):
     bare = replace(certificate, profile=replace(certificate.profile, labelled={}))
-    with pytest.raises(InputError, match="'robust' needs labelled rows"):
+    with pytest.raises(InputError, match="shift term 'robust': needs labelled rows"):
         shift_terms(bare, ("robust",))
 
 
