@@ -50,6 +50,8 @@ def write_recipe(
     recipe = RECIPES.get(name)
     if recipe is None:
         raise InputError(f"recipe {name}: there is none; {', '.join(RECIPES)}")
+    if any(p is None and f is not None for p, f in ((recipe.pool, pool), (recipe.test, test))):
+        raise InputError(f"recipe {name}: makes its rows; leave --pool and --test")
     base, wanted = base or recipe.base, rows or recipe.rows
     tokenizer = load_tokenizer(resolve_base(base))
     said: dict[str, Any] = {"recipe": name, "what": recipe.what, "base": base}
@@ -59,8 +61,6 @@ def write_recipe(
         ("pool", recipe.pool, pool, wanted),
     ):
         if public is None:
-            if local is not None:
-                raise InputError(f"recipe {name}: makes its rows; leave --pool and --test")
             found: Iterable[dict[str, Any]] = GENERATORS[name](side == "test", most or wanted)
         else:
             tested = {row["unit"] for row in kept.get("test", ())}
