@@ -127,7 +127,7 @@ def load_inputs(
         refuse_shared_draws(tables[0], other)
     for other in filter(None, (held, marked)):
         refuse_shared_draws(tables[1], other)
-    warnings += overlap_warnings(tables[0], tables[1], held)
+    warnings += overlap_warnings(tables[0], tables[1], held, marked)
     warnings += [*base_warnings(finetuned, base), *pair.notes]
     if assumption:
         pair = replace(pair, assumptions=(*pair.assumptions, assumption))

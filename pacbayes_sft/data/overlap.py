@@ -28,7 +28,9 @@ def repeated_rows(table: Table) -> list[tuple[int, int]]:
     return found
 
 
-def overlap_warnings(train: Table, test: Table, held: Table | None) -> list[str]:
+def overlap_warnings(
+    train: Table, test: Table, held: Table | None, labelled: Table | None = None
+) -> list[str]:
     """Say which rows stand in two files or twice in the training file, and what follows."""
     warnings = []
     if pairs := shared_rows(train, test):
@@ -43,8 +45,15 @@ def overlap_warnings(train: Table, test: Table, held: Table | None) -> list[str]
         if held is not None and (pairs := shared_rows(other, held)):
             warnings.append(
                 f"{len(pairs)} rows of {held.source} stand in both it and {other.source} "
-                f"({_examples(pairs, held)}): the measured gaps are optimistic; no bound uses them"
+                f"({_examples(pairs, held)}): the measured gaps are optimistic; no bound uses them, "
+                "but shift terms that know the predictor do, and need rows that nothing was fitted on"
             )
+    if labelled is not None and (pairs := shared_rows(train, labelled)):
+        warnings.append(
+            f"{len(pairs)} rows of {labelled.source} stand in both it and {train.source} "
+            f"({_examples(pairs, labelled)}): if these are copies rather than coincidences of "
+            "independent draws, the robust form and the limits on slices do not hold"
+        )
     if pairs := repeated_rows(train):
         warnings.append(
             f"{len(pairs)} rows of {train.source} repeat the text of another without sharing its "

@@ -17,6 +17,8 @@ def test_shared_rows_are_counted_shown_and_their_cost_is_named():
         assert words in warning
     assert overlap_warnings(train, table("test", "x"), None) == []
     assert "no bound uses them" in overlap_warnings(train, table("t", "x"), table("h", "a"))[0]
+    (warning,) = overlap_warnings(train, table("t", "x"), None, table("l", "a"))
+    assert "limits on slices do not hold" in warning
 
 
 def test_repeats_within_training_matter_only_across_units():
