@@ -45,8 +45,8 @@ def overlap_warnings(
         if held is not None and (pairs := shared_rows(other, held)):
             warnings.append(
                 f"{len(pairs)} rows of {held.source} stand in both it and {other.source} "
-                f"({_examples(pairs, held)}): the measured gaps are optimistic; no bound uses them, "
-                "but shift terms that know the predictor do, and need rows that nothing was fitted on"
+                f"({_examples(pairs, held)}): the measured gaps are optimistic; no bound uses "
+                "them, but shift terms that know the predictor do, and need rows that nothing saw"
             )
     if labelled is not None and (pairs := shared_rows(train, labelled)):
         warnings.append(
