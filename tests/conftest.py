@@ -65,6 +65,17 @@ def lora_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_run(tiny_base: Path, rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA fine-tune of `tiny_base`, for what must go the whole way more than once."""
+    from pacbayes_sft.sft import Settings, run_sft
+
+    out = tmp_path_factory.mktemp("small") / "run"
+    settings = Settings(steps=4, batch_size=16, lora_rank=4, prior_fraction=0.5, device="cpu")
+    run_sft(str(tiny_base), rows_dir / "train.jsonl", out, settings)
+    return out
+
+
+@pytest.fixture(scope="session")
 def full_run(rows_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tune of all weights under DFT."""
     from pacbayes_sft.choices import Objective

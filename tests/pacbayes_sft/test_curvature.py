@@ -142,18 +142,20 @@ def quick(monkeypatch):
 @pytest.mark.parametrize(
     "family", [pytest.param("per_tensor", marks=pytest.mark.slow), "laplace", "kfac"]
 )
-def test_the_curved_families_go_through_and_repeat(family, lora_run, files, monkeypatch):
+def test_the_curved_families_go_through_and_repeat(
+    family, tiny_base, small_run, files, monkeypatch
+):
     quick(monkeypatch)
     monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (1.0, 100.0))
     options = replace(SMALL, posterior=family)
-    certificate = bound("strong", lora_run, *files, options)
+    certificate = bound(str(tiny_base), small_run, *files, options)
     record = to_record(certificate)
     assert record["posterior"]["family"] == family
     assert record["kl"]["value"] >= 0 and record["drift"]["distance"] == 0
     assert record["posterior"]["sigma"] < record["prior"]["sigma"]
     assert "temperature" in record["posterior"]["reason"]
     assert sum("PAC-Bayes with prior scale" in row["event"] for row in record["delta_ledger"]) == 2
-    assert to_record(bound("strong", lora_run, *files, options)) == record
+    assert to_record(bound(str(tiny_base), small_run, *files, options)) == record
 
 
 @pytest.mark.slow

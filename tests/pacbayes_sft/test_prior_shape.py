@@ -105,9 +105,9 @@ def test_the_mixture_keeps_the_shape():
 
 
 @pytest.mark.parametrize("kind", ["magnitudes", "curvature"])
-def test_a_shaped_prior_goes_the_whole_way(kind, lora_run, files, tmp_path):
-    run = shutil.copytree(lora_run, tmp_path / "run")  # draws are counted beside it
-    certificate = bound("strong", run, *files, replace(OPTIONS, prior_shape=kind))
+def test_a_shaped_prior_goes_the_whole_way(kind, tiny_base, small_run, files, tmp_path):
+    run = shutil.copytree(small_run, tmp_path / "run")  # draws are counted beside it
+    certificate = bound(str(tiny_base), run, *files, replace(OPTIONS, prior_shape=kind))
     assert typical_scale(certificate.fitted.prior) == pytest.approx(certificate.fitted.sigma)
     assert len(set(certificate.fitted.prior.scale.values())) > 5
     if kind == "curvature":

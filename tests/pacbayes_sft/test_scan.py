@@ -351,10 +351,10 @@ def test_a_cell_for_real(tmp_path):
     assert str(tmp_path) not in json.dumps([base, cell])  # a record holds no place
 
 
-def test_a_cell_killed_after_its_fine_tune_goes_on_from_it(tmp_path, monkeypatch):
+def test_a_cell_killed_after_its_fine_tune_goes_on_from_it(tiny_base, tmp_path, monkeypatch):
     from pacbayes_sft.scan import measure
 
-    asked = config(windows=["2:3"])
+    asked = config(windows=["2:3"], bases=[str(tiny_base)])
     whole = run_scan(asked, tmp_path / "whole", Where(threads=1))[1]
     honest = measure.bound
 
