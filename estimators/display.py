@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,37 @@ STYLES = {
     "lower": "bold yellow",
     "estimate": "magenta",
 }
+
+
+def rounded_up(limit: float, places: int | None = None) -> str:
+    """Return an upper limit rounded up: a promise stays one when it is printed.
+
+    Args:
+        limit: What is promised not to be exceeded; may be infinite.
+        places: Decimal places; four significant digits if None.
+
+    >>> rounded_up(0.28041), rounded_up(0.28041, 3), rounded_up(0.25, 3)
+    ('0.2805', '0.281', '0.250')
+    """
+    return _rounded(limit, places, ROUND_CEILING)
+
+
+def rounded_down(limit: float, places: int | None = None) -> str:
+    """Return a lower limit rounded down, as `rounded_up` does an upper one.
+
+    >>> rounded_down(0.28049, 3), rounded_down(1234.56)
+    ('0.280', '1234')
+    """
+    return _rounded(limit, places, ROUND_FLOOR)
+
+
+def _rounded(limit: float, places: int | None, rounding: str) -> str:
+    if not math.isfinite(limit):
+        return f"{limit:g}"
+    exact = Decimal(repr(float(limit)))
+    if places is None:
+        return f"{float(Context(prec=4, rounding=rounding).create_decimal(exact)):.4g}"
+    return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=rounding):f}"
 
 
 def terminal(estimate: Estimate) -> str:
@@ -63,8 +96,8 @@ def _limit(estimate: Estimate) -> str:
     at = f"at {estimate.confidence:.4g}"
     if estimate.guarantee == "upper":
         empty = estimate.unit == "probability" and not estimate.upper < 1
-        return f"≤ {estimate.upper:.4g} {at}" + (", vacuous" if empty else "")
-    return f"≥ {estimate.lower:.4g} {at}" if estimate.guarantee == "lower" else ""
+        return f"≤ {rounded_up(estimate.upper)} {at}" + (", vacuous" if empty else "")
+    return f"≥ {rounded_down(estimate.lower)} {at}" if estimate.guarantee == "lower" else ""
 
 
 def _plain(text: str) -> str:

@@ -146,8 +146,8 @@ class Estimate:
         at = f"at {self.confidence:.4g}"
         claim = {
             Guarantee.EXACT: "exact",
-            Guarantee.UPPER: f"upper: <= {self.upper:.4g} {at}",
-            Guarantee.LOWER: f"lower: >= {self.lower:.4g} {at}",
+            Guarantee.UPPER: f"upper: <= {display.rounded_up(self.upper)} {at}",
+            Guarantee.LOWER: f"lower: >= {display.rounded_down(self.lower)} {at}",
             Guarantee.ESTIMATE: "estimate, no one-sided promise",
         }[self.guarantee]
         return f"{self.value:.4g}{unit} ({claim}; {self.method})"

@@ -27,6 +27,7 @@ from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.order import append_drawn, is_shuffled, read_drawn, watch, why_unknown
+from pacbayes_sft.unseen import splits_units, unequal
 from pacbayes_sft.versions import TRAINED_WITH, versions
 
 INITIAL, PRIOR, NOTES = "initial", "prior", "drawn.partial"
@@ -202,13 +203,23 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         """Begin, or take up again, the record of the first pass over the rows."""
         # rows that were shuffled before they were given are shuffled, in whatever order read
         given_shuffled = self.positions != sorted(self.positions)
-        self._shuffled = given_shuffled or is_shuffled(loader)
+        one_by_one = is_shuffled(loader)
+        self._shuffled = given_shuffled or one_by_one
         self._rows_a_step = loader.batch_sampler.batch_size * args.gradient_accumulation_steps
         self._watched = watch(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
         self._prior_step = wanted if 0 < wanted < state.max_steps else None
         if self.prior_fraction and self._prior_step is None:
             warnings.warn("no prior checkpoint: a step reads more rows than it may", stacklevel=3)
+        names = self.table.units
+        units = [names[i] for i in self.positions]
+        if self._prior_step and unequal(units) and (one_by_one or splits_units(units)):
+            self._prior_step = None
+            warnings.warn(
+                "no prior checkpoint: rows are not read unit by unit and units differ in size, so "
+                "the units it never saw would be no sample; pacbayes_sft.sft shuffles whole units",
+                stacklevel=3,
+            )
         self._before = read_drawn(self._notes) if state.global_step else []
         self._noted, self._begun_at = len(self._before), state.global_step
         if self._prior_step and state.global_step >= self._prior_step:

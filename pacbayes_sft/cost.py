@@ -32,12 +32,16 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
     def pilot(units: int) -> int:
         return round(min(units, inputs.n) * rows_a_unit)
 
-    evaluated = certified + test  # the finished model
-    evaluated += certified * options.draws + test + heldout  # the Gibbs predictor
-    if options.draws > 1 and inputs.pair.space is Space.FACTORS:
+    every = options.units is None
+    looked_at = certified if options.units is None else pilot(options.units)
+    evaluated = looked_at + test  # the finished model
+    evaluated += looked_at * options.draws + test + heldout  # the Gibbs predictor
+    if every and options.draws > 1 and inputs.pair.space is Space.FACTORS:
         evaluated += 2 * pilot(SPLIT_UNITS)  # does split-kl pay?
-    evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
-    evaluated += certified  # the prior's centre
+    if options.baselines:
+        evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
+    if every or options.baselines:
+        evaluated += certified  # the prior's centre
     shaped = options.prior_shape is PriorShape.CURVATURE
     curved = min(CURVATURE_ROWS, certified) if shaped else 0
     if options.posterior in CURVED:  # at most: the search may stop early

@@ -9,8 +9,9 @@ from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.finetune import initial_was_kept
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.inputs import Inputs, check_recorded_prior
+from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.shift import CLASSIFIER, FEWEST_UNITS, KNOWN, NONE, TRIVIAL, laws_are_known
+from pacbayes_sft.unseen import check_recorded_prior, unseen_units
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,9 @@ def _checkpoint_prior(inputs: Inputs, kept: Path) -> Part:
         )
     try:
         check_recorded_prior(inputs.train, record, inputs.finetuned)
+        left = len(unseen_units(inputs.train, record))
     except InputError as error:
         return Part("checkpoint", False, str(error))
-    names = inputs.train.units
-    left = len(set(names) - {names[i] for i in record.order[: record.prior_rows]})
     return Part(
         "checkpoint",
         left > 0,

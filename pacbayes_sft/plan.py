@@ -21,6 +21,7 @@ from estimators import (
     total_variation_attribute,
     with_shift,
 )
+from estimators.display import rounded_up
 from estimators.monte_carlo import FROZEN
 from estimators.total_variation import classifier as two_sample
 from pacbayes_sft.certify import THEOREMS
@@ -29,6 +30,7 @@ from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.cost import rows_through_model
 from pacbayes_sft.data.encode import encode
+from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.models import load_config, load_tokenizer
 from pacbayes_sft.options import Options
@@ -91,8 +93,8 @@ class Plan:
         return (
             *self.inputs.warnings,
             f"vacuous in advance: even without errors and with KL 0 the bound on the test risk "
-            f"would be {self.least.upper:.3f} ({self.floor:.3f} on the train distribution, the "
-            "rest is shift)",
+            f"would be {rounded_up(self.least.upper, 3)} ({rounded_up(self.floor, 3)} on the "
+            "train distribution, the rest is shift)",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def plan(
     method = method_for(inputs.train, inputs.test, options.shift)
     shift = _least_shift(inputs, options, method, leaves.shift)
     _refuse_unreadable_rows(inputs, options)
-    on_train = _least_bound(inputs, leaves)
+    on_train = _least_bound(inputs, leaves, options.units is None)
     evaluated, refined = rows_through_model(inputs, options)
     return Plan(
         inputs,
@@ -193,15 +195,18 @@ def plan(
     )
 
 
-def _least_bound(inputs: Inputs, leaves: Leaves) -> Estimate:
+def _least_bound(inputs: Inputs, leaves: Leaves, every: bool) -> Estimate:
     """The least bound on the train distribution for a model without errors and without a KL."""
     confidence = 1 - leaves.monte_carlo
-    risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", (FROZEN,))
+    assumes = (FROZEN,) if every else (FROZEN, SAMPLED)
+    risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", assumes)
     kl = Estimate.exactly(0.0, method="no KL", assumptions=inputs.pair.assumptions)
     bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
-    reference = held_out_bound([0.0] * inputs.n, leaves.reference)
-    alike = Excess(replace(risk, confidence=1 - leaves.excess), Estimate.exactly(0, method="alike"))
-    bounds.append(recursive_bound(reference, alike, kl, inputs.n, leaves.recursive))
+    if every:
+        reference = held_out_bound([0.0] * inputs.n, leaves.reference)
+        limit = replace(risk, confidence=1 - leaves.excess)
+        alike = Excess(limit, Estimate.exactly(0, method="alike"))
+        bounds.append(recursive_bound(reference, alike, kl, inputs.n, leaves.recursive))
     return min(bounds, key=lambda bound: bound.upper)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.report.model_card import evaluation_results
 from pacbayes_sft.report.sentence import MEANING
@@ -84,20 +85,20 @@ def certificate_sentence(record: dict[str, Any]) -> str:
     if bound["guarantee"] != "upper":
         return (
             f"No certificate on the test distribution, only an estimate: about "
-            f"{bound['upper']:.3f} or less; a part of the bound carries no upper limit."
+            f"{rounded_up(bound['upper'], 3)} or less; a part of the bound carries no upper limit."
         )
     if record["vacuous"]:
         rest = "" if record["train_vacuous"] else (
-            f" On the train distribution it is {train['upper']:.3f}."
+            f" On the train distribution it is at most {rounded_up(train['upper'], 3)}."
         )  # fmt: skip
         return (
-            f"Vacuous: the bound on the test risk is {bound['upper']:.3f}, and no loss in [0, 1] "
-            f"exceeds 1, so nothing is promised there.{rest}"
+            f"Vacuous: the bound on the test risk is {rounded_up(bound['upper'], 3)}, and no "
+            f"loss in [0, 1] exceeds 1, so nothing is promised there.{rest}"
         )
     return (
         f"With probability {bound['confidence']:.4g} over the draw of the training rows and of "
-        f"this adapter, its risk on the test distribution is at most **{bound['upper']:.3f}**, if "
-        "the assumptions below hold."
+        f"this adapter, its risk on the test distribution is at most "
+        f"**{rounded_up(bound['upper'], 3)}**, if the assumptions below hold."
     )
 
 
@@ -111,8 +112,8 @@ def _value(record: dict[str, Any], key: str) -> str:
 
 
 def _bound(bound: dict[str, Any], vacuous: bool) -> str:
-    return f"{bound['upper']:.4f} ({'vacuous' if vacuous else bound['guarantee']})"
+    return f"{rounded_up(bound['upper'], 4)} ({'vacuous' if vacuous else bound['guarantee']})"
 
 
 def _interval(risk: dict[str, Any]) -> str:
-    return f"{risk['value']:.4f} [{risk['lower']:.3f}, {risk['upper']:.3f}]"
+    return f"{risk['value']:.4f} [{rounded_down(risk['lower'], 3)}, {rounded_up(risk['upper'], 3)}]"

@@ -101,18 +101,22 @@ def new_table(title: str, *columns: str) -> RichTable:
 
 def claim(estimate: Estimate) -> str:
     """Say in words what an estimate promises."""
+    from estimators.display import rounded_down, rounded_up
+
     at = f"at {estimate.confidence:.4g}"
     return {
         "exact": "exact",
-        "upper": f"upper: ≤ {estimate.upper:.4g} {at}",
-        "lower": f"lower: ≥ {estimate.lower:.4g} {at}",
+        "upper": f"upper: ≤ {rounded_up(estimate.upper)} {at}",
+        "lower": f"lower: ≥ {rounded_down(estimate.lower)} {at}",
         "estimate": "estimate",
     }[estimate.guarantee.value]
 
 
 def interval(estimate: Estimate) -> str:
     """Return ``value [lower, upper]``, or the value alone when it is exact."""
+    from estimators.display import rounded_down, rounded_up
+
     if estimate.guarantee == "exact":
         return f"{estimate.value:.4g}"
-    low = "-" if estimate.lower == -float("inf") else f"{estimate.lower:.3f}"
-    return f"{estimate.value:.4f} [{low}, {estimate.upper:.3f}]"
+    low = "-" if estimate.lower == -float("inf") else rounded_down(estimate.lower, 3)
+    return f"{estimate.value:.4f} [{low}, {rounded_up(estimate.upper, 3)}]"

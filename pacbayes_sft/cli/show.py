@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 def plan_table(planned: Plan) -> Table:
     """Return a dry run as one table."""
+    from estimators.display import rounded_up
+
     p, pair = planned, planned.inputs.pair
     table = new_table(f"What {p.inputs.finetuned} can get (nothing was computed)", "what", "answer")
     table.add_row("label of the bound on the test risk", p.guarantee)
     table.add_row("n, certified units", f"{p.inputs.n:,}")
     table.add_row(
         "least conceivable bound",
-        f"{p.least.upper:.4f} on the test distribution, {p.floor:.4f} on that of training (no "
-        "errors, KL 0, least shift)",
+        f"{rounded_up(p.least.upper, 4)} on the test distribution, {rounded_up(p.floor, 4)} on "
+        "that of training (no errors, KL 0, least shift)",
     )
     table.add_row(
         "posterior and prior",
@@ -67,6 +69,7 @@ def spends(events: Mapping[str, float]) -> list[str]:
 def show(certificate: Certificate, console: Console) -> None:
     """Print what is promised in a sentence, terms, bounds, measured risks and warnings."""
     from estimators import is_vacuous
+    from estimators.display import rounded_up
     from pacbayes_sft.bound_json import warnings_of
     from pacbayes_sft.report import certificate_sentence
 
@@ -111,7 +114,7 @@ def show(certificate: Certificate, console: Console) -> None:
     )
     for name, (on_test, on_train) in c.bounds.items():
         verdict = "vacuous" if is_vacuous(on_test) else claim(on_test)
-        bounds.add_row(name, f"{on_train.upper:.4f}", f"{on_test.upper:.4f}", verdict)
+        bounds.add_row(name, rounded_up(on_train.upper, 4), rounded_up(on_test.upper, 4), verdict)
     console.print(bounds)
     if c.profile is not None:
         console.print(_shift_table(c))
@@ -139,7 +142,7 @@ def show(certificate: Certificate, console: Console) -> None:
         vacuous = " vacuous" if is_vacuous(baseline.on_test) else ""
         others.add_row(
             name.replace("_", " "),
-            f"{baseline.on_test.upper:.4f}{vacuous}",
+            rounded_up(baseline.on_test.upper, 4) + vacuous,
             f"{baseline.predictor}; {baseline.note}",
         )
     console.print(others)
@@ -152,6 +155,7 @@ def show(certificate: Certificate, console: Console) -> None:
 def _shift_table(certificate: Certificate) -> Table:
     """The shift terms that know the predictor, each with the bound it gives."""
     from estimators import is_vacuous
+    from estimators.display import rounded_up
     from pacbayes_sft.shift.of_predictor import bounds_by_shift
 
     assert certificate.profile is not None
@@ -164,5 +168,5 @@ def _shift_table(certificate: Certificate) -> Table:
     )
     for name, found in bounds_by_shift(certificate).items():
         verdict = "vacuous" if is_vacuous(found) else claim(found)
-        table.add_row(name, f"{found.upper:.4f}", verdict)
+        table.add_row(name, rounded_up(found.upper, 4), verdict)
     return table

@@ -7,9 +7,11 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
+from estimators.display import rounded_up
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss
+from pacbayes_sft.empirical import SAMPLED
 
 MEANING = {
     Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
@@ -60,8 +62,8 @@ def sentence(record: Mapping[str, Any]) -> str:
             rest = "On the train distribution it promises next to nothing."
         what = "even the estimate" if guessed else "the bound"
         return (
-            f"Vacuous: {what} on the test risk is {primary['raw']:.3f}, and no loss in [0, 1] "
-            f"exceeds 1, so nothing is promised there. {rest}"
+            f"Vacuous: {what} on the test risk is {rounded_up(primary['raw'], 3)}, and no loss "
+            f"in [0, 1] exceeds 1, so nothing is promised there. {rest}"
         )
     return (
         f"With probability {100 * bound['confidence']:.4g} % over the draw of the training set"
@@ -100,7 +102,7 @@ def what_it_does_not_say(record: Mapping[str, Any]) -> list[str]:
         found.insert(
             2,
             f"It is not the least that could be quoted: {best['name'].replace('_', ' ')} gives "
-            f"{best['value']:.4f}; what that claims and costs stands below.",
+            f"{rounded_up(best['value'], 4)}; what that claims and costs stands below.",
         )
     return found
 
@@ -108,7 +110,7 @@ def what_it_does_not_say(record: Mapping[str, Any]) -> list[str]:
 def _chance(record: Mapping[str, Any]) -> str:
     """Name what else is random in the promise: the leaves of the ledger say it."""
     events = " ".join(leaf["event"].lower() for leaf in record["delta_ledger"])
-    others = []
+    others = ["the choice of the units looked at"] if SAMPLED in record["assumptions"] else []
     if "monte carlo" in events or "monte-carlo" in events:
         others.append("the Monte-Carlo noise")
     if "shift" in events:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.display import rounded_down, rounded_up
+
 VACUOUS = "vacuous"
 THEOREMS = {
     "proposition_4_1": "Proposition 4.1",
@@ -122,7 +124,7 @@ def _baselines(record: Mapping[str, Any]) -> Table:
         (
             name.replace("_", " "),
             b["predictor"],
-            "–" if b["train_value"] is None else f"{b['train_value']:.4f}",
+            "–" if b["train_value"] is None else rounded_up(b["train_value"], 4),
             _limit(b["value"], b["vacuous"]),
             b["note"],
         )
@@ -153,12 +155,13 @@ def _number(value: float | None) -> str:
 def _limit(value: float | None, vacuous: bool) -> str:
     if vacuous:
         return f"{_number(value)} {VACUOUS}"
-    text = _number(value)
+    text = "∞" if value is None else rounded_up(value, 4)
     return "> 0.9999" if text == "1.0000" else text  # rounding makes no promise vacuous
 
 
 def _interval(risk: Mapping[str, Any]) -> str:
     if risk["guarantee"] == "exact":
         return "exact on these rows"
-    low, high = (None if risk[k] is None else f"{risk[k]:.3f}" for k in ("lower", "upper"))
-    return f"[{low or '–'}, {high or '–'}]"
+    low = "–" if risk["lower"] is None else rounded_down(risk["lower"], 3)
+    high = "–" if risk["upper"] is None else rounded_up(risk["upper"], 3)
+    return f"[{low}, {high}]"

@@ -25,8 +25,9 @@ from pacbayes_sft.checkpoints.files import ADAPTER, sha256_of
 from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.inputs import ORDER_OF_THE_FILE, load_inputs
+from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.options import Options
+from pacbayes_sft.unseen import ORDER_OF_THE_FILE
 
 KEPT = "pacbayes_sft"
 
@@ -183,6 +184,20 @@ def test_a_unit_seen_in_part_was_seen(run, base, rows):
     touched = {table.units[i] for i in record.order[:20]}
     assert {row.unit for row in inputs.certified.rows} == set(table.units) - touched
     assert inputs.n == 20 - len(touched) < 10
+
+
+def test_no_prior_is_kept_of_shuffled_rows_whose_units_differ_in_size(base, rows, tmp_path):
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    for line in lines[:3]:
+        line["unit"] = "u0"
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trainer = sft(base, tmp_path / "train.jsonl", tmp_path / "out", max_steps=6)
+    callback = CertificateCallback(tmp_path / "train.jsonl", base=str(base), prior_fraction=0.5)
+    callback.attach(trainer)
+    with pytest.warns(UserWarning, match="units differ in size"):
+        trainer.train()
+    assert callback.record.prior_rows == 0
+    assert not (tmp_path / "out" / KEPT / "prior").exists()
 
 
 def test_a_bound_with_that_checkpoint_as_prior(run, base, rows, tmp_path):

@@ -36,13 +36,19 @@ def test_no_model_is_loaded(lora_run, files, monkeypatch):
     assert plan("strong", lora_run, *files).guarantee == "upper"
 
 
-@pytest.mark.parametrize("prior", ["base", "checkpoint"])
+@pytest.mark.parametrize(
+    ("prior", "further"),
+    [
+        pytest.param("base", {}, marks=pytest.mark.slow),
+        ("checkpoint", {}),
+        ("checkpoint", {"units": 10, "baselines": False, "posterior": "isotropic"}),
+    ],
+)
 def test_cost_ledger_and_label_are_those_of_the_bound(
-    prior, lora_run, files, rows_dir, monkeypatch
+    prior, further, lora_run, files, rows_dir, monkeypatch
 ):
-    options = replace(
-        QUICK, prior=lora_run / "pacbayes_sft" / "prior" if prior == "checkpoint" else "base"
-    )
+    kept = lora_run / "pacbayes_sft" / "prior"
+    options = replace(QUICK, prior=kept if prior == "checkpoint" else "base", **further)
     held = str(rows_dir / "heldout.jsonl")
     planned = plan("strong", lora_run, *files, options, train_heldout=held)
     seen = {"evaluated": 0, "refined": 0}
@@ -71,6 +77,14 @@ def test_cost_ledger_and_label_are_those_of_the_bound(
     assert {k: record[k] for k in ("n", "n_train", "space", "squared_distance")} == {
         k: done[k] for k in ("n", "n_train", "space", "squared_distance")
     }
+
+
+def test_a_sample_of_the_units_can_be_planned(lora_run, files):
+    planned = plan("strong", lora_run, *files, replace(QUICK, units=10))
+    whole = plan("strong", lora_run, *files, QUICK)
+    assert planned.rows_evaluated < whole.rows_evaluated
+    assert not any(event.startswith("recursive") for event in planned.ledger.events)
+    assert 0 < planned.floor < 1
 
 
 def test_what_is_missing_is_said(lora_run, files, tmp_path):

@@ -10,6 +10,9 @@ import pytest
 from estimators import Estimate, Guarantee
 from pacbayes_sft import results_frame
 from pacbayes_sft.bound_json import write_bound_json
+from pacbayes_sft.certified.card import certificate_sentence as card_sentence
+from pacbayes_sft.cli.output import claim, interval
+from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report import certificate_sentence, write_tables
 from pacbayes_sft.report.export import as_latex, as_markdown
@@ -27,6 +30,27 @@ def test_the_sentence_says_what_it_may(outcome):
     guess = sentence(outcome(0.43, "estimate"))
     assert guess.startswith("No certificate") and "With probability" not in guess
     assert "even the estimate" in sentence(outcome(1.2, "estimate"))
+
+
+def test_no_limit_is_rounded_down(outcome):
+    """0.28049 is no promise of 0.280, in whatever place it is printed."""
+    made = outcome(0.28049)
+    by_file = {table.name: table for table in tables(made)}
+    assert all("0.2805" in " ".join(row) for row in by_file["bounds"].rows)
+    assert "at most 28.1 %" in sentence(made)
+    limit = Estimate(0.28049, -float("inf"), 0.28049, 0.95, Guarantee.UPPER, "m")
+    assert "<= 0.2805 " in str(limit) and "≤ 0.2805 " in claim(limit)
+    assert interval(limit).endswith("0.281]") and "≤ 0.2805 " in limit._repr_html_()
+    card = {"guarantee": "upper", "upper": 0.28049, "confidence": 0.95}
+    said = card_sentence({"bound": card, "train_bound": card, "vacuous": False})
+    assert "at most **0.281**" in said
+
+
+def test_units_that_were_not_looked_at_are_part_of_the_chance(outcome):
+    made = outcome(0.43)
+    made["assumptions"] = [*made["assumptions"], SAMPLED]
+    assert "of the choice of the units looked at" in sentence(made)
+    assert "units looked at" not in sentence(outcome(0.43))
 
 
 @pytest.mark.parametrize("loss", ["exact_match", "answer", "token_error", "smoothed_nll"])
