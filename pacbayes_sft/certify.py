@@ -43,6 +43,7 @@ from pacbayes_sft.models import (
     load_tokenizer,
     set_ties,
 )
+from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.prior_shape import prior_shape
@@ -192,6 +193,9 @@ def bound(
         options.units,
     )
     empirical_risk = empirical.risk
+    if options.dtype != "float32" and slots.space is Space.FACTORS:
+        assumed = (*empirical_risk.assumptions, APART.format(dtype=options.dtype))
+        empirical_risk = replace(empirical_risk, assumptions=assumed)
 
     # risk, KL, n, shift and δ give the bounds
     terms = proposition_4_1(empirical_risk, kl, inputs.n, shift.tv, leaves.theorem)

@@ -18,6 +18,12 @@ from pacbayes_sft.models import Slots
 
 Redraw = Callable[[int], None]
 
+# the KL is that of θ = μ + σε; a row sees μ·x + (σε)·x, and float32 alone makes the two one number
+APART = (
+    "in {dtype} the mean and the noise of a draw are rounded apart; losses are taken to be those "
+    "of their sum"
+)
+
 
 @contextmanager
 def posterior_noise(

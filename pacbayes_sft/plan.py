@@ -27,12 +27,13 @@ from estimators.total_variation import classifier as two_sample
 from pacbayes_sft.certify import THEOREMS
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
-from pacbayes_sft.choices import Loss
+from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.cost import rows_through_model
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.models import load_config, load_tokenizer
+from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.parts import Part, missing_parts, possible_priors, possible_shifts
 from pacbayes_sft.shift import (
@@ -178,7 +179,7 @@ def plan(
     method = method_for(inputs.train, inputs.test, options.shift)
     shift = _least_shift(inputs, options, method, leaves.shift)
     _refuse_unreadable_rows(inputs, options)
-    on_train = _least_bound(inputs, leaves, options.units is None)
+    on_train = _least_bound(inputs, leaves, options)
     evaluated, refined = rows_through_model(inputs, options)
     return Plan(
         inputs,
@@ -195,11 +196,15 @@ def plan(
     )
 
 
-def _least_bound(inputs: Inputs, leaves: Leaves, every: bool) -> Estimate:
+def _least_bound(inputs: Inputs, leaves: Leaves, options: Options) -> Estimate:
     """The least bound on the train distribution for a model without errors and without a KL."""
     confidence = 1 - leaves.monte_carlo
-    assumes = (FROZEN,) if every else (FROZEN, SAMPLED)
-    risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", assumes)
+    every, assumes = options.units is None, [FROZEN]
+    if not every:
+        assumes.append(SAMPLED)
+    if options.dtype != "float32" and inputs.pair.space is Space.FACTORS:
+        assumes.append(APART.format(dtype=options.dtype))
+    risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", tuple(assumes))
     kl = Estimate.exactly(0.0, method="no KL", assumptions=inputs.pair.assumptions)
     bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
     if every:

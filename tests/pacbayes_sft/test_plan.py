@@ -41,7 +41,10 @@ def test_no_model_is_loaded(lora_run, files, monkeypatch):
     [
         pytest.param("base", {}, marks=pytest.mark.slow),
         ("checkpoint", {}),
-        ("checkpoint", {"units": 10, "baselines": False, "posterior": "isotropic"}),
+        (
+            "checkpoint",
+            {"units": 10, "baselines": False, "posterior": "isotropic", "dtype": "bfloat16"},
+        ),
     ],
 )
 def test_cost_ledger_and_label_are_those_of_the_bound(
