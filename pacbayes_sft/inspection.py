@@ -124,6 +124,10 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
             contents = tuple(full_contents(directory))
     except InputError as error:
         adapter, refusal = is_adapter(directory), str(error)
+        if not adapter and not any(
+            any(directory.glob(end)) for end in ("*.safetensors*", "*.bin*", "config.json")
+        ):
+            raise
     kind = "LoRA adapter" if adapter else "full checkpoint"
     if directory != finetuned:
         warnings.append(f"the adapter lies in {directory}; give that directory to PEFT")

@@ -243,10 +243,14 @@ def held_out_certificate(right: tuple[int, int], counts: tuple[int, int], delta:
 
 
 def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, float]:
-    """Return the TV that looks like noise at level δ, and the one found with 80 % power."""
+    """Return the TV that looks like noise at level δ, and the one found with 80 % power.
+
+    Where they would pass 1, no TV there is can be told from noise, and 1 is returned.
+    """
     total = 4 / (1 / counts[0] + 1 / counts[1])
     z = float(stats.norm.ppf(1 - delta / 2))
-    return z / math.sqrt(total), (z + float(stats.norm.ppf(0.8))) / math.sqrt(total)
+    floors = z / math.sqrt(total), (z + float(stats.norm.ppf(0.8))) / math.sqrt(total)
+    return min(1.0, floors[0]), min(1.0, floors[1])
 
 
 def calibrated_plug_in(scores: Any, y: Any, fold: Any) -> float:

@@ -159,7 +159,7 @@ def advise(
         InputError: If the pilots cannot carry any advice.
     """
     evidence = gather(pilots, shifts, test_law, delta=delta, draws=draws, seed=seed)
-    refused = {b: why for b in budgets if (why := _refusal(b, evidence))}
+    refused = {b: why for b in budgets if (why := out_of_reach(b, evidence.sizes))}
     taken = sorted(set(budgets) - set(refused))
     choices = tuple(_choose(evidence, rule, budget) for budget in taken)
     ends = (min([*taken, evidence.sizes[0]]), max([*taken, evidence.sizes[-1]]))
@@ -178,12 +178,13 @@ def advise(
     )
 
 
-def _refusal(budget: int, evidence: Evidence) -> str | None:
-    least, most = evidence.sizes[0], evidence.sizes[-1]
-    reach = FARTHEST[min(len(evidence.sizes), 3)]
+def out_of_reach(budget: int, sizes: Sequence[int]) -> str | None:
+    """Return why pilots of these sizes say nothing of a budget, or None if they do."""
+    least, most = min(sizes), max(sizes)
+    reach = FARTHEST[min(len(set(sizes)), 3)]
     if budget > reach * most:
         return (
-            f"{budget / most:.0f} times the largest pilot ({most}); with {len(evidence.sizes)} "
+            f"{budget / most:.0f} times the largest pilot ({most}); with {len(set(sizes))} "
             f"pilot sizes no form is trusted over more than {reach:g} times: pilot at "
             f"{-(-budget // int(reach))} or more"
         )

@@ -157,6 +157,19 @@ class Evidence:
         return sides
 
 
+def check_sizes(sizes: Sequence[int]) -> None:
+    """Refuse pilot sizes that nothing can be extrapolated from.
+
+    Raises:
+        InputError: If they are too few or too close together.
+    """
+    if len(set(sizes)) < FEWEST_SIZES or max(sizes) < LEAST_SPAN * min(sizes):
+        raise InputError(
+            f"pilots at n = {', '.join(map(str, sorted(set(sizes))))} cannot be extrapolated: give "
+            f"at least {FEWEST_SIZES} sizes, the largest {LEAST_SPAN:g} times the smallest"
+        )
+
+
 def gather(
     pilots: Sequence[Pilot],
     shifts: Mapping[str, WindowShift],
@@ -174,11 +187,7 @@ def gather(
     """
     arms = sorted({p.arm for p in pilots}, key=lambda arm: (_place(arm[0]), arm[1]))
     sizes = sorted({p.size for p in pilots})
-    if len(sizes) < FEWEST_SIZES or sizes[-1] < LEAST_SPAN * sizes[0]:
-        raise InputError(
-            f"pilots of {len(sizes)} sizes ({', '.join(map(str, sizes))}) cannot be extrapolated: "
-            f"give at least {FEWEST_SIZES}, the largest {LEAST_SPAN:g} times the smallest"
-        )
+    check_sizes(sizes)
     for arm in arms:
         missing = set(sizes) - {p.size for p in pilots if p.arm == arm}
         if missing:

@@ -17,12 +17,13 @@ from pacbayes_sft.advise.levels import (
     read_test_levels,
 )
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
-from pacbayes_sft.advise.predict import DEFAULT, Rule
+from pacbayes_sft.advise.predict import DEFAULT, Rule, check_sizes
 from pacbayes_sft.advise.shifts import WindowShift, window_shifts
 from pacbayes_sft.advise.split import LEVEL, pilot_side, split_judges, write_units
 from pacbayes_sft.choices import Loss, Objective, Posterior
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import resolve_base
 from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows, edges
 from pacbayes_sft.scan.rows import Pool
 from pacbayes_sft.scan.run import Where, run_scan
@@ -151,6 +152,8 @@ def prepare(
         InputError: If the data cannot carry advice.
     """
     how = how or Pilots()
+    resolve_base(base)
+    check_sizes(how.sizes)
     table = read_table(pool)
     levels = pool_levels(table, column)
     tested, metadata = read_test_levels(test, column)
@@ -171,12 +174,15 @@ def prepare(
     most = max(how.sizes)
     for window in windows:
         low, high = edges(window)
+        inside = sum(low <= level <= high for level in levels.values())
         room = sum(low <= levels[unit] <= high for unit in train) - how.heldout
         if room < most:
             raise InputError(
-                f"--windows {window}: {max(0, room)} units are left to train on once "
-                f"{how.heldout} are held out, fewer than the largest pilot ({most}); widen it, "
-                "give smaller --pilot-sizes, or a larger pool"
+                f"window {window}: of its {inside} units {max(0, room)} are left for pilots, fewer "
+                f"than the largest ({most}): {1 - how.share:.0%} of the pool are kept for the "
+                f"selection, {len(judges)} units of all levels judge the pilots, {how.heldout} of "
+                "each window are held out; give smaller --pilot-sizes, --judges or --heldout, "
+                "wider --windows, or a larger pool"
             )
     files_of = {"pool": (work / "pool.jsonl", train), "judges": (work / "judges.jsonl", judges)}
     for file, units in files_of.values():

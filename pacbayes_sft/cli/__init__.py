@@ -6,6 +6,7 @@ Every command is also one Python call with the same words.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -30,6 +31,25 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pacbayes_sft.versions import versions
+
+        print(versions("pacbayes-sft")["pacbayes-sft"])
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """A finished fine-tune in, a bound on its test risk out, and the truth beside it."""
+
+
 COMMANDS = (
     demo,
     bound,
@@ -55,10 +75,17 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]error:[/] {_escaped(str(error))}"
-        )
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:  # a full disk, a path that is a file, a folder without permission
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
+
+
+def _refuse(sentence: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error:[/] {_escaped(sentence)}")
+    sys.exit(2)
 
 
 def _escaped(text: str) -> str:

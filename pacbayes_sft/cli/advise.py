@@ -23,6 +23,7 @@ from pacbayes_sft.cli.output import (
     emit,
     new_table,
     quiet_stdout,
+    refuse_input,
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
@@ -58,8 +59,8 @@ def advise(
         str, typer.Option(help="nll,p0.25,p0.5,p0.75,dft: token weights to choose among too.")
     ] = "nll",
     least_steps: Annotated[int, typer.Option(min=1, help="Least optimiser steps a pilot.")] = 100,
-    epochs: Annotated[float, typer.Option(help="Passes of a pilot over its rows.")] = 1.0,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes of a pilot over its rows.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate.")] = 2e-3,
     lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA factors.")] = 8,
     train_side: Annotated[
         str,
@@ -74,9 +75,9 @@ def advise(
     select_by: Annotated[
         str, typer.Option(help="window (keeps a later certificate) or hardest (does not).")
     ] = "window",
-    out: Annotated[Path, typer.Option(dir_okay=False, help="File of the selected rows.")] = Path(
-        "train.jsonl"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="New file for the selected rows.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(file_okay=False, help="Write advice.md and advice.png there.")
     ] = None,
@@ -97,7 +98,8 @@ def advise(
     Example: `pacbayes-sft advise --base strong --pool pool.jsonl --test test.jsonl --budgets
     500,2000,8000 --windows 2:6,4:8,6:10,8:12 --report runs/advice`
     """
-    from pacbayes_sft.advise.predict import Rule
+    from pacbayes_sft.advise.advice import out_of_reach
+    from pacbayes_sft.advise.predict import Rule, check_sizes
     from pacbayes_sft.advise.report import write_report
     from pacbayes_sft.advise.run import Pilots, advise_on, prepare
     from pacbayes_sft.advise.select import How, select_rows
@@ -130,6 +132,15 @@ def advise(
     by = _word(How, select_by, "--select-by")
     if select is not None and select not in sizes:
         raise InputError(f"--select {select}: must be one of the --budgets")
+    if (select is None) != (out is None):
+        raise InputError("--select N and --out FILE go together: how many rows, and where to")
+    if out is not None:
+        refuse_input(out, pool, test)
+        if out.exists():
+            raise InputError(f"--out {out}: is there already; nothing was overwritten")
+    check_sizes(how.sizes)
+    if select is not None and (why := out_of_reach(select, how.sizes)):
+        raise InputError(f"--select {select}: {why}")
     if dry_run:
         with quiet_stdout():
             prepared = prepare(base, pool, test, pilots, chosen, column, how)
@@ -145,7 +156,7 @@ def advise(
             command = shlex.join(["pacbayes-sft", *sys.argv[1:]])
             write_report(found, report, command)
         said: tuple[str, ...] = ()
-        if select is not None:
+        if select is not None and out is not None:
             best = next((c for c in found.advice.choices if c.budget == select), None)
             if best is None:
                 raise InputError(f"--select {select}: no advice, {found.advice.refused[select]}")

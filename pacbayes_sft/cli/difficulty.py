@@ -18,6 +18,7 @@ from pacbayes_sft.cli.output import (
     emit,
     new_table,
     quiet_stdout,
+    refuse_input,
     resolve_device,
 )
 
@@ -61,6 +62,7 @@ def difficulty(
     """
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 
+    refuse_input(out, train)
     with quiet_stdout():
         found = measure_difficulty(
             train,

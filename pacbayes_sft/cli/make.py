@@ -64,7 +64,7 @@ def sft(
     train: Annotated[str, typer.Option(help="Rows to train on.")],
     out: Annotated[Path, typer.Option(help="Directory for the fine-tune and its run record.")],
     objective: Annotated[Objective, typer.Option(help="Training objective.")] = Objective.NLL,
-    lora_rank: Annotated[int, typer.Option(help="Rank of the LoRA factors.")] = 8,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA factors.")] = 8,
     lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
     target_modules: Annotated[str, typer.Option(help="Modules that get factors.")] = "all-linear",
     full: Annotated[bool, typer.Option("--full", help="Train all weights instead.")] = False,

@@ -42,6 +42,16 @@ def check_delta(delta: float) -> None:
         raise InputError(f"--delta must lie strictly between 0 and 1, got {delta}")
 
 
+def refuse_input(out: Path, *inputs: str) -> None:
+    """Raise if a file to be written is one that is read.
+
+    Raises:
+        InputError: Naming it.
+    """
+    if any(out.exists() and Path(i).exists() and out.samefile(i) for i in inputs):
+        raise InputError(f"--out {out}: is one of the files to be read; give another name")
+
+
 def resolve_device(name: str) -> str:
     """Turn ``auto`` into the device there is.
 

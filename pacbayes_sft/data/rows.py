@@ -107,7 +107,7 @@ def read_table(source: str | Path) -> Table:
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         try:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
@@ -115,7 +115,10 @@ def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
                 try:
                     yield f"line {number}", json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
+                    raise InputError(
+                        f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
+                        "one object a line is read"
+                    ) from None
         except UnicodeDecodeError:
             raise InputError(f"{path}: not UTF-8 text") from None
 
@@ -171,12 +174,19 @@ def row_of(record: Any, where: str) -> Row:
     messages = conversation(record, where)
     if messages is not None:
         record |= {"prompt": as_text(messages[:-1]), "completion": messages[-1]["content"]}
-    texts = {}
+    texts: dict[str, str] = {}
     for column in ("prompt", "completion"):
         text = record.pop(column, None)
         if not isinstance(text, str):
-            found = "is missing" if text is None else f"is a {type(text).__name__}"
-            raise InputError(f"{where}: the column {column!r} {found}; it must be a string")
+            if text is not None:
+                found = f"is a {type(text).__name__}; it must be a string"
+            else:
+                there = ", ".join(map(repr, sorted(map(str, {*record, *texts})))) or "none"
+                found = (
+                    f"is missing or null (columns: {there}); a row needs the strings 'prompt' and "
+                    "'completion', or 'messages'"
+                )
+            raise InputError(f"{where}: the column {column!r} {found}")
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -18,7 +18,7 @@ from estimators import (
     total_variation_known,
 )
 from estimators.total_variation import NON_DECREASING, Profiles
-from estimators.total_variation.two_sample import calibrated_plug_in
+from estimators.total_variation.two_sample import calibrated_plug_in, detection_floors
 
 
 def stump():
@@ -249,3 +249,9 @@ def test_what_is_given_is_stored_and_cloned():
     for estimator in (AttributeShift(NON_DECREASING, delta=0.1), StreamedTwoSample(delta=0.1)):
         copy = clone(estimator)
         assert copy.get_params() == estimator.get_params() and copy is not estimator
+
+
+def test_no_floor_passes_one():
+    """With a row a side nothing can be told from noise, and no TV is greater than 1."""
+    assert detection_floors((1, 1), 0.05) == (1.0, 1.0)
+    assert 0 < detection_floors((500, 500), 0.05)[0] < 0.2

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_default_windows_come_from_the_pool(files, tmp_path):
 
 
 def test_a_window_too_small_for_the_pilots(files, tmp_path):
-    with pytest.raises(InputError, match="fewer than the largest pilot"):
+    with pytest.raises(InputError, match=r"fewer than the largest \(1024\).*--judges"):
         prepare("strong", *files, tmp_path / "w", WINDOWS, how=Pilots())
 
 
@@ -169,9 +170,11 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
     for part in ("What would change this", "Shift terms", "What it cost", "largest pilot"):
         assert part in text
     assert (tmp_path / "r" / "advice.png").stat().st_size > 10_000
-    table = CliRunner().invoke(app, [word for word in words if word != "--json"])
+    again = [str(tmp_path / "2.jsonl") if w.endswith("train.jsonl") else w for w in words]
+    table = CliRunner().invoke(app, [word for word in again if word != "--json"])
     assert table.exit_code == 0 and "threshold" in table.stdout
-    dry = CliRunner().invoke(app, [*words, "--dry-run"])
+    (tmp_path / "2.jsonl").unlink()
+    dry = CliRunner().invoke(app, [*again, "--dry-run"])
     assert json.loads(dry.stdout)["pilots"] == 9
 
 
@@ -184,7 +187,12 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
         (["--column", "length"], "pacbayes-sft difficulty"),
         (["--windows", "5:2"], "from high to low"),
         (["--windows", "20:30"], "no row of the pool"),
-        (["--select", "77"], "one of the --budgets"),
+        (["--select", "77", "--out", "o.jsonl"], "one of the --budgets"),
+        (["--select", "128"], "go together"),
+        (["--out", "o.jsonl"], "go together"),
+        (["--budgets", "99999", "--select", "99999", "--out", "o.jsonl"], "largest pilot (96)"),
+        (["--pilot-sizes", "16"], "cannot be extrapolated"),
+        (["--base", "strng"], "strng"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(change, says, files, faked, tmp_path, monkeypatch, capsys):
@@ -195,6 +203,20 @@ def test_bad_input_ends_in_a_sentence(change, says, files, faked, tmp_path, monk
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2 and says in " ".join(capsys.readouterr().err.split())
+    assert not faked  # said before any pilot was paid for
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_the_selection_writes_over_nothing(dry, files, faked, tmp_path):
+    (tmp_path / "mine.jsonl").write_text("{}")
+    words = ["advise", "--base", "strong", "--pool", files[0], "--test", files[1]]
+    words += ["--budgets", "128", "--windows", ",".join(WINDOWS), "--pilot-sizes", "8,32,96"]
+    words += ["--pilots", str(tmp_path / "w"), "--select", "128", *(["--dry-run"] * dry)]
+    for out, says in ((files[0], "files to be read"), (tmp_path / "mine.jsonl", "there already")):
+        before = Path(out).read_bytes()
+        done = CliRunner().invoke(app, [*words, "--out", str(out)])
+        assert says in str(done.exception) and Path(out).read_bytes() == before
+    assert not faked
 
 
 # --- selection -------------------------------------------------------------------------------

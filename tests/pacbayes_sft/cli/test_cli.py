@@ -334,6 +334,28 @@ def test_options_out_of_range_are_refused_before_any_work(rows_dir, bound_words,
     assert "seed" in complaint("bound", *words, "--seed", -1)
 
 
+def test_what_is_read_is_not_written_over(rows_dir, tmp_path):
+    mine = shutil.copy(rows_dir / "train.jsonl", tmp_path / "rows.jsonl")
+    before = mine.read_bytes()
+    words = ("difficulty", mine, "--metric", "difficulty", "--out", mine)
+    assert "files to be read" in complaint(*words) and mine.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_said(rows_dir, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ("difficulty", rows_dir / "train.jsonl", "--metric", "difficulty")
+    text = complaint(*words, "--out", tmp_path / "file" / "out.jsonl")
+    assert "file" in text and "error:" in text
+
+
+def test_a_folder_without_weights_is_no_checkpoint(rows_dir):
+    assert "neither" in complaint("inspect", rows_dir)
+
+
+def test_the_version():
+    assert run("--version").stdout.strip()[:2].replace(".", "").isdigit()
+
+
 def test_another_base_of_the_same_shape_is_refused(lora_run, tmp_path):
     from transformers import AutoModelForCausalLM
 

@@ -39,6 +39,7 @@ def test_parquet_is_read_alike(tmp_path):
         ([GOOD, "{nonsense"], "line 2: not JSON"),
         ([GOOD, "[1]"], "line 2: a JSON list"),
         ([GOOD, {"prompt": "a"}], "line 2: the column 'completion' is missing"),
+        ([{"question": "a", "answer": "b"}], r"columns: 'answer', 'question'\); a row needs"),
         ([{"prompt": 3, "completion": "b"}], "line 1: the column 'prompt' is a int"),
         ([{"prompt": "a", "completion": " "}], "line 1: the completion is empty"),
         ([GOOD | {"difficulty": "hard"}], "line 1: the difficulty 'hard'"),
@@ -49,6 +50,11 @@ def test_parquet_is_read_alike(tmp_path):
 def test_bad_rows_name_their_line(lines, message, tmp_path):
     with pytest.raises(InputError, match=message):
         read_table(write(tmp_path / "r.jsonl", lines))
+
+
+def test_a_byte_order_mark_is_no_row(tmp_path):
+    (tmp_path / "r.jsonl").write_text(json.dumps(GOOD) + "\n", encoding="utf-8-sig")
+    assert len(read_table(tmp_path / "r.jsonl").rows) == 1
 
 
 def test_missing_and_binary_files(tmp_path):
