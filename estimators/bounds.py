@@ -237,10 +237,12 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
     """Carry a bound from the train to the test distribution: R_test <= R_train + shift.
 
     ``shift`` is any upper limit on R_test - R_train, TV(D_test, D_train) in the first place. A
-    shift that is only estimated, or only bounded from below, makes the result an estimate.
+    shift that is only estimated, or only bounded from below, makes the result an estimate. A limit
+    on the difference itself (one whose ``lower`` is negative) may be negative; a risk is not, so
+    the bound stops at 0.
 
     Raises:
-        ValueError: If the shift is negative or NaN.
+        ValueError: If the shift is NaN, or negative though it is a distance.
 
     >>> on_train = kl_bound(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05)
     >>> round(with_shift(on_train, 0.2).upper - on_train.upper, 4)
@@ -248,14 +250,16 @@ def with_shift(train_bound: Estimate, shift: float | Estimate) -> Estimate:
     """
     known = as_estimate(shift, "a shift given as a number")
     amount, label = known.as_upper()
-    if not amount >= 0:
+    difference = isinstance(shift, Estimate) and shift.lower < 0 and amount >= -1
+    if not (amount >= 0 or difference):
         raise ValueError(f"the shift term must be >= 0, got {amount}")
     parts = _Parts(
         train_bound.delta + known.delta,
         weakest([train_bound.guarantee, label]),
         _merge(train_bound.assumptions, known.assumptions),
     )
-    return _bound(train_bound.upper + amount, f"{train_bound.method} + {known.method}", parts)
+    value = max(0.0, train_bound.upper + amount)
+    return _bound(value, f"{train_bound.method} + {known.method}", parts)
 
 
 def is_vacuous(bound: Estimate) -> bool:

@@ -14,9 +14,11 @@ from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.models import public_name
+from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
 
 VERSION = 1
+PAYS_FOR_ONE = "name one shift term in advance: each is a claim of its own, δ pays for one of them"
 
 
 def to_record(certificate: Certificate) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def _by_shift(certificate: Certificate) -> dict[str, Any] | None:
     found = {name: _bound(e, e, 0.0) for name, e in bounds_by_shift(certificate).items()}
     kept = ("value", "raw", "vacuous", "guarantee", "confidence", "predictor", "target")
     terms = {name: {k: entry[k] for k in kept} for name, entry in found.items()}
-    return {"column": certificate.profile.column, **terms}
+    return {"column": certificate.profile.column, "note": PAYS_FOR_ONE, **terms}
 
 
 def _excess(certificate: Certificate) -> dict[str, Any] | None:
@@ -160,6 +162,7 @@ def warnings_of(certificate: Certificate) -> list[str]:
     """Return what a reader must know before quoting a number."""
     c = certificate
     found = list(c.inputs.warnings)
+    found += auto_warnings(c.inputs.train, c.inputs.test, c.options.shift)
     vacuous = [name for name, (test, _) in c.bounds.items() if is_vacuous(test)]
     if vacuous:
         found.append(
@@ -236,6 +239,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         "train": table(inputs.train),
         "test": table(inputs.test),
         "train_heldout": table(inputs.heldout),
+        "labelled": table(inputs.labelled),
         "prior": str(options.prior),
         "prior_train": options.prior_train,
         "seed": options.seed,

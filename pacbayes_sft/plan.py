@@ -43,6 +43,7 @@ from pacbayes_sft.shift import (
     MONOTONE,
     NONE,
     TRIVIAL,
+    auto_warnings,
     method_for,
     shift_term,
 )
@@ -89,10 +90,15 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd, and whether anything can be certified on the test distribution at all."""
+        inputs = self.inputs
+        found = (
+            *inputs.warnings,
+            *auto_warnings(inputs.train, inputs.test, self.options.shift),
+        )
         if self.least.upper < 1:
-            return self.inputs.warnings
+            return found
         return (
-            *self.inputs.warnings,
+            *found,
             f"vacuous in advance: even without errors and with KL 0 the bound on the test risk "
             f"would be {rounded_up(self.least.upper, 3)} ({rounded_up(self.floor, 3)} on the "
             "train distribution, the rest is shift)",

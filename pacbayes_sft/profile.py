@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Space
+from pacbayes_sft.data.overlap import counted_before
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.empirical import Empirical
 from pacbayes_sft.errors import InputError
@@ -28,12 +29,15 @@ class RiskProfile:
         units: Value: certified units there are, looked at or not.
         labelled: Value: (sum of losses, units) on labelled rows that nothing was fitted on, of the
             test and of the train distribution; each unit met one draw of its own.
+        one_row_a_unit: Whether each of those units is one row, so that a 0-1 loss of it is a trial
+            and no mean.
     """
 
     column: str
     certified: Sums
     units: Mapping[float, int]
     labelled: Sums
+    one_row_a_unit: bool = True
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON-ready object; values of the difficulty are strings."""
@@ -57,7 +61,8 @@ def risk_profile(
     """Return the Gibbs losses by difficulty; labelled rows meet fresh draws.
 
     In ``weights`` space rows share their draws, so their losses are not independent given the
-    difficulty: no labelled rows are counted there.
+    difficulty: no labelled rows are counted there. Held-out rows are left out as a whole where
+    some are labelled rows too: keeping the others would choose by text and change the law.
 
     Args:
         column: The difficulty, a number in every certified and labelled row.
@@ -73,16 +78,25 @@ def risk_profile(
     """
     levels = levels_of(inputs.certified, column)
     labelled: dict[float, tuple[float, int]] = {}
-    tables = {"labelled": inputs.labelled, "held-out": inputs.heldout}
-    for name, table in tables.items() if slots.space is Space.FACTORS else ():
-        if table is not None:
-            draws = evaluator.gibbs(slots, posterior, rows(table), f"profile, {name} rows")
-            losses = dict(zip(dict.fromkeys(table.units), draws.units.tolist(), strict=True))
-            for level, (wrong, count) in sums_by(losses, levels_of(table, column)).items():
-                before = labelled.get(level, (0.0, 0))
-                labelled[level] = (before[0] + wrong, before[1] + count)
+    tables = _labelled_tables(inputs) if slots.space is Space.FACTORS else {}
+    for name, table in tables.items():
+        draws = evaluator.gibbs(slots, posterior, rows(table), f"profile, {name} rows")
+        losses = dict(zip(dict.fromkeys(table.units), draws.units.tolist(), strict=True))
+        for level, (wrong, count) in sums_by(losses, levels_of(table, column)).items():
+            before = labelled.get(level, (0.0, 0))
+            labelled[level] = (before[0] + wrong, before[1] + count)
+    single = all(len(set(table.units)) == len(table.rows) for table in tables.values())
     units = dict(sorted(Counter(levels.values()).items()))
-    return RiskProfile(column, sums_by(empirical.by_unit, levels), units, labelled)
+    return RiskProfile(column, sums_by(empirical.by_unit, levels), units, labelled, single)
+
+
+def _labelled_tables(inputs: Inputs) -> dict[str, Table]:
+    """Every file with rows that nothing was fitted on, as far as none of them counts twice."""
+    labelled, held = inputs.labelled, inputs.heldout
+    if labelled is not None and held is not None and counted_before(labelled, held):
+        held = None
+    found = {"labelled": labelled, "held-out": held}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def sums_by(

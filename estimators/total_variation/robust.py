@@ -1,8 +1,9 @@
 """Shift with the risk profile tested instead of assumed: labelled held-out rows limit it.
 
-Simultaneous Clopper-Pearson limits on the risk at every difficulty turn the assumption that risk
-does not fall with it into a measured γ (`robust_shift`), or bound the gap itself where both laws
-are known (`slice_limit_shift`).
+Simultaneous limits on the risk at every difficulty turn the assumption that risk does not fall
+with it into a measured γ (`robust_shift`), or bound the gap itself where both laws are known
+(`slice_limit_shift`). They are Clopper-Pearson's where each loss is 0 or 1, and kl-Chernoff's where
+it is a mean (a unit of several rows).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from estimators.concentration import check_delta, clopper_pearson
+from estimators.concentration import check_delta, clopper_pearson, kl_interval
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from estimators.total_variation.risk_profiles import (
@@ -22,6 +23,7 @@ from estimators.total_variation.risk_profiles import (
     profile_shift,
 )
 
+HeldOut = Mapping[float, tuple[float, int]]
 FRESH = "the held-out rows are independent draws given their difficulty, and nothing saw them"
 
 
@@ -43,24 +45,27 @@ class RobustShift:
 def robust_shift(
     train: Law,
     test: Law,
-    held_out: Mapping[float, tuple[int, int]],
+    held_out: HeldOut,
     delta: float = 0.05,
     *,
     fixed_design: bool = False,
+    binary: bool = True,
 ) -> RobustShift:
     """Return D⁺ + γ·TV with γ limited by labelled held-out rows instead of assumed.
 
-    Three events share δ. Simultaneous Clopper-Pearson limits [l_j, u_j] on the k difficulties,
-    (0, 1) where no row is, give γ <= max_{i<j} (u_i - l_j)₊. The limits on D⁺ and on TV hold
-    whatever γ is, so it may be chosen by the rows: D⁺ + γ·TV <= (D̂⁺ + s) + γ̂·(TV̂ + s).
+    Three events share δ. Simultaneous limits [l_j, u_j] on the k difficulties, (0, 1) where no row
+    is, give γ <= max_{i<j} (u_i - l_j)₊. The limits on D⁺ and on TV hold whatever γ is, so it may
+    be chosen by the rows: D⁺ + γ·TV <= (D̂⁺ + s) + γ̂·(TV̂ + s).
 
     Args:
         train: As `profile_shift`.
         test: As `profile_shift`.
-        held_out: For each difficulty (errors, rows) of the 0-1 loss of the same predictor on rows
-            that nothing was fitted on. The difficulties looked at were fixed in advance.
+        held_out: For each difficulty (sum of losses, units) of the same predictor on units that
+            nothing was fitted on. The difficulties looked at were fixed in advance.
         delta: Probability with which the limit may fail.
         fixed_design: As `profile_shift`.
+        binary: Whether each unit's loss is 0 or 1; else it may be anything between, as the mean
+            over a unit's rows is.
 
     Raises:
         ValueError: If counts make no sense, or a law is none.
@@ -78,7 +83,7 @@ def robust_shift(
     if unknown:
         raise ValueError(f"held-out rows of difficulty {unknown[0]:g}, which neither law knows")
     share = delta / 3
-    limits = [_slice(held_out.get(v, (0, 0)), share / len(values)) for v in values.tolist()]
+    limits = [_slice(held_out.get(v, (0, 0)), share / len(values), binary) for v in values.tolist()]
     gamma, highest = 0.0, 0.0
     for low, high in limits:  # in the order of difficulty: the worst earlier u against each l
         gamma = max(gamma, highest - low)
@@ -104,7 +109,8 @@ def robust_shift(
         "probability",
     )
     on_gamma = Estimate(
-        gamma, 0.0, gamma, 1 - share, Guarantee.UPPER, "simultaneous Clopper-Pearson limits",
+        gamma, 0.0, gamma, 1 - share, Guarantee.UPPER,
+        f"simultaneous {'Clopper-Pearson' if binary else 'kl-Chernoff'} limits",
         (FRESH,), "probability",
     )  # fmt: skip
     return RobustShift(limit, on_gamma, untestable)
@@ -113,18 +119,22 @@ def robust_shift(
 def slice_limit_shift(
     train: Mapping[float, float],
     test: Mapping[float, float],
-    held_out: Mapping[float, tuple[int, int]],
+    held_out: HeldOut,
     delta: float = 0.05,
+    *,
+    binary: bool = True,
 ) -> Estimate:
     """Return max Σ(q_j - p_j) r_j over l <= r <= u, for known laws: the sharpest of its kind.
 
     The linear programme falls apart into one choice a slice: r_j = u_j where q_j > p_j, else l_j.
+    It limits R_test - R_train itself, so it is negative where the test is surely the easier.
 
     Args:
         train: Law of training.
         test: Law of testing.
         held_out: As `robust_shift`.
         delta: Probability with which a slice's limit may fail.
+        binary: As `robust_shift`.
 
     Raises:
         ValueError: As `robust_shift`.
@@ -135,9 +145,9 @@ def slice_limit_shift(
     values, p, q = on_common_values(values, p, others, q)
     total = 0.0
     for value, change in zip(values.tolist(), (q - p).tolist(), strict=True):
-        low, high = _slice(held_out.get(value, (0, 0)), delta / len(values))
+        low, high = _slice(held_out.get(value, (0, 0)), delta / len(values), binary)
         total += change * (high if change > 0 else low)
-    total = min(1.0, total)
+    total = max(-1.0, min(1.0, total))
     return Estimate(
         total, -1.0, total, 1 - delta, Guarantee.UPPER,
         "linear programme over simultaneous limits on slices", (ATTRIBUTE_SHIFT, FRESH),
@@ -145,9 +155,16 @@ def slice_limit_shift(
     )  # fmt: skip
 
 
-def _slice(counts: tuple[int, int], delta: float) -> tuple[float, float]:
+def _slice(counts: tuple[float, int], delta: float, binary: bool) -> tuple[float, float]:
     errors, rows = counts
     if rows == 0 and errors == 0:
         return 0.0, 1.0
-    found = clopper_pearson(errors, rows, delta)
+    if rows < 1 or not 0 <= errors <= rows * (1 + 1e-12):
+        raise ValueError(f"need 0 <= errors <= rows >= 1, got {errors} of {rows}")
+    if not binary:
+        found = kl_interval(min(1.0, errors / rows), rows, delta)
+    elif errors == int(errors):
+        found = clopper_pearson(int(errors), rows, delta)
+    else:
+        raise ValueError(f"{errors} is no number of errors; say binary=False of means over rows")
     return found.lower, found.upper

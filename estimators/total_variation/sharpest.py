@@ -5,12 +5,13 @@ of the whole. So every `lower` limit stands for the whole; an `upper` one does o
 assumptions say that nothing else shifts. If finding i fails with probability δ_i, all of them hold
 with probability >= 1 - Σδ_i, and then so do the largest lower and the least upper limit: looking
 for the sharpest costs nothing beyond that sum. Should the two cross, an assumption of the upper
-limit is refuted at that confidence: it is dropped, and named.
+limit is refuted at that confidence: it is dropped, and named. A lower limit that rests on an
+assumption of its own refutes nothing: it is the one that is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from estimators.estimate import Estimate, Guarantee
@@ -46,13 +47,15 @@ class Sharpest:
     reasons: tuple[str, ...]
 
 
-def sharpest(findings: Mapping[str, Estimate]) -> Sharpest:
+def sharpest(findings: Mapping[str, Estimate], conditional: Collection[str] = ()) -> Sharpest:
     """Return the sharpest interval that the findings allow together.
 
     Args:
         findings: Estimates by name, with δ's that were settled before any of them was seen. An
             ``estimate`` brings no limit; the point value is taken from the finding behind the
             upper limit, else from the one behind the lower limit, else from an estimate.
+        conditional: Names of those whose lower limit needs more than independent rows, so that it
+            may not refute an upper one.
 
     Raises:
         ValueError: If there is no finding.
@@ -69,16 +72,22 @@ def sharpest(findings: Mapping[str, Estimate]) -> Sharpest:
     spent = min(1.0, sum(1 - e.confidence for e in promises.values()))
     below = {k: e for k, e in promises.items() if e.guarantee in (Guarantee.LOWER, Guarantee.EXACT)}
     above = {k: e for k, e in promises.items() if e.guarantee in (Guarantee.UPPER, Guarantee.EXACT)}
-    low = max(below, key=lambda k: below[k].lower, default=None)
+    firm = [k for k in below if k not in conditional]
     high = min(above, key=lambda k: above[k].upper, default=None)
-    lower = below[low].lower if low else 0.0
+    low = max(firm, key=lambda k: below[k].lower, default=None)
     refuted = None
-    if high and low != high and lower > above[high].upper + 1e-12:
-        refuted = _refuted(str(low), lower, high, above[high])
+    if high and low and low != high and below[low].lower > above[high].upper + 1e-12:
+        refuted = _refuted(low, below[low].lower, high, above[high])
         high = None
+    ceiling = above[high].upper + 1e-12 if high else 1.0
+    contradicts = [k for k in below if k not in firm and below[k].lower > ceiling]
+    dropped = tuple(_dropped(k, below[k], str(high)) for k in contradicts)
+    rest = [k for k in below if k not in contradicts]
+    low = max(rest, key=lambda k: below[k].lower, default=None)
+    lower = below[low].lower if low else 0.0
     if high and above[high].guarantee is Guarantee.EXACT:
         reason = f"{high}: exact, so no limit from samples is needed"
-        return Sharpest(above[high], high, high, None, (reason,))
+        return Sharpest(above[high], high, high, None, (reason, *dropped))
     upper = above[high].upper if high else 1.0
     if low and lower == 0.0:
         low = None
@@ -98,7 +107,9 @@ def sharpest(findings: Mapping[str, Estimate]) -> Sharpest:
         assumptions,
         "probability",
     )
-    return Sharpest(tv, low, high, refuted, _reasons(findings, high, low, lower, refuted))
+    kept = {k: e for k, e in findings.items() if k not in contradicts}
+    reasons = (*_reasons(kept, high, low, lower, refuted), *dropped)
+    return Sharpest(tv, low, high, refuted, reasons)
 
 
 def _point(findings: Mapping[str, Estimate], high: str | None, low: str | None) -> float:
@@ -122,6 +133,13 @@ def _refuted(low: str, lower: float, high: str, upper: Estimate) -> str:
     return (
         f"{low} certifies TV >= {lower:.3g}, above the limit {upper.upper:.3g} of {high}: what "
         f"that one assumes is refuted ({blamed}), so its limit was dropped"
+    )
+
+
+def _dropped(low: str, lower: Estimate, high: str) -> str:
+    return (
+        f"{low} would certify TV >= {lower.lower:.3g} if {'; '.join(lower.assumptions)}, against "
+        f"the limit of {high}: one of the two assumes what is false, and {low} was dropped"
     )
 
 

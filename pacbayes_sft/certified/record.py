@@ -15,6 +15,7 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.measure import INTERVAL_DELTA, TEST, TRAIN
 from pacbayes_sft.models import public_name
 from pacbayes_sft.risk import Losses, risk_estimate
+from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
 
 VERSION = 2
@@ -96,7 +97,10 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
         },
         "gibbs_bound": c.bound.to_dict(),
         "assumptions": list(e.claim.on_test.assumptions),
-        "warnings": list(inputs.warnings),
+        "warnings": [
+            *inputs.warnings,
+            *auto_warnings(inputs.train, inputs.test, options.shift),
+        ],
         "hashes": {
             **e.hashes,
             "rows": e.event["rows"],

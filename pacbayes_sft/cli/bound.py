@@ -173,7 +173,7 @@ def bound(
             certificate,
             out / "report.html",
             picture=out / "bound.png",
-            command=reproduce(base, finetuned, train, test, options, train_heldout),
+            command=reproduce(base, finetuned, train, test, options, train_heldout, labelled),
         )
         write_tables(to_record(certificate), out)
         if emit_adapter is not None:

@@ -28,6 +28,20 @@ def repeated_rows(table: Table) -> list[tuple[int, int]]:
     return found
 
 
+def counted_before(first: Table, second: Table) -> int:
+    """Return how many rows of ``second`` share text or named unit with ``first``.
+
+    0 where both files record different seeds of one generator: what they share are coincidences of
+    independent draws, and to leave these out would change the law.
+    """
+    a, b = first.metadata, second.metadata
+    if a and b and a.generator == b.generator and a.seed != b.seed:
+        return 0
+    texts = {row.sha256() for row in first.rows}
+    names = {row.unit for row in first.rows if row.unit is not None}
+    return sum(row.sha256() in texts or row.unit in names for row in second.rows)
+
+
 def overlap_warnings(
     train: Table, test: Table, held: Table | None, labelled: Table | None = None
 ) -> list[str]:
@@ -53,6 +67,11 @@ def overlap_warnings(
             f"{len(pairs)} rows of {labelled.source} stand in both it and {train.source} "
             f"({_examples(pairs, labelled)}): if these are copies rather than coincidences of "
             "independent draws, the robust form and the limits on slices do not hold"
+        )
+    if held is not None and labelled is not None and (k := counted_before(labelled, held)):
+        warnings.append(
+            f"{k} rows of {held.source} stand in {labelled.source} too, by text or unit: no trial "
+            f"counts twice, so shift terms that know the predictor take {labelled.source} alone"
         )
     if pairs := repeated_rows(train):
         warnings.append(

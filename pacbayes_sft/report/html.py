@@ -78,6 +78,7 @@ def reproduce(
     test: str,
     options: Options,
     train_heldout: str | None = None,
+    labelled: str | None = None,
 ) -> str:
     """Return the command line that makes this certificate again."""
     words = ["pacbayes-sft", "bound", "--base", base, "--finetuned", str(finetuned)]
@@ -107,4 +108,8 @@ def reproduce(
         words += ["--trust-remote-code"]
     if train_heldout:
         words += ["--train-heldout", train_heldout]
+    if labelled:
+        words += ["--labelled", labelled]
+    if options.profile:
+        words += ["--profile", options.profile]
     return shlex.join(words)

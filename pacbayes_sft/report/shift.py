@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift.findings import COPIES
 
 if TYPE_CHECKING:
     from pacbayes_sft.shift.survey import Survey
@@ -24,13 +25,15 @@ def shift_sentence(found: Survey) -> str:
     at = f"at confidence {tv.confidence:.4g}"
     if tv.guarantee == "upper":
         low = f"at least {tv.lower:.3f} and " if tv.lower > 0 else ""
+        copies = f" One of them: {COPIES}." if COPIES in tv.assumptions else ""
         return (
             f"TV(D_test, D_train) is {low}at most {tv.upper:.3f} {at}, if the assumptions below "
-            "hold."
+            f"hold.{copies}"
         )
     if tv.guarantee == "lower":
+        copies = f", if {COPIES}" if COPIES in tv.assumptions else ""
         return (
-            f"TV(D_test, D_train) is at least {tv.lower:.3f} {at}; the best guess is "
+            f"TV(D_test, D_train) is at least {tv.lower:.3f} {at}{copies}; the best guess is "
             f"{tv.value:.3f}, and nothing bounds it from above. A bound on the test risk that "
             "rests on it is only an estimate."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pacbayes_sft.shift.term import Shift, shift_term
 from pacbayes_sft.views import Featured
 
 Scores = NDArray[np.float64]
+COPIES = "rows that read alike are copies of one draw, made independently of the rest"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def by_classifier(
     delta: float,
     groups: Sequence[Hashable],
     *,
+    grouped: bool = False,
     prequential: bool = False,
     seed: int = 0,
     where: str = "",
@@ -81,6 +83,8 @@ def by_classifier(
         make: Makes the features; called once.
         delta: Share of δ.
         groups: Of the rows of both sides.
+        grouped: Whether they join rows that merely read alike: then one row of a cluster stands for
+            it, and what is found is TV of the law of those unless they are copies.
         prequential: Whether to bet too.
         seed: Seed of the splits.
         where: The files, for a complaint.
@@ -99,12 +103,15 @@ def by_classifier(
         test.fit(pool(looked.train, looked.test), sides, groups)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    of = test.held_out_sides_
+    of, also = test.held_out_sides_, (COPIES,) if grouped else ()
+    tv, plug_in = (
+        replace(e, assumptions=(*e.assumptions, *also)) for e in (test.tv_, test.plug_in_)
+    )
     return Finding(
         looked.name,
         "classifier two-sample test" + (" and betting" if prequential else ""),
-        test.tv_,
-        test.plug_in_,
+        tv,
+        plug_in,
         test.held_out_,
         (test.detection_floor_, test.detection_floor_80_),
         test.p_value_,

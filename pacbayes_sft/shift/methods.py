@@ -19,10 +19,18 @@ TERMS = ("tv", "d_plus", "robust", "slices", "importance")
 FEWEST_UNITS = 20  # a side, below which no classifier is tried
 
 
-def laws_are_known(train: Table, test: Table) -> bool:
-    """Return whether both files record the law of one attribute under one generator."""
+def laws_are_known(train: Table, test: Table, column: str | None = None) -> bool:
+    """Return whether both files record the law of one attribute under one generator.
+
+    Args:
+        train: The training rows.
+        test: The test rows.
+        column: The attribute that it has to be; None: any.
+    """
     a, b = train.metadata, test.metadata
-    return bool(a and b and a.generator == b.generator and a.attribute == b.attribute)
+    if not (a and b and a.generator == b.generator and a.attribute == b.attribute):
+        return False
+    return column is None or a.attribute == column
 
 
 def method_for(train: Table, test: Table, asked: str) -> str:
@@ -59,6 +67,18 @@ def method_for(train: Table, test: Table, asked: str) -> str:
                     f"{table.source}: not every row has a value in the column {asked!r}"
                 )
     return asked
+
+
+def auto_warnings(train: Table, test: Table, asked: str) -> list[str]:
+    """Say it where ``auto`` took a column: then the tool made an assumption, not the user."""
+    method = method_for(train, test, asked) if asked == AUTO else asked
+    if asked != AUTO or method in RESERVED:
+        return []
+    return [
+        f"--shift auto assumed for you that train and test differ only through {method!r}: "
+        "`pacbayes-sft tv` refutes that where prompts or full texts differ by more than the "
+        f"column allows; --shift {method} says that you defend it"
+    ]
 
 
 def spends_delta(method: str) -> bool:

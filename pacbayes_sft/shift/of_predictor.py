@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import Any
 
 from estimators import Estimate, Guarantee, kl_bound, kl_inverse_upper, with_shift
+from estimators.importance import DESIGN
 from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
-from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
+from estimators.total_variation.attribute import ATTRIBUTE_SHIFT, SAMPLES
 from estimators.total_variation.robust import robust_shift, slice_limit_shift
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss, Space
@@ -29,6 +30,7 @@ from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known
 
 Law = Mapping[float, float] | Sequence[float]
 ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
+TEST_UNSEEN = "the test rows did not shape the posterior"
 
 
 def shift_terms(certificate: Certificate, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -80,9 +82,9 @@ def bounds_by_shift(certificate: Certificate) -> dict[str, Estimate]:
 
 
 def _laws(certificate: Certificate, column: str) -> tuple[Law, Law]:
-    """The laws of the difficulty: known ones, or one value a unit."""
+    """The laws of a column: known where the files record this very one, else one value a unit."""
     train, test = certificate.inputs.train, certificate.inputs.test
-    if laws_are_known(train, test):
+    if laws_are_known(train, test, column):
         known = [{float(k): w for k, w in t.metadata.law.items()} for t in (train, test)]  # type: ignore[union-attr]
         return known[0], known[1]
     return _levels(train, column), _levels(test, column)
@@ -109,16 +111,17 @@ def _shift(
             "data.labelled of a scan), a 0-1 loss and the noise of a LoRA's factors"
         )
     known = {level for law in laws for level in law}
+    binary = profile.one_row_a_unit  # else a unit's loss is a mean, and no trial
     counts = {
-        level: (round(wrong), rows)
+        level: (round(wrong) if binary else wrong, rows)
         for level, (wrong, rows) in profile.labelled.items()
         if level in known
     }
     if name == "robust":
-        return robust_shift(*laws, counts, delta).limit
+        return robust_shift(*laws, counts, delta, binary=binary).limit
     if not (isinstance(laws[0], Mapping) and isinstance(laws[1], Mapping)):
         raise InputError("shift term 'slices': needs the laws of both sides on record")
-    return slice_limit_shift(laws[0], laws[1], counts, delta)
+    return slice_limit_shift(laws[0], laws[1], counts, delta, binary=binary)
 
 
 def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Estimate:
@@ -131,12 +134,14 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     if certificate.inputs.pair.space is not Space.FACTORS:
         raise InputError("shift term 'importance': needs the noise of a LoRA's factors")
     delta, n = certificate.leaves.profile / 3, sum(profile.units.values())
+    sampled: tuple[str, ...]
     if isinstance(test, Mapping):
-        law, pays = dict(test), 0.0
+        law, pays, sampled = dict(test), 0.0, ()
     else:
         share = 1 / len(test)
         law = {level: test.count(level) * share for level in set(test)}
         pays = math.sqrt(math.log(1 / delta) / (2 * len(test)))
+        sampled = (SAMPLES, TEST_UNSEEN)
     weights = {d: law.get(d, 0.0) * n / count for d, count in profile.units.items()}
     largest = max(weights.values())
     uncovered = sum(weight for d, weight in law.items() if d not in profile.units)
@@ -158,6 +163,6 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
         1 - certificate.ledger.spent,
         Guarantee.UPPER,
         "importance-weighted PAC-Bayes-kl",
-        (*inner.assumptions, ATTRIBUTE_SHIFT),
+        (*inner.assumptions, ATTRIBUTE_SHIFT, DESIGN, *sampled),
         "probability",
     )

@@ -12,6 +12,7 @@ import numpy as np
 from estimators import Estimate, Guarantee
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.shift.findings import Finding
+from pacbayes_sft.shift.gamma import gamma_note
 from pacbayes_sft.shift.survey import Survey
 
 TRAIN, TEST, LIMIT, QUIET = "#30506d", "#c9782d", "#a03030", "#666666"
@@ -223,5 +224,8 @@ def _gamma(found: Survey) -> Any:
     axes.legend(fontsize=8.5, frameon=False, loc="lower right")
     axes.set_title(
         "γ is an assumption until labelled held-out rows limit it", loc="left", fontsize=10.5
+    )
+    figure.supxlabel(
+        gamma_note(found.profile, found.delta), fontsize=8, x=0.01, ha="left", color=QUIET
     )
     return figure

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, Guarantee, Sharpest, sharpest
-from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.contamination import Contamination, contamination
 from pacbayes_sft.data.leaks import Leak, leaks
@@ -22,13 +21,14 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.differs import Carrier, differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
-from pacbayes_sft.shift.findings import Finding, by_classifier, by_method, by_mixture
+from pacbayes_sft.shift.findings import COPIES, Finding, by_classifier, by_method, by_mixture
+from pacbayes_sft.shift.gamma import gamma_pair, gamma_record
 from pacbayes_sft.shift.identical import nothing_differs, same_rows
 from pacbayes_sft.shift.methods import KNOWN, RESERVED, TRIVIAL, enough_units, laws_are_known
 from pacbayes_sft.shift.term import groups_of, refuse_shared_draws
 from pacbayes_sft.views import featurise
 from pacbayes_sft.views.features import Embed
-from pacbayes_sft.views.text import common_columns, is_number
+from pacbayes_sft.views.text import common_columns
 
 MOST_ROWS = 20_000  # of both files together, up to which near duplicates are looked for unasked
 
@@ -77,14 +77,15 @@ class Survey:
     Attributes:
         train: The training rows.
         test: The test rows.
-        delta: Probability with which all limits together may fail.
+        delta: Probability with which all limits of the findings together may fail.
         best: The sharpest interval.
         findings: Every number, each at its share of δ.
         contamination: Rows that read alike, if they were looked for.
         leaks: What marks a row's side without any shift.
         disjoint: What does not overlap, in sentences.
         carriers: What differs.
-        profile: (D⁺, TV) of the difficulty, for the bound against γ; None without numbers.
+        profile: (D⁺, TV) of the difficulty, for the bound against γ; None without one number a
+            unit. Outside of what the findings share: see `gamma`.
         warnings: What is odd, and what it costs.
     """
 
@@ -117,16 +118,6 @@ class Survey:
         """Return a JSON-ready object."""
         floors = [f.detection_floor for f in self.findings if f.detection_floor]
         floor = self.leading.detection_floor or (min(floors) if floors else None)
-        profile = None
-        if self.profile:
-            d_plus, tv = self.profile
-            profile = {
-                "d_plus": d_plus.to_dict(),
-                "tv": tv.to_dict(),
-                "gamma_at_which_nothing_is_gained": breakdown_gamma(
-                    d_plus.upper, tv.upper, tv.upper
-                ),
-            }
         return {
             "tv": self.best.tv.to_dict(),
             "view": self.view,
@@ -140,7 +131,7 @@ class Survey:
             "leaks": [leak.sentence for leak in self.leaks],
             "disjoint": list(self.disjoint),
             "differs": [c.to_dict() for c in self.carriers],
-            "against_gamma": profile,
+            "against_gamma": gamma_record(self.profile, self.delta) if self.profile else None,
             "warnings": list(self.warnings),
         }
 
@@ -173,8 +164,14 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     else:
         refuse_shared_draws(train, test)
         findings = _findings(train, test, columns, alike, delta, asked)
-        best = sharpest({_name(f): f.tv for f in findings})
+        grouped = [_name(f) for f in findings if COPIES in f.tv.assumptions]
+        best = sharpest({_name(f): f.tv for f in findings}, grouped)
         warnings += _shared(train, test, best)
+    try:
+        profile = gamma_pair(train, test, delta)
+    except InputError as error:
+        profile = None
+        warnings.append(f"no bound against γ is drawn: {error}")
     if alike is None and not same and asked.duplicates is not Duplicates.OFF:
         warnings.append(
             f"near duplicates were not looked for among more than {MOST_ROWS:,} rows; "
@@ -190,7 +187,7 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
         tuple(found_leaks),
         tuple(said_disjoint([] if same else disjoint_by(train, test, columns), findings)),
         tuple(differs(train, test, columns)),
-        _profile(train, test, delta),
+        profile,
         tuple(warnings),
     )
 
@@ -257,6 +254,7 @@ def _views(
                 columns=columns, hidden=hidden, seed=asked.seed,
             ),
             groups=groups,
+            grouped=grouped,
             asked=asked,
             where=f"{train.source}, {test.source}",
         )
@@ -265,11 +263,18 @@ def _views(
 
 
 def _classify(
-    make: Callable[[], Any], share: float, *, groups: Sequence[str], asked: Asked, where: str
+    make: Callable[[], Any],
+    share: float,
+    *,
+    groups: Sequence[str],
+    grouped: bool,
+    asked: Asked,
+    where: str,
 ) -> Finding:
     return by_classifier(
-        make, share, groups, prequential=asked.prequential, seed=asked.seed, where=where
-    )
+        make, share, groups, grouped=grouped, prequential=asked.prequential, seed=asked.seed,
+        where=where,
+    )  # fmt: skip
 
 
 def _hidden(asked: Asked) -> Embed | None:
@@ -300,26 +305,6 @@ def _shared(train: Table, test: Table, best: Sharpest) -> list[str]:
         f"{shared} of {len(test.rows)} rows of {test.source} stand in {train.source} too: limits "
         "from samples hold only if these are coincidences of independent draws, not copies"
     ]
-
-
-def _profile(train: Table, test: Table, delta: float) -> tuple[Estimate, Estimate] | None:
-    """D⁺ and TV of the difficulty, each a claim of its own."""
-    if laws_are_known(train, test):
-        assert train.metadata and test.metadata
-        try:
-            laws = [m.law for m in (train.metadata, test.metadata)]
-            p, q = ({float(k): w for k, w in law.items()} for law in laws)
-        except ValueError:
-            return None
-        return profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
-    sides = []
-    for table in (train, test):
-        values = {u: r.difficulty for u, r in zip(table.units, table.rows, strict=True)}
-        if not all(is_number(v) for v in values.values()):
-            return None
-        sides.append([float(v) for v in values.values() if v is not None])
-    a, b = sides
-    return profile_shift(a, b, NON_DECREASING, delta), profile_shift(a, b, delta=delta)
 
 
 def _refuse_missing(train: Table, test: Table, columns: Sequence[str]) -> None:

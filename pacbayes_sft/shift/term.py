@@ -112,7 +112,7 @@ def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
     """D⁺, and what it becomes where the risk falls after all."""
     column = method.partition(":")[2]
     if column:
-        left, right = (_number_per_unit(table, column) for table in (train, test))
+        left, right = (number_per_unit(table, column) for table in (train, test))
         d_plus = profile_shift(left, right, NON_DECREASING, delta)
         tv, rows = profile_shift(left, right, delta=delta), (len(left), len(right))
     else:
@@ -130,15 +130,19 @@ def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
     )
 
 
-def _number_per_unit(table: Table, column: str) -> list[float]:
-    """The difficulty of each independent unit."""
+def number_per_unit(table: Table, column: str) -> list[float]:
+    """Return the difficulty of each independent unit.
+
+    Raises:
+        InputError: If a unit has several.
+    """
     values: dict[str, float] = {}
     for unit, row in zip(table.units, table.rows, strict=True):
         value = float(row.value_of(column))
         if values.setdefault(unit, value) != value:
             raise InputError(
-                f"{table.source}: unit {unit!r} has several values of {column!r}; --shift monotone "
-                "needs one a unit"
+                f"{table.source}: unit {unit!r} has several values of {column!r}; D⁺ needs one a "
+                "unit"
             )
     return list(values.values())
 

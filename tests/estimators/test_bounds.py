@@ -1,6 +1,7 @@
 """The contract that every bound keeps, and each against a 50-digit reference."""
 
 import math
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -184,6 +185,17 @@ def test_estimates_bring_their_label_delta_and_assumptions():
     shifted = with_shift(bound, guess)
     assert shifted.guarantee is Guarantee.ESTIMATE
     assert shifted.upper == pytest.approx(bound.upper + 0.2)
+
+
+def test_a_limit_on_the_difference_may_be_negative_and_a_distance_may_not():
+    on_train = kl_bound(0.3, 5.0, 1000, 0.05)
+    easier = Estimate(-0.2, -1.0, -0.2, 0.99, Guarantee.UPPER, "slices")
+    shifted = with_shift(on_train, easier)
+    assert shifted.upper == pytest.approx(on_train.upper - 0.2)
+    assert shifted.guarantee is Guarantee.UPPER and shifted.confidence == pytest.approx(0.94)
+    assert with_shift(on_train, replace(easier, value=-1.0, upper=-0.9)).upper == 0
+    with pytest.raises(ValueError, match="shift term"):
+        with_shift(on_train, -0.2)
 
 
 def test_terms_add_up_and_vacuous_is_not_clipped():

@@ -127,6 +127,23 @@ def test_the_robust_limit_holds_whatever_the_profile(r):
     assert clopper_pearson(misses, 2 * REPEATS, 0.02).upper <= delta
 
 
+@pytest.mark.parametrize("rows", [2, 5])
+def test_the_robust_limit_holds_for_means_over_rows(rows):
+    """Few units a level, each with the mean of several rows that err alike in part."""
+    generator, delta, misses = np.random.default_rng(8), 0.3, 0
+    p, q, r = law([0.1, 0.9]), law([0.9, 0.1]), [0.9, 0.4]
+    truth = gap(p, q, r)
+    for _ in range(REPEATS):
+        shared, own = generator.random((2, 6, 1)), generator.random((2, 6, rows))
+        alike = generator.random((2, 6, 1)) < 0.5
+        losses = np.where(alike, shared, own) < np.array(r)[:, None, None]
+        held = {float(k): (float(losses[k].mean(axis=1).sum()), 6) for k in range(2)}
+        train, test = sampled(p, 60, generator), sampled(q, 60, generator)
+        misses += robust_shift(train, test, held, delta, binary=False).limit.upper < truth
+        misses += slice_limit_shift(p, q, held, delta, binary=False).upper < truth
+    assert clopper_pearson(misses, 2 * REPEATS, 0.02).upper <= delta
+
+
 def test_the_robust_limit_pays_for_both_laws():
     """At γ = 0 it is D⁺ with the slack of its third of δ."""
     train, test = [1.0] * 60 + [2.0] * 40, [1.0] * 30 + [2.0] * 70
@@ -196,6 +213,9 @@ def test_the_importance_weighted_bound_holds_and_its_weights_fit():
         lambda: profile_shift([float("nan")], [1.0]),
         lambda: robust_shift([1.0], [1.0], {2.0: (1, 2)}),
         lambda: robust_shift([1.0], [1.0], {1.0: (3, 2)}),
+        lambda: robust_shift([1.0], [1.0], {1.0: (0.5, 1)}),  # a mean is no trial
+        lambda: robust_shift([1.0], [1.0], {1.0: (1.5, 1)}, binary=False),
+        lambda: slice_limit_shift({1.0: 1.0}, {1.0: 1.0}, {1.0: (0.5, 1)}),
         lambda: labelled_mixture(3, 2, 0.1),
         lambda: breakdown_gamma(1.2, 0.1, 0.1),
         lambda: importance_weights([], ["a"]),

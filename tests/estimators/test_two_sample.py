@@ -200,6 +200,21 @@ class TestSharpest:
         found = sharpest({"law": exact, "text": claim(0.3, 1, 0.95, Guarantee.LOWER)})
         assert "nothing else shifts" in found.refuted and found.tv.lower == 0.3
 
+    def test_a_conditional_lower_limit_refutes_nothing(self):
+        column = claim(0, 0.1, 0.98, Guarantee.UPPER, "(i)")
+        grouped = claim(0.3, 1, 0.98, Guarantee.LOWER, "copies")
+        found = sharpest({"column": column, "text": grouped}, ["text"])
+        assert found.refuted is None and (found.tv.lower, found.tv.upper) == (0, 0.1)
+        assert found.tv.guarantee is Guarantee.UPPER and found.tv.assumptions == ("assumes (i)",)
+        assert "text was dropped" in found.reasons[-1] and "assumes copies" in found.reasons[-1]
+        firm = claim(0.05, 1, 0.98, Guarantee.LOWER, "prompt")
+        found = sharpest({"column": column, "text": grouped, "prompt": firm}, ["text"])
+        assert found.lower_from == "prompt" and found.tv.lower == 0.05
+        found = sharpest({"text": grouped}, ["text"])
+        assert found.tv.lower == 0.3 and found.tv.assumptions == ("assumes copies",)
+        found = sharpest({"column": column, "text": claim(0.3, 1, 0.98, Guarantee.LOWER)}, ["x"])
+        assert found.refuted is not None
+
     def test_the_union_holds_its_level(self):
         """The best of three views of one pair errs no more often than the sum of their δ's."""
         generator, delta, repeats, truth = np.random.default_rng(7), 0.3, 120, 0.1

@@ -8,7 +8,7 @@ import pytest
 
 from estimators import gibbs_risk, kl_bound, kl_inverse_upper
 from pacbayes_sft import Options
-from pacbayes_sft.bound_json import to_record
+from pacbayes_sft.bound_json import to_record, warnings_of
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Posterior
 from pacbayes_sft.data.rows import Row, Table
@@ -72,6 +72,25 @@ def test_each_shift_term_carries_the_train_bound_over(certificate):
     assert found["tv"].confidence == pytest.approx(1 - certificate.ledger.spent)
     written = to_record(certificate)["bounds_by_shift"]
     assert written["column"] == "difficulty" and written["tv"]["raw"] == found["tv"].upper
+    assert "δ pays for one of them" in written["note"]
+
+
+def test_auto_warns_that_it_assumed_and_a_column_that_was_named_does_not(certificate):
+    inputs = certificate.inputs
+    train, test = (replace(t, metadata=None) for t in (inputs.train, inputs.test))
+    sampled = replace(certificate, inputs=replace(inputs, train=train, test=test))
+    said = [w for w in warnings_of(sampled) if "--shift auto" in w]
+    assert len(said) == 1 and "pacbayes-sft tv" in said[0] and "--shift difficulty" in said[0]
+    named = replace(sampled, options=replace(sampled.options, shift="difficulty"))
+    for silent in (named, certificate):  # the user's own; laws on record
+        assert not any("--shift auto" in w for w in warnings_of(silent))
+
+
+def test_the_labelled_file_is_named_with_its_hash(certificate):
+    assert to_record(certificate)["provenance"]["labelled"] is None
+    inputs = replace(certificate.inputs, labelled=certificate.inputs.heldout)
+    written = to_record(replace(certificate, inputs=inputs))["provenance"]["labelled"]
+    assert written["sha256"] == inputs.heldout.sha256 and written["rows"] == 64
 
 
 def test_importance_weights_are_those_of_the_formula(certificate):

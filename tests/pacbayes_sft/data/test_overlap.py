@@ -19,6 +19,9 @@ def test_shared_rows_are_counted_shown_and_their_cost_is_named():
     assert "no bound uses them" in overlap_warnings(train, table("t", "x"), table("h", "a"))[0]
     (warning,) = overlap_warnings(train, table("t", "x"), None, table("l", "a"))
     assert "limits on slices do not hold" in warning
+    others = table("t", "x"), table("h", "y", "z"), table("l", "z")
+    (warning,) = overlap_warnings(train, *others)
+    assert warning.startswith("1 rows of h stand in l too") and "take l alone" in warning
 
 
 def test_repeats_within_training_matter_only_across_units():

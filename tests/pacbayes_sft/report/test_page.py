@@ -3,6 +3,7 @@
 import re
 from itertools import pairwise
 
+from pacbayes_sft.options import Options
 from pacbayes_sft.report import render_report, reproduce, write_report
 from pacbayes_sft.report.html import render_record
 from pacbayes_sft.report.tables import tables
@@ -28,6 +29,13 @@ def test_the_page_is_self_contained_and_whole(certificate, record, tmp_path):
         *(table.title for table in tables(record)),
     ):
         assert words in plain, words
+
+
+def test_the_command_names_all_that_changes_the_ledger(tmp_path):
+    options = Options(profile="steps")
+    command = reproduce("b", tmp_path, "a", "t", options, "h.jsonl", "l.jsonl")
+    assert command.endswith("--train-heldout h.jsonl --labelled l.jsonl --profile steps")
+    assert "--profile" not in reproduce("b", tmp_path, "a", "t", Options())
 
 
 def test_hostile_names_stay_text(certificate, record):

@@ -11,7 +11,9 @@ from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.leaks import leaks
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.report.shift import shift_sentence
 from pacbayes_sft.shift.disjoint import disjoint_by
+from pacbayes_sft.shift.findings import COPIES
 from pacbayes_sft.shift.survey import Asked, survey
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -55,6 +57,26 @@ def test_all_that_the_data_allow_at_one_delta():
     assert record["tv"]["upper"] == tv.upper and 0 < record["detection_floor"] < 0.2
     assert any(c["name"] == "'+' signs" for c in record["differs"])
     assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_the_curve_against_gamma_needs_one_value_a_unit_and_says_whose_delta_it_spends():
+    """Units with rows (1, 5) against (9, 5): their last rows are alike."""
+
+    def twice(name, first):
+        rows = [
+            Row(f"{name} {i} {d}", " yes", difficulty=d, unit=f"{name}{i}")
+            for i in range(30)
+            for d in (first, 5.0)
+        ]
+        return Table(name, rows, name)
+
+    asked = Asked(attributes=("difficulty",), views=())
+    found = survey(twice("a", 1.0), twice("b", 9.0), 0.05, asked)
+    assert found.profile is None and found.to_dict()["against_gamma"] is None
+    assert any("no bound against γ" in w and "several values" in w for w in found.warnings)
+    single = survey(*files(n=60), 0.05, asked)
+    written = single.to_dict()["against_gamma"]
+    assert written["delta"] == 0.05 and "a further δ = 0.05" in written["note"]
 
 
 def test_without_a_column_it_says_what_would_give_an_upper_limit():
@@ -146,6 +168,34 @@ class TestDuplicates:
         counted = survey(*self.copied(), 0.05, Asked(views=(View.FULL,)))
         assert sum(counted.findings[0].rows) == 200
         assert any("reads like" in w or "read like" in w for w in counted.warnings)
+
+    def test_what_is_found_on_clusters_assumes_copies_and_refutes_nothing(self):
+        """Both sides iid from one law, 60 texts of which have 80 %: no shift, no copies."""
+        generator = np.random.default_rng(3)
+        common = ["common " + " ".join(generator.choice(WORDS, 20)) for _ in range(60)]
+
+        def drawn(name, n):
+            texts = [
+                common[generator.integers(60)]
+                if generator.random() < 0.8
+                else " ".join(generator.choice(WORDS, 20))
+                for _ in range(n)
+            ]
+            return Table(name, [Row(t, " yes", difficulty=1.0) for t in texts], name)
+
+        pair = drawn("a", 3000), drawn("b", 300)
+        asked = Asked(views=(View.FULL,), duplicates=Duplicates.GROUP)
+        found = survey(*map(bare, pair), 0.05, asked)
+        (finding,) = found.findings
+        assert finding.tv.lower > 0.1  # of the law of clusters, whose sizes differ
+        assert COPIES in finding.tv.assumptions and COPIES in finding.plug_in.assumptions
+        assert COPIES in found.best.tv.assumptions and COPIES in shift_sentence(found)
+        limited = survey(*pair, 0.05, replace(asked, attributes=("difficulty",)))
+        assert limited.best.refuted is None and limited.best.tv.upper < 0.1
+        assert limited.best.tv.guarantee is Guarantee.UPPER
+        assert COPIES not in shift_sentence(limited) and "was dropped" in limited.best.reasons[-1]
+        counted = survey(*map(bare, pair), 0.05, replace(asked, duplicates=Duplicates.COUNT))
+        assert COPIES not in counted.findings[0].tv.assumptions and counted.best.tv.lower == 0
 
     def test_they_can_be_left_alone(self):
         asked = Asked(views=(View.FULL,), duplicates=Duplicates.OFF)

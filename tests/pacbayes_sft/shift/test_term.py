@@ -6,7 +6,7 @@ from estimators import Guarantee, kl_bound, with_shift
 from pacbayes_sft.choices import View
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.shift import method_for, shift_term, spends_delta
+from pacbayes_sft.shift import auto_warnings, method_for, shift_term, spends_delta
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_without_the_record_the_column_gives_an_upper_limit(pair):
     )
     with pytest.raises(InputError, match="no matching record"):
         shift_term(train, test, "known", 0.01)
+
+
+def test_auto_says_where_it_assumed_attribute_shift(pair):
+    bare = [replace(t, metadata=None) for t in pair]
+    (said,) = auto_warnings(*bare, "auto")
+    assert "assumed for you" in said and "--shift difficulty" in said
+    assert auto_warnings(*bare, "difficulty") == auto_warnings(*pair, "auto") == []
+    assert auto_warnings(*bare, "no such column") == []
 
 
 def test_without_a_column_only_the_trivial_limit_is_left():
