@@ -83,7 +83,8 @@ def summarise() -> dict[str, Any]:
     result = {
         "primary": found["primary"],
         **primary,
-        "targets": targets(primary),
+        "targets": targets(primary, mine["others"]),
+        "labelled_upper_in_group": labelled_upper(primary, mine["others"]),
         "others": mine["others"],
         "groups": found["groups"],
         "observations": [o.to_dict() for o in observe(frame, slices)],
@@ -98,16 +99,36 @@ def summarise() -> dict[str, Any]:
     return result
 
 
-def targets(primary: dict[str, Any]) -> dict[str, Any]:
-    """Hold the primary bound against what was asked of it before the runs."""
+def labelled_upper(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, int]:
+    """Return how many values of the group are labelled ``upper``, and how many were violated.
+
+    The values of one cell share its rows and draws: comparisons, not independent trials.
+    """
+    rows = [primary, *others.values()]
+    return {
+        "comparisons": sum(row["labelled_upper"] for row in rows),
+        "violations": sum(row["violations"] or 0 for row in rows),
+    }
+
+
+def targets(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Hold the primary bound against what was asked of it before the runs.
+
+    The last target speaks of every bound of the group that is labelled ``upper``: the primary one
+    is an ``estimate`` and cannot violate. Null where none is labelled so: nothing was held against
+    it.
+    """
     distances = list(primary["minimiser_distance"].values())
     ranks = [r for r in primary["spearman_per_n"].values() if r is not None]
+    held = labelled_upper(primary, others)
     return {
         "minimiser within one window at every n": max(distances) <= 1,
         "minimiser equal at more than half": sum(d == 0 for d in distances) > len(distances) / 2,
         "median rank correlation per n >= 0.8": bool(ranks) and median(ranks) >= 0.8,
         "overall rank correlation >= 0.75": (primary["spearman"] or -1) >= 0.75,
-        "no violation by a bound labelled upper": primary["violations"] == 0,
+        "no violation by a bound labelled upper": (
+            held["violations"] == 0 if held["comparisons"] else None
+        ),
     }
 
 
@@ -124,8 +145,9 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "| bound, theorem, shift term | "
         + " | ".join(f"n = {int(n):,}" for n in sizes)
-        + " | median ρ per n | ρ over all (95 %) | ρ against its own predictor | violations |",
-        "|" + "---|" * (len(sizes) + 5),
+        + " | median ρ per n | ρ over all (95 %) | ρ against its own predictor "
+        "| exceeded | violations |",
+        "|" + "---|" * (len(sizes) + 6),
     ]
     for place, (name, row) in enumerate(rows.items()):
         ranks = [r for r in row["spearman_per_n"].values() if r is not None]
@@ -136,14 +158,26 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {'**' + name + '** (declared first)' if place == 0 else name} | {distances} "
             f"| {middle} | {_said(row['spearman'])} ({_said(low)} to {_said(high)}) "
-            f"| {_said(own)} | {row['violations']} |"
+            f"| {_said(own)} | {row['exceeded']} of {row['cells']} "
+            f"| {'-' if row['violations'] is None else row['violations']} |"
         )
+    held = result["labelled_upper_in_group"]
+    lines += [
+        "",
+        "Exceeded: cells whose value lies below the measured risk of the predictor it speaks of. "
+        "Violations: cells labelled `upper` in which even the lower limit of that risk lies above "
+        f"the value (- where none is labelled so): {held['violations']} of {held['comparisons']:,} "
+        "comparisons, all bounds and theorems of this group together.",
+    ]
     return "\n".join(lines)
 
 
 def observations_table(result: dict[str, Any]) -> str:
     """Return the table of the paper's observations."""
-    lines = ["| the paper says | here | measured | mean (95 %) | seeds |", "|---|---|---|---|---|"]
+    lines = [
+        "| the paper says | here | measured | mean (95 %) | interval over | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
     for o in result["observations"]:
         value, lower, upper = (
             unknown if o[k] is None else f"{o[k]:.3f}"
@@ -151,7 +185,7 @@ def observations_table(result: dict[str, Any]) -> str:
         )
         lines.append(
             f"| {o['claim']} | **{o['appears']}** | {o['measured']} "
-            f"| {value} ({lower} to {upper}) | {o['seeds']} |"
+            f"| {value} ({lower} to {upper}) | {o['over']} | {o['seeds']} |"
         )
     return "\n".join(lines)
 
@@ -191,4 +225,4 @@ if __name__ == "__main__":
         result = summarise()
         write_between("map", table(result))
         write_between("observations", observations_table(result), "map")
-        print(json.dumps(result["targets"], indent=1))
+        print(json.dumps(result["targets"] | result["labelled_upper_in_group"], indent=1))

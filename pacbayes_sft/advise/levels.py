@@ -1,13 +1,14 @@
 """The difficulty of pool and test as levels: few enough to measure a risk on each.
 
 A column with many values is cut into buckets. No window cuts one, and the edges come from the
-pool and the windows alone, not from the test rows or any row's loss.
+pool and the windows alone, not from the test rows or any row's loss. Edges that are values of the
+pool were not fixed without it: a limit that counts the same rows is then an `estimate` (`merges`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ class Ladder:
         """Return the level of a difficulty; the difficulty itself where the pool has no bucket."""
         found = self.values[int(np.searchsorted(self.ends, x, side="left"))]
         return x if found is None else found
+
+    def merges(self, values: Iterable[float]) -> bool:
+        """Whether a value is not its own level: the pool's sample then decided what is told apart.
+
+        Where every value is its own level, laws of levels are laws of the difficulty itself.
+        """
+        return any(self.level(x) != x for x in values)
 
 
 def build_ladder(pool: Sequence[float], windows: Sequence[str], most: int = MOST_LEVELS) -> Ladder:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pacbayes_sft.advise.advice import Advice, Choice
 from pacbayes_sft.advise.run import Found
+from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.atomic import replacing
 
 MARKERS = "osD^vPX*"
@@ -72,6 +73,10 @@ def as_markdown(found: Found, command: str = "") -> str:
             f"{plus.value:.3f} (≤ {plus.upper:.3f}) | {plus.guarantee.value} | "
             f"{robust} | estimate |"
         )
+    weakened = {LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE}
+    terms = found.prepared.shifts.values()
+    reasons = [why for shift in terms for why in shift.tv.assumptions if why in weakened]
+    lines += ["", *[f"* {why}" for why in dict.fromkeys(reasons)]] if reasons else []
     for choice in advice.choices:
         lines += ["", f"## n = {choice.budget:,}", ""]
         lines += [

@@ -81,6 +81,7 @@ class Prepared:
         ladder: Its buckets.
         windows: Candidate windows.
         shifts: Their shift terms.
+        laws_known: Whether pool and test both record their law of the difficulty.
         test_law: Law of the levels in the test.
         config: The scan of the pilots.
         pilot_side: Units that pilots may have seen.
@@ -92,6 +93,7 @@ class Prepared:
     ladder: Ladder
     windows: tuple[str, ...]
     shifts: Mapping[str, WindowShift]
+    laws_known: bool
     test_law: Mapping[float, float]
     config: Config
     pilot_side: frozenset[str]
@@ -157,6 +159,7 @@ def prepare(
     table = read_table(pool)
     levels = pool_levels(table, column)
     tested, metadata = read_test_levels(test, column)
+    windows_given = bool(windows)
     if not windows:
         files = Files(kind="rows", pool=pool, test=pool, column=column)
         windows = Pool(files).windows(Windows(by="quantile", count=5, overlap=0.5))
@@ -168,7 +171,17 @@ def prepare(
     ladder = build_ladder(list(levels.values()), windows)
     pool_law = law_in_levels(ladder, list(levels.values()), table.metadata, column)
     test_law = law_in_levels(ladder, tested, metadata, column)
-    shifts = window_shifts(pool_law, test_law, windows, how.delta)
+    laws_known = all(isinstance(law, Mapping) for law in (pool_law, test_law))
+    recorded = [v for law in (table.metadata, metadata) if law and law.attribute == column
+                for v in map(float, law.law)]  # fmt: skip
+    shifts = window_shifts(
+        pool_law,
+        test_law,
+        windows,
+        how.delta,
+        levels_of_sample=ladder.merges([*levels.values(), *tested, *recorded]),
+        windows_of_sample=not windows_given,
+    )
     side = {unit: levels[unit] for unit in pilot_side(levels, how.share, how.seed)}
     train, judges = split_judges(side, ladder, how.judges, how.seed)
     most = max(how.sizes)
@@ -217,6 +230,7 @@ def prepare(
         ladder,
         tuple(windows),
         shifts,
+        laws_known,
         _as_law(test_law),
         config,
         frozenset(side),

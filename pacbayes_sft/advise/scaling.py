@@ -8,9 +8,11 @@
   decree, and any of the grid in the draws.
 * A KL in nats: a power of n, ln KL = α + β·ln n with β in [-1, 2].
 
-Uncertainty is a parametric bootstrap: every pilot mean is drawn again from a normal law with its
-standard error, inflated by the root of χ²/dof where the form misfits by more than noise, and all is
-fitted anew, the exponent too. That is an interval under the form, no promise about another form.
+Uncertainty is a parametric bootstrap: every pilot mean is drawn again from a normal law with the
+error that the caller gives for it, inflated by the root of χ²/dof where the form misfits by more
+than noise, and all is fitted anew, the exponent too. That is an interval under the form, no promise
+about another form. Whether an error is a standard error is the caller's to say: `predict.gather`
+measures those of the held-out and the test risk, and decrees or borrows the others.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def fit_risk(
     Args:
         sizes: Shape (k,), ascending.
         means: Shape (arms, k), in [0, 1].
-        errors: Shape (arms, k): standard errors, > 0.
+        errors: Shape (arms, k): what each mean is drawn again with, > 0.
         generator: For the bootstrap.
         draws: How many fits besides the first.
     """
@@ -95,7 +97,7 @@ def fit_risk(
 def fit_kl(
     sizes: Values, means: Values, errors: Values, generator: np.random.Generator, draws: int
 ) -> Fit:
-    """Fit a power of n to every arm's KL; ``means`` and ``errors`` are those of ln KL."""
+    """Fit a power of n to every arm's KL; ``means`` and ``errors`` (> 0) are of ln KL."""
 
     def fit(data: Values) -> tuple[Values, Values, Values]:
         design = np.stack([np.ones(len(sizes)), np.log(sizes / sizes[0])], axis=1)

@@ -99,30 +99,53 @@ def select_rows(
         tuple(u for u in prepared.levels if u in wanted),
         rows,
         reused,
-        what_it_does(how, count, reused, windows),
+        what_it_does(how, count, reused, windows, laws_known=prepared.laws_known),
     )
 
 
-def what_it_does(how: How, count: int, reused: int, windows: int) -> tuple[str, ...]:
-    """Say what a selection does to a certificate on the selected rows."""
+def what_it_does(
+    how: How, count: int, reused: int, windows: int, *, laws_known: bool
+) -> tuple[str, ...]:
+    """Say what a selection does to a certificate on the selected rows.
+
+    Args:
+        how: How rows were taken.
+        count: Units.
+        reused: How many of them the pilots may have seen.
+        windows: K, among how many windows the choice was made.
+        laws_known: Whether pool and test both record their law. Otherwise the test sample that
+            chose the window is the one that a later shift limit counts.
+    """
     if how is How.HARDEST:
-        first = (
+        return (
             f"top-{count} ranking: whether a row is in depends on the other rows, so the selected "
             "rows are not independent draws from any law; a bound on them is no certificate "
-            "(select by window instead)"
+            "(select by window instead)",
         )
-    else:
-        first = (
-            "threshold selection: given the window, the selected rows are independent draws from "
-            "the pool's law within it; a later certificate holds for that law"
+    first = (
+        "threshold selection: given the window, the selected rows are independent draws from "
+        "the pool's law within it; a later certificate holds for that law"
+    )
+    nats = f"ln {windows} = {np.log(windows):.2f} nats"
+    if reused:
+        return (
+            first,
+            f"{reused} of the selected units are of the side that the pilots, which chose among "
+            f"{windows} windows, may have seen: charge {nats} (δ/{windows}) to the whole "
+            "certificate, its shift term included, or select fewer rows or from a larger pool",
         )
-    if not reused:
-        return (first, "no pilot saw a selected row, so the choice of the window costs nothing")
+    if laws_known:
+        return (
+            first,
+            "no pilot saw a selected row, and the shift term of two recorded laws counts no "
+            "sample, so the choice of the window costs nothing",
+        )
     return (
         first,
-        f"{reused} of the selected units are of the side that the pilots, which chose among "
-        f"{windows} windows, may have seen: charge ln {windows} = {np.log(windows):.2f} nats "
-        f"(δ/{windows}) to the certificate, or select fewer rows or from a larger pool",
+        "no pilot saw a selected row, so the choice of the window costs the bound on the train "
+        f"distribution nothing; but the test rows helped to choose among {windows} windows, so a "
+        "shift limit taken from the same rows (`bound --shift COLUMN`) pays for "
+        f"{windows}: give its leaf δ_shift/{windows} ({nats}), or take it from other test rows",
     )
 
 

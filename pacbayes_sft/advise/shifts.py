@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from estimators import Estimate
+from estimators import Estimate, Guarantee
 from estimators.total_variation import ALL, NON_DECREASING, breakdown_gamma, profile_shift
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import edges
+
+LEVELS_OF_SAMPLE = (
+    "the levels' edges are taken from the pool's own rows, not fixed without them: difficulties "
+    "that a level holds together are treated as one, so this is an estimate"
+)
+WINDOWS_OF_SAMPLE = (
+    "the windows' edges are quantiles of the pool whose rows the limit counts, not fixed without "
+    "them, so this is an estimate"
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class WindowShift:
     """What lies between training on a window and the test law.
 
     Attributes:
-        tv: TV of the difficulty: ``exact`` of known laws, ``upper`` from samples.
+        tv: TV of the difficulty: ``exact`` of known laws, ``upper`` from samples, ``estimate``
+            where the edges came from the pool's sample.
         d_plus: D⁺, for a risk that does not fall with difficulty: an ``estimate``.
         law: Law of the difficulty within the window.
     """
@@ -36,7 +46,13 @@ class WindowShift:
 
 
 def window_shifts(
-    pool: Law, test: Law, windows: Sequence[str], delta: float = 0.05
+    pool: Law,
+    test: Law,
+    windows: Sequence[str],
+    delta: float = 0.05,
+    *,
+    levels_of_sample: bool = False,
+    windows_of_sample: bool = False,
 ) -> dict[str, WindowShift]:
     """Return the shift term of every window.
 
@@ -45,6 +61,10 @@ def window_shifts(
         test: Difficulty of every test unit, or its known law.
         windows: ``LO:HI``, both included.
         delta: Probability with which all limits from samples together may fail.
+        levels_of_sample: Whether ``pool`` and ``test`` are in levels whose edges the pool's sample
+            decided: nothing is then more than an ``estimate``.
+        windows_of_sample: Whether the windows are quantiles of the pool: limits from samples are
+            then ``estimate``; a TV of known laws is exact for any window.
 
     Raises:
         InputError: If a difficulty is constant, ranges do not overlap, or a window is empty.
@@ -78,12 +98,17 @@ def window_shifts(
                 v for v, c in zip(values[inside].tolist(), counts, strict=True) for _ in range(c)
             ]
         each = delta / (2 * len(windows))
-        found[window] = WindowShift(
-            profile_shift(rows, test, ALL, each),
-            profile_shift(rows, test, NON_DECREASING, each),
-            law,
-        )
+        tv, d_plus = (profile_shift(rows, test, kind, each) for kind in (ALL, NON_DECREASING))
+        if levels_of_sample:
+            tv, d_plus = (_weakened(term, LEVELS_OF_SAMPLE) for term in (tv, d_plus))
+        if windows_of_sample and tv.guarantee is not Guarantee.EXACT:
+            tv, d_plus = (_weakened(term, WINDOWS_OF_SAMPLE) for term in (tv, d_plus))
+        found[window] = WindowShift(tv, d_plus, law)
     return found
+
+
+def _weakened(term: Estimate, why: str) -> Estimate:
+    return replace(term, guarantee=Guarantee.ESTIMATE, assumptions=(*term.assumptions, why))
 
 
 def covered(test_law: Mapping[float, float], levels: Collection[float]) -> float:

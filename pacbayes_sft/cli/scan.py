@@ -94,6 +94,7 @@ def scan(
         "measured best",
         "bound's best",
         "Spearman over windows",
+        "exceeded",
         "violations",
     )
     for group, both in found["groups"].items():
@@ -106,7 +107,8 @@ def scan(
                 best["measured"],
                 best["bound"],
                 "-" if rho is None else f"{rho:.2f}",
-                str(mine["violations"]),
+                f"{mine['exceeded']} of {mine['cells']}",
+                "-" if mine["violations"] is None else str(mine["violations"]),
             )
     emit({"name": asked.name, **found}, table, as_json=json, out=out / "summary.json")
 

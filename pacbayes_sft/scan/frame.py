@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,21 +80,39 @@ def _limits(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a cell × test slice: measured risk, and its change over the base's own."""
-    own = {
-        r["base"]: {k: e["value"] for k, e in r["measured"]["slices"].items()}
-        for r in records
-        if "cell" not in r
-    }
+    """Return one row a cell × test slice: measured risk, and its change over the base's own.
+
+    Columns beside the cell's: ``slice``; ``risk`` with its 95 % limits from rows, ``lower`` and
+    ``upper``, and ``rows``, NaN where the record does not tell; ``change``; ``base_lower`` and
+    ``base_upper``, the limits of the base's own risk.
+    """
+    own = {r["base"]: r["measured"]["slices"] for r in records if "cell" not in r}
     rows = []
     for record in records:
         if "cell" in record:
             before = own.get(record["cell"]["base"], {})
             for label, estimate in record["measured"]["slices"].items():
-                risk = estimate["value"]
-                change = risk - before[label] if label in before else math.nan
-                rows.append({**record["cell"], "slice": label, "risk": risk, "change": change})
+                base = before.get(label, {})
+                rows.append(
+                    {
+                        **record["cell"],
+                        "slice": label,
+                        "risk": estimate["value"],
+                        "lower": estimate.get("lower", math.nan),
+                        "upper": estimate.get("upper", math.nan),
+                        "rows": _rows_of(estimate),
+                        "change": estimate["value"] - base.get("value", math.nan),
+                        "base_lower": base.get("lower", math.nan),
+                        "base_upper": base.get("upper", math.nan),
+                    }
+                )
     return pd.DataFrame(rows)
+
+
+def _rows_of(estimate: Mapping[str, Any]) -> float:
+    """A record counts a slice's units in its method alone."""
+    found = re.search(r"mean loss of (\d+) units", str(estimate.get("method", "")))
+    return float(found[1]) if found else math.nan
 
 
 def whole_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -117,8 +136,11 @@ class Agreement:
         spearman: Over all cells' seed means.
         interval: 2.5 % and 97.5 % quantiles of it when the points of the map (size × window, seed
             means) are drawn again with replacement: a description, since points share rows.
-        violations: Cells in which the Gibbs test risk's lower limit exceeds a bound labelled
-            ``upper``.
+        exceeded: Cells, whatever their label, whose value lies below the measured risk of what it
+            speaks of: the Gibbs predictor on the test law. A point value, with its rows' noise.
+        labelled_upper: Cells whose value is labelled ``upper``.
+        violations: Those of them in which even the lower limit of that risk lies above the value;
+            None where no cell is labelled ``upper``: what promises nothing cannot violate.
         cells: How many cells entered.
     """
 
@@ -126,7 +148,9 @@ class Agreement:
     spearman_per_size: dict[int, float]
     spearman: float
     interval: tuple[float, float]
-    violations: int
+    exceeded: int
+    labelled_upper: int
+    violations: int | None
     cells: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,6 +163,8 @@ class Agreement:
             "spearman_per_n": {n: _number(r) for n, r in self.spearman_per_size.items()},
             "spearman": _number(self.spearman),
             "spearman_interval": [_number(x) for x in self.interval],
+            "exceeded": self.exceeded,
+            "labelled_upper": self.labelled_upper,
             "violations": self.violations,
             "cells": self.cells,
         }
@@ -175,12 +201,15 @@ def agreement(
     low, high = np.quantile(finite, [0.025, 0.975]) if finite else (math.nan, math.nan)
     promised = frame[frame["guarantee"] == "upper"]
     violations = int((promised["gibbs_test_lower"] > promised["value"]).sum())
+    exceeded = int((frame["gibbs_test_risk"] > frame["value"]).sum())
     return Agreement(
         minimiser,
         per_size,
         _spearman(means, risk),
         (float(low), float(high)),
-        violations,
+        exceeded,
+        len(promised),
+        violations if len(promised) else None,
         len(frame),
     )
 

@@ -1,77 +1,38 @@
-"""Whether what the paper observed appears in a map too, each with its interval over seeds.
+"""Whether what the paper observed appears in a map too, each with its interval.
 
 Seeds draw their own training rows and noise and share the test rows, so a difference between cells
-is taken within a seed. Its interval is Student's t over the seeds: with two or three of them it is
-wide, and says only what it can. A claim is "yes" or "no" where the interval leaves zero on one
-side, else "undecided". None of this is a certificate.
+is taken within a seed. Claims about test slices count test rows and seeds as random. All others
+that use the test risk hold *given these test rows*: their intervals are Student's t over the seeds,
+and another test sample may say otherwise; which window is best is then also chosen and judged on
+the same rows. The generalisation gap looks at no test row; its held-out rows are drawn anew by each
+seed where a generator makes them, and shared by the seeds where they come from files.
+
+A claim is "yes" or "no" where the interval leaves zero on one side, there are three seeds or more,
+and they do not all agree to the last digit; else "undecided" (`intervals`). Every claim has its own
+95 %: of twenty that are read, one may be wrong. None of this is a certificate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from pacbayes_sft.scan.frame import whole_rows
+from pacbayes_sft.scan.intervals import (
+    SEEDS,
+    Observation,
+    least_change,
+    least_over_seeds,
+    over_seeds,
+)
 
-CONFIDENCE = 0.95
-NUMBERS = ("value", "lower", "upper")
+__all__ = ["Observation", "observe", "over_seeds"]
+
 CELL = ["size", "window", "low", "high", "seed", "base", "objective", "method"]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One claim held against a map.
-
-    Attributes:
-        claim: What the paper says.
-        measured: What was taken the mean of, in words.
-        value: Its mean over seeds; positive speaks for the claim.
-        lower: Lower end of the 95 % interval over seeds.
-        upper: Upper end.
-        seeds: How many seeds entered.
-    """
-
-    claim: str
-    measured: str
-    value: float
-    lower: float
-    upper: float
-    seeds: int
-
-    @property
-    def appears(self) -> str:
-        """``yes``, ``no`` or ``undecided``."""
-        if self.lower > 0:
-            return "yes"
-        return "no" if self.upper < 0 else "undecided"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready object; a number that is not finite is null."""
-        plain = asdict(self)
-        ends = {k: v if math.isfinite(v) else None for k, v in plain.items() if k in NUMBERS}
-        return plain | ends | {"appears": self.appears}
-
-
-def over_seeds(claim: str, measured: str, values: Iterable[float]) -> Observation:
-    """Return the mean of one value a seed, with its interval.
-
-    >>> over_seeds("c", "m", [0.1, 0.2, 0.3]).appears
-    'undecided'
-    """
-    x = np.array([v for v in values if math.isfinite(v)])
-    if not len(x):
-        return Observation(claim, measured, math.nan, -math.inf, math.inf, 0)
-    mean = float(x.mean())
-    if len(x) == 1:
-        return Observation(claim, measured, mean, -math.inf, math.inf, 1)
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Observation(claim, measured, mean, mean - half, mean + half, len(x))
+MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap", "tv"]
 
 
 def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
@@ -80,14 +41,15 @@ def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
     Sizes and seeds of which a window is missing are left out.
 
     Args:
-        cells: `cells_frame`; bounds and shift terms do not matter.
+        cells: `cells_frame`; bounds and theorems do not matter.
         slices: `slices_frame`.
     """
-    risks = whole_rows(cells[[*CELL, "test_risk"]].drop_duplicates(CELL))
+    risks = whole_rows(cells[[*CELL, *MEASURED]].drop_duplicates(CELL))
     slices = whole_rows(slices)
     found: list[Observation] = []
     for (base, objective), mine in risks.groupby(["base", "objective"]):
         found += _within(f"{base} base, {objective}", mine)
+        found += _gaps(f"{base} base, {objective}", mine)
     for (base, objective), mine in slices.groupby(["base", "objective"]):
         if objective == "nll":
             found += _by_slice(f"{base} base", mine)
@@ -104,16 +66,16 @@ def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
         first, last = table.columns[0], table.columns[-1]
         # the window that is best for the other seeds: choosing and judging on one would flatter it
         inner = {s: _best_for_others(table.iloc[:, 1:-1], s) for s in table.index}
-        margin = [
-            min(table.loc[s, first], table.loc[s, last]) - table.loc[s, inner[s]]
-            for s in table.index
+        ends = [
+            [table.loc[s, end] - table.loc[s, inner[s]] for s in table.index]
+            for end in (first, last)
         ]
         found.append(
-            over_seeds(
+            least_over_seeds(
                 "risk is not monotone in difficulty",
                 f"{name}, n = {size:,}: the lesser of the easiest and the hardest window's risk "
                 "minus that of the inner window which is best for the other seeds",
-                margin,
+                ends,
             )
         )
     slopes = [_slope(mine) for _, mine in risks.groupby("seed")]
@@ -122,8 +84,54 @@ def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
             "the best difficulty moves harder as n grows",
             f"{name}: slope of the best window's centre (operations) per doubling of n",
             slopes,
+            resolution=_step(risks) * _weight_of_one_size(risks),
         )
     )
+    return found
+
+
+def _gaps(name: str, risks: pd.DataFrame) -> list[Observation]:
+    """Both gaps as observed, over difficulty and over n."""
+    found = []
+    for size, mine in risks.groupby("size"):
+        if rises := _between_thirds(mine, "generalization_gap"):
+            found.append(
+                least_over_seeds(
+                    "the generalisation gap rises with difficulty",
+                    f"{name}, n = {size:,}: the lesser of its two rises, from the easy third of "
+                    "the windows to the middle one and from there to the hard one",
+                    rises,
+                    over=SEEDS,
+                )
+            )
+    found.append(
+        over_seeds(
+            "the generalisation gap falls with n",
+            f"{name}: fall of its mean over windows per doubling of n",
+            [_fall(mine) for _, mine in risks.groupby("seed")],
+            over=SEEDS,
+        )
+    )
+    if rises := _between_thirds(risks, "extrapolation_gap"):
+        found.append(
+            least_over_seeds(
+                "the extrapolation gap falls with difficulty",
+                f"{name}, mean over n: the lesser of its two falls, from the easy third of the "
+                "windows to the middle one and from there to the hard one",
+                [-rise for rise in rises],
+            )
+        )
+    table, tv = _seeds_by_window(risks, "extrapolation_gap"), risks.groupby("window")["tv"].mean()
+    near = [w for w in table.columns if tv[w] <= tv.min() + 1e-9]
+    if far := [w for w in table.columns if w not in near]:
+        found.append(
+            least_over_seeds(
+                "the extrapolation gap is least where the window is nearest to the test law",
+                f"{name}, mean over n: the least of the other windows' gaps (with their sign) "
+                f"minus that of {' and '.join(near)}",
+                [table[w] - table[near].mean(axis=1) for w in far],
+            )
+        )
     return found
 
 
@@ -133,13 +141,12 @@ def _by_slice(name: str, slices: pd.DataFrame) -> list[Observation]:
     sizes, windows = sorted(slices["size"].unique()), _ordered(slices["window"].unique())
     labels = sorted(slices["slice"].unique(), key=float)
     small = slices[(slices["size"] == sizes[0]) & (slices["window"] == windows[-1])]
-    least = [mine["change"].min() for _, mine in small.groupby("seed")]
     found.append(
-        over_seeds(
+        least_change(
             "hard training at small n raises the risk of every slice",
             f"{name}, n = {sizes[0]:,}, window {windows[-1]}: least change of risk over the base "
             "among the slices",
-            least,
+            small,
         )
     )
     large = slices[(slices["size"] == sizes[-1]) & (slices["window"] == windows[0])]
@@ -147,13 +154,13 @@ def _by_slice(name: str, slices: pd.DataFrame) -> list[Observation]:
         ("easy training lowers the risk of easy slices", labels[0], -1),
         ("easy training raises the risk of hard slices", labels[-1], 1),
     ):
-        mine = large[large["slice"] == label]
         found.append(
-            over_seeds(
+            least_change(
                 claim,
                 f"{name}, n = {sizes[-1]:,}, window {windows[0]}, slice {label}: "
                 f"{'fall' if sign < 0 else 'rise'} of risk over the base",
-                sign * mine["change"],
+                large[large["slice"] == label],
+                sign,
             )
         )
     return found
@@ -172,6 +179,7 @@ def _between(risks: pd.DataFrame) -> list[Observation]:
                     "a stronger base moves the best difficulty harder",
                     f"n = {size:,}: centre of the strong base's best window minus the weak one's",
                     [strong[size, s] - weak[size, s] for s in seeds],
+                    resolution=_step(plain),
                 )
             )
     if {"nll", "dft"} <= set(risks["objective"]):
@@ -199,10 +207,40 @@ def _between(risks: pd.DataFrame) -> list[Observation]:
     return found
 
 
-def _seeds_by_window(risks: pd.DataFrame) -> pd.DataFrame:
+def _seeds_by_window(risks: pd.DataFrame, column: str = "test_risk") -> pd.DataFrame:
     """Seeds × windows, easy windows first; seeds that lack one are left out."""
-    table = risks.pivot_table(index="seed", columns="window", values="test_risk")
+    table = risks.pivot_table(index="seed", columns="window", values=column)
     return table[_ordered(table.columns)].dropna()
+
+
+def _between_thirds(risks: pd.DataFrame, column: str) -> list[pd.Series]:
+    """By seed: the middle third of the windows minus the easy one, the hard minus the middle."""
+    table = _seeds_by_window(risks, column)
+    if table.shape[1] < 3:
+        return []
+    easy, middle, hard = (table[list(k)].mean(axis=1) for k in np.array_split(table.columns, 3))
+    return [middle - easy, hard - middle]
+
+
+def _fall(risks: pd.DataFrame) -> float:
+    """Minus the slope of the generalisation gap's mean over windows per doubling, in one seed."""
+    gap = risks.groupby("size")["generalization_gap"].mean()
+    if len(gap) < 2:
+        return math.nan
+    return -float(np.polyfit(np.log2(gap.index.to_numpy(float)), gap, 1)[0])
+
+
+def _step(risks: pd.DataFrame) -> float:
+    """Least distance between two windows' centres: no best window moves by less."""
+    centres = np.unique((risks["low"] + risks["high"]) / 2)
+    return float(np.diff(centres).min()) if len(centres) > 1 else 0.0
+
+
+def _weight_of_one_size(risks: pd.DataFrame) -> float:
+    """How much a slope per doubling changes, at most, when one size's value changes by 1."""
+    x = np.log2(np.unique(risks["size"]).astype(float))
+    centred = x - x.mean()
+    return float(np.abs(centred).max() / (centred**2).sum()) if len(x) > 1 else 0.0
 
 
 def _best_for_others(table: pd.DataFrame, seed: int) -> str:

@@ -1,5 +1,6 @@
 """The map: configuration, keys, resumption, workers, and what its numbers say."""
 
+import importlib.util
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -260,7 +262,7 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     assert agreement(wrong).minimiser[16] == ("2:3", "5:6", 3)
     assert agreement(wrong).spearman == pytest.approx(-1)
     assert agreement(wrong).violations == len(frame)
-    assert agreement(wrong.assign(guarantee="estimate")).violations == 0
+    assert agreement(wrong).exceeded == agreement(wrong).labelled_upper == len(frame)
     said = summary(frame, "plain", "proposition_4_1", "tv")
     assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}
     json.dumps(said)
@@ -287,10 +289,53 @@ def test_a_constant_bound_has_no_rank_correlation():
             "value": [1.0, 1.0],
             "test_risk": [0.1, 0.2],
             "guarantee": "upper",
+            "gibbs_test_risk": 0.1,
             "gibbs_test_lower": 0.0,
         }
     )
     assert agreement(frame, resamples=3).to_dict()["spearman"] is None
+
+
+def test_an_estimate_violates_nothing_and_is_exceeded(faked, tmp_path, monkeypatch):
+    """Its count would be 0 by construction, and a target would be passed by it."""
+    asked = config(windows=["2:3", "3:4", "4:5"], sizes=[16, 256])
+    frame = cells_frame(run_scan(asked, tmp_path)).astype({"value": float})
+    low = frame.assign(value=0.0, guarantee="estimate", shift="slack:0.3")
+    found = agreement(low).to_dict()
+    assert found["violations"] is None and found["labelled_upper"] == 0
+    assert found["exceeded"] == (frame["gibbs_test_risk"] > 0).sum() > 0
+    bench = benchmark_of_the_map(monkeypatch)
+    for others, expected in ((frame, True), (frame.assign(value=-1.0), False), (None, None)):
+        both = low if others is None else pd.concat([low, others])
+        said = summary(both, "plain", "proposition_4_1", "slack:0.3")["groups"]
+        group = said["strong, nll, lora"]
+        held = bench.targets(group["primary"], group["others"])
+        assert held["no violation by a bound labelled upper"] is expected
+        counts = bench.labelled_upper(group["primary"], group["others"])
+        assert counts["comparisons"] == (0 if others is None else len(frame))
+        said = {"primary": dict(bound="plain", theorem="proposition_4_1", shift="slack:0.3"),
+                **group["primary"], "others": {}, "labelled_upper_in_group": counts}  # fmt: skip
+        first = bench.table(said).splitlines()[2]
+        assert first.endswith(f"| {found['exceeded']} of {len(frame)} | - |")
+
+
+def benchmark_of_the_map(monkeypatch):
+    folder = Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    spec = importlib.util.spec_from_file_location("map_bench", folder / "map.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    return bench
+
+
+def test_a_slice_knows_its_rows_and_the_limits_of_both_sides(faked, tmp_path):
+    records = run_scan(config(), tmp_path)
+    for record in records:
+        for estimate in record["measured"]["slices"].values():
+            estimate["method"] = "mean loss of 49 units, Clopper-Pearson interval"
+    found = slices_frame(records)
+    assert set(found["rows"]) == {49} and (found["upper"] > found["lower"]).all()
+    assert found["base_lower"].isna().all()  # this base has no limits on record
 
 
 def test_pictures_of_every_kind_are_drawn(faked, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from pacbayes_sft.advise.advice import advise
 from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
-from pacbayes_sft.advise.predict import Extra, Rule, Train, observed_gamma
+from pacbayes_sft.advise.predict import Extra, Rule, Train, gather, observed_gamma
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.errors import InputError
 from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, truth, world
@@ -181,6 +181,40 @@ def test_labels_of_the_shift_terms():
     assert sampled.tv.guarantee == "upper" and sampled.tv.upper > sampled.tv.value
     assert sampled.with_slack(0) == sampled.d_plus.value
     assert sampled.with_slack(1) == sampled.tv.value
+
+
+def test_edges_of_the_sample_weaken_the_label_and_say_why():
+    pool, test = [float(d) for d in LEVELS] * 30, [2.0, 9.0] * 40
+    fixed = window_shifts(pool, test, WINDOWS)["2:4"].tv
+    for changes in ({"levels_of_sample": True}, {"windows_of_sample": True}):
+        weaker = window_shifts(pool, test, WINDOWS, **changes)["2:4"].tv
+        assert weaker.guarantee == "estimate" and weaker.upper == fixed.upper
+        assert "not fixed without" in weaker.assumptions[-1]
+    # a TV of known laws is exact for any window, but not where levels hold values together
+    known = window_shifts(POOL, FLAT, WINDOWS, windows_of_sample=True)["2:4"].tv
+    assert known.guarantee == "exact"
+    merged = window_shifts(POOL, FLAT, WINDOWS, levels_of_sample=True)["2:4"].tv
+    assert merged.guarantee == "estimate"
+
+
+def test_the_bootstrap_draws_a_kl_with_the_decreed_error_whatever_its_spread():
+    """As docs/advice.md says; held-out risks are drawn with their own."""
+
+    def spreads(kl_apart, risk_apart):
+        pilots = [
+            dataclasses.replace(
+                p,
+                kl=p.kl * np.exp(kl_apart * p.seed),
+                heldout=Measured(min(1.0, p.heldout.value + risk_apart * p.seed), 0.001),
+            )
+            for p in read_pilots(world(seeds=(0, 1)))
+        ]
+        fits = gather(pilots, SHIFTS, FLAT, delta=0.05, draws=300, seed=0).fits
+        return np.log(fits["kl"].at(8.0))[1:].std(axis=0), fits["heldout"].at(8.0)[1:].std(axis=0)
+
+    (kl, risk), (wide_kl, wide_risk) = spreads(0.0, 0.0), spreads(3.0, 0.2)
+    assert (wide_kl < 1.5 * kl).all() and (kl > 0.05).all()
+    assert (wide_risk > 2 * risk).any()
 
 
 def test_gamma_is_how_far_the_risk_falls():

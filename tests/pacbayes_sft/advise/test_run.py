@@ -16,6 +16,7 @@ from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_leve
 from pacbayes_sft.advise.predict import _kl_inverse
 from pacbayes_sft.advise.run import Pilots, advise_on, prepare
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
+from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.split import pilot_side, split_judges
 from pacbayes_sft.cli import app, main
 from pacbayes_sft.data.rows import read_table
@@ -135,6 +136,36 @@ def test_from_files_to_advice_and_nothing_twice(files, faked, tmp_path):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_a_limit_whose_edges_came_from_the_pool_is_an_estimate(tmp_path):
+    """Cut at the pool's own quantiles, the levels were not fixed without the rows that count."""
+    pool = [
+        {"prompt": f"p{i}", "completion": f"c{i}", "difficulty": i % 40, "unit": f"u{i}"}
+        for i in range(2000)
+    ]
+    files = (
+        write(tmp_path / "pool.jsonl", pool),
+        write(tmp_path / "test.jsonl", [{"difficulty": i % 40} for i in range(80)]),
+    )
+    prepared = prepare("strong", *files, tmp_path / "w", ("0:19", "20:39"), how=SMALL)
+    for shift in prepared.shifts.values():
+        assert shift.tv.guarantee == "estimate" and LEVELS_OF_SAMPLE in shift.tv.assumptions
+        assert LEVELS_OF_SAMPLE in shift.d_plus.assumptions and shift.tv.upper > shift.tv.value
+
+
+def test_levels_are_the_pools_too_where_a_test_value_falls_between_them(files, tmp_path):
+    between = write(tmp_path / "between.jsonl", [{"difficulty": 2 + i % 9 / 2} for i in range(90)])
+    given = prepare("strong", *files, tmp_path / "w", WINDOWS, how=SMALL).shifts["2:4"].tv
+    assert given.guarantee == "upper"
+    merged = prepare("strong", files[0], between, tmp_path / "w", WINDOWS, how=SMALL)
+    assert merged.shifts["2:4"].tv.guarantee == "estimate"
+
+
+def test_quantile_windows_of_a_sample_give_an_estimate(files, tmp_path):
+    prepared = prepare("strong", *files, tmp_path / "w", how=SMALL)
+    for shift in prepared.shifts.values():
+        assert shift.tv.guarantee == "estimate" and WINDOWS_OF_SAMPLE in shift.tv.assumptions
+
+
 def test_keys_of_pilots_do_not_depend_on_where_they_are_kept(files, tmp_path):
     keys = []
     for place in ("a", "b"):
@@ -225,14 +256,18 @@ def test_the_selection_writes_over_nothing(dry, files, faked, tmp_path):
 def test_selected_rows_are_fresh_first_and_what_that_costs_is_said(files, tmp_path):
     prepared = prepare("strong", *files, tmp_path / "w", WINDOWS, how=SMALL)
     few = select_rows(prepared, "5:7", 200, tmp_path / "few.jsonl")
-    assert few.reused == 0 and "costs nothing" in few.says[1]
+    assert few.reused == 0 and "costs nothing" not in few.says[1]
+    # no law is on record: the test rows that chose the window are those a shift limit counts
+    assert "δ_shift/3" in few.says[1] and "ln 3 = 1.10" in few.says[1]
     many = select_rows(prepared, "5:7", 600, tmp_path / "many.jsonl")
     assert many.reused > 0 and "ln 3" in many.says[1]
     hard = select_rows(prepared, "5:7", 100, tmp_path / "hard.jsonl", how=How.HARDEST)
     assert {prepared.levels[u] for u in hard.units} == {7.0} and "no certificate" in hard.says[0]
+    assert len(hard.says) == 1
     with pytest.raises(InputError, match="holds 900 units"):
         select_rows(prepared, "5:7", 901, tmp_path / "no.jsonl")
-    assert "independent draws" in what_it_does(How.WINDOW, 5, 0, 3)[0]
+    said = what_it_does(How.WINDOW, 5, 0, 3, laws_known=True)
+    assert "independent draws" in said[0] and "costs nothing" in said[1]
 
 
 def test_a_known_law_is_kept_through_the_selection(tmp_path):
@@ -246,7 +281,8 @@ def test_a_known_law_is_kept_through_the_selection(tmp_path):
         ("2:3", "4:5"), how=Pilots(sizes=(4, 8, 16), judges=40, heldout=16),
     )  # fmt: skip
     assert prepared.shifts["4:5"].tv.value == 0 and prepared.shifts["2:3"].tv.guarantee == "exact"
-    select_rows(prepared, "4:5", 40, tmp_path / "train.jsonl")
+    taken = select_rows(prepared, "4:5", 40, tmp_path / "train.jsonl")
+    assert prepared.laws_known and (taken.reused or "costs nothing" in taken.says[1])
     shift = shift_term(
         read_table(tmp_path / "train.jsonl"), read_table(tmp_path / "test.jsonl"), "known", 0.05
     )
