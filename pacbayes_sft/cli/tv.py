@@ -93,14 +93,22 @@ def tv(
     folder = out if out is not None and out.suffix != ".json" else None
     file = out if folder is None else folder / "tv.json"
     if stream:
-        if attribute or foreign or features or column or folder:
-            raise InputError("--stream runs one two-sample test on texts; give --view alone")
+        given = attribute or foreign or features or column or folder or prequential
+        if given or duplicates is not Duplicates.COUNT or len(view or []) > 1:
+            raise InputError(
+                "--stream runs one two-sample test on texts; give at most one --view and "
+                "--out FILE.json beside it"
+            )
         from pacbayes_sft.shift.streamed import stream_two_sample
 
         looked = (view or [View.FULL])[0]
         found = stream_two_sample(train, test, delta, view=looked, seed=seed)
         emit(found.to_dict(), _streamed_table(found), as_json=json, out=file)
         return
+    if folder is not None:
+        from pacbayes_sft.report.shift import make_folder
+
+        make_folder(folder)
     with quiet_stdout():
         from pacbayes_sft.shift.survey import Asked, survey
 
@@ -124,11 +132,14 @@ def tv(
             from pacbayes_sft.report.shift import write_shift_report
 
             write_shift_report(result, folder)
-    emit(result.to_dict(), _table(result), as_json=json, out=file)
+    emit(result.to_dict(), _table(result, folder or file), as_json=json, out=file)
 
 
-def _table(found: Survey) -> Table:
+def _table(found: Survey, written: Path | None) -> Table:
+    from pacbayes_sft.report.shift import shift_sentence
+
     table = new_table("Shift term", "quantity", "value", "what it promises")
+    table.add_row("in words", "", shift_sentence(found))
     table.add_row(f"TV on {found.view}", interval(found.best.tv), claim(found.best.tv))
     if len(found.findings) > 1:
         for finding in found.findings:
@@ -136,9 +147,11 @@ def _table(found: Survey) -> Table:
     if floor := found.leading.detection_floor:
         power = f"{floor[1]:.4f} is found with 80 % power"
         table.add_row("detection floor", f"{floor[0]:.4f}", power)
-    for carrier in sorted(found.carriers, key=lambda c: -abs(c.gap))[:SHOWN]:
+    carriers = sorted((c for c in found.carriers if c.gap), key=lambda c: -abs(c.gap))
+    for carrier in carriers[:SHOWN]:
         shares = f"{carrier.train:.3g} → {carrier.test:.3g}" if carrier.train is not None else ""
-        what = "share of rows" if carrier.kind == "word" else "mean" if shares else "names"
+        names = f"names, most {carrier.largest}"
+        what = "share of rows" if carrier.kind == "word" else "mean" if shares else names
         name = f"differs: {carrier.kind} {carrier.name!r}"
         table.add_row(name, shares, f"{what}; gap {carrier.gap:+.3f}")
     for sentence in found.best.tv.assumptions:
@@ -149,6 +162,8 @@ def _table(found: Survey) -> Table:
         table.add_row("disjoint", "", sentence)
     for sentence in found.warnings:
         table.add_row("warning", "", sentence)
+    if written is not None:
+        table.add_row("wrote", "", str(written))
     return table
 
 

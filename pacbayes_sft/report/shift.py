@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from estimators.display import rounded_down, rounded_up
+from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.findings import COPIES
@@ -20,24 +22,40 @@ TEMPLATE = Path(__file__).parent / "shift.html.jinja"
 def shift_sentence(found: Survey) -> str:
     """Say in plain words what is known of the TV, and with which promise."""
     tv = found.best.tv
+    if_what = "if the assumptions below hold"
+    if ATTRIBUTE_SHIFT in tv.assumptions:
+        if_what = f"if train and test differ only through {found.view!r} and the rest below holds"
     if tv.guarantee == "exact":
-        return f"TV(D_test, D_train) = {tv.value:.4g}, exactly, if the assumptions below hold."
+        return f"TV(D_test, D_train) = {tv.value:.4g}, exactly, {if_what}."
     at = f"at confidence {tv.confidence:.4g}"
     if tv.guarantee == "upper":
-        low = f"at least {tv.lower:.3f} and " if tv.lower > 0 else ""
+        low = f"at least {rounded_down(tv.lower, 3)} and " if tv.lower > 0 else ""
         copies = f" One of them: {COPIES}." if COPIES in tv.assumptions else ""
         return (
-            f"TV(D_test, D_train) is {low}at most {tv.upper:.3f} {at}, if the assumptions below "
-            f"hold.{copies}"
+            f"TV(D_test, D_train) is {low}at most {rounded_up(tv.upper, 3)} {at}, {if_what}."
+            f"{copies}"
         )
     if tv.guarantee == "lower":
         copies = f", if {COPIES}" if COPIES in tv.assumptions else ""
         return (
-            f"TV(D_test, D_train) is at least {tv.lower:.3f} {at}{copies}; the best guess is "
-            f"{tv.value:.3f}, and nothing bounds it from above. A bound on the test risk that "
-            "rests on it is only an estimate."
+            f"TV(D_test, D_train) is at least {rounded_down(tv.lower, 3)} {at}{copies}; the best "
+            f"guess is {tv.value:.3f}, and nothing bounds it from above. A bound on the test risk "
+            "that rests on it is only an estimate."
         )
     return f"TV(D_test, D_train) is estimated as {tv.value:.3f}, without a promise."
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a report.
+
+    Raises:
+        InputError: If a file of that name is there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            f"--out {folder}: a file of that name is there; name a folder or FILE.json"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_shift_report(found: Survey, folder: Path) -> dict[str, Path]:
@@ -50,11 +68,7 @@ def write_shift_report(found: Survey, folder: Path) -> dict[str, Path]:
 
     from pacbayes_sft.shift.pictures import draw_survey
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(
-            f"--out {folder}: a file of that name is there; name a folder or FILE.json"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     made = draw_survey(found, folder)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ class Carrier:
         gap: Of a word the difference of shares; of a number the largest difference of the two
             distribution functions; of names the TV of their laws. Plug-in values of all rows, the
             largest of many: a description, no certificate.
+        largest: Of names the one whose share differs most, and its shares.
     """
 
     name: str
@@ -37,12 +39,13 @@ class Carrier:
     train: float | None
     test: float | None
     gap: float
+    largest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
         return {
             "name": self.name, "kind": self.kind, "train": self.train, "test": self.test,
-            "gap": self.gap,
+            "gap": self.gap, "largest": self.largest,
         }  # fmt: skip
 
 
@@ -87,7 +90,14 @@ def _attribute(train: Table, test: Table, column: str) -> Carrier:
     from estimators import total_variation_attribute
 
     gap = total_variation_attribute(map(repr, left), map(repr, right), 0.5).value
-    return Carrier(column, "attribute", None, None, gap)
+    shares = [Counter(map(str, side)) for side in (left, right)]
+    a, b = (
+        {name: k / len(side) for name, k in of.items()}
+        for of, side in zip(shares, (left, right), strict=True)
+    )
+    most = max({*a, *b}, key=lambda name: (abs(b.get(name, 0.0) - a.get(name, 0.0)), name))
+    largest = f"{most!r} {a.get(most, 0.0):.3g} → {b.get(most, 0.0):.3g}"
+    return Carrier(column, "attribute", None, None, gap, largest)
 
 
 def _number(name: str, kind: str, left: Any, right: Any) -> Carrier:

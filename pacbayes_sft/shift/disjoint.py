@@ -83,7 +83,12 @@ def said_disjoint(disjoint: Sequence[Disjoint], findings: Sequence[Finding]) -> 
         for f in findings
         if f.view not in taken and f.tv.value < NEARLY and not any(p in f.view for p in parts)
     ]
-    where = "; ".join(left) or "none of those looked at (try --view prompt, or --attribute COLUMN)"
+    looked_at = {
+        part for f in findings for part in (View.PROMPT.value, _said(View.FULL)) if part in f.view
+    }
+    others = [f"--view {v.value}" for v in (View.PROMPT, View.FULL) if _said(v) not in looked_at]
+    try_these = " or ".join([*others, "--view attributes --column COLUMN", "--attribute COLUMN"])
+    where = "; ".join(left) or f"none of those looked at (try {try_these})"
     said.append(
         "a shift term of 1 makes every bound vacuous and equal, so it cannot rank such pairs; "
         f"views on which it can: {where}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from estimators import Estimate, Guarantee
+from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.shift.gamma import gamma_note
@@ -32,10 +33,10 @@ def draw_survey(found: Survey, folder: Path) -> dict[str, Path]:
     }
     made = {}
     for name, (title, draw) in pictures.items():
-        figure = _styled(draw, found)
+        figure, file = _styled(draw, found), folder / f"{name}.png"
         if figure is None:
+            file.unlink(missing_ok=True)  # of another pair of files
             continue
-        file = folder / f"{name}.png"
         with replacing(file) as partial:
             figure.savefig(partial, dpi=130, format="png")
         _close(figure)
@@ -79,10 +80,14 @@ def _intervals(found: Survey) -> Any:
             axes.plot(plug_in.value, place, "D", color=TEST, markersize=5, markerfacecolor="w")
         if finding is not None and finding.detection_floor:
             axes.plot(finding.detection_floor[1], place, "|", color=QUIET, markersize=14)
-        said = {"exact": "exact", "upper": f"≤ {tv.upper:.3f}", "lower": f"≥ {tv.lower:.3f}"}
+        said = {
+            "exact": "exact",
+            "upper": f"≤ {rounded_up(tv.upper, 3)}",
+            "lower": f"≥ {rounded_down(tv.lower, 3)}",
+        }
         text = said.get(tv.guarantee.value, "estimate")
         if place == 0 and tv.guarantee is Guarantee.UPPER and tv.lower > 0:
-            text = f"{tv.lower:.3f} to {tv.upper:.3f}"
+            text = f"{rounded_down(tv.lower, 3)} to {rounded_up(tv.upper, 3)}"
         axes.text(1.02, place, text, va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), [textwrap.fill(r[0], 34) for r in rows], fontsize=8.5)
     axes.invert_yaxis()
@@ -129,7 +134,7 @@ def _roc(axes: Any, finding: Finding) -> None:
     axes.plot(1 - tnr_at, tpr_at, "o", color=LIMIT, markersize=7)
     gap = tpr_at + tnr_at - 1
     axes.annotate(
-        f"TPR + TNR − 1 = {gap:.3f}\nTV ≥ {finding.tv.lower:.3f} (certified)",
+        f"TPR + TNR − 1 = {gap:.3f}\nTV ≥ {rounded_down(finding.tv.lower, 3)} (certified)",
         (1 - tnr_at, tpr_at), xytext=(0.97, 0.06), textcoords="axes fraction", fontsize=9,
         ha="right", va="bottom", arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.7},
     )  # fmt: skip
@@ -214,9 +219,11 @@ def _gamma(found: Survey) -> Any:
     if d_plus.upper > d_plus.value or tv.upper > tv.value:
         axes.plot(gamma, value, color=TRAIN, linewidth=1.4, label="plug-in")
     axes.axhline(tv.upper, color=QUIET, linewidth=1, linestyle=":")
-    axes.text(1, tv.upper, f"plain TV: {tv.upper:.3f} ", ha="right", va="bottom", fontsize=9)
+    axes.text(
+        1, tv.upper, f"plain TV: {rounded_up(tv.upper, 3)} ", ha="right", va="bottom", fontsize=9
+    )
     axes.plot(0, d_plus.upper, "o", color=LIMIT)
-    axes.text(0.015, d_plus.upper, f"D⁺: {d_plus.upper:.3f}", va="top", fontsize=9)
+    axes.text(0.015, d_plus.upper, f"D⁺: {rounded_up(d_plus.upper, 3)}", va="top", fontsize=9)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(0, max(0.1, 1.15 * tv.upper))
     axes.set_xlabel("γ: how far the risk may fall as difficulty rises (0: never)")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, Guarantee, Sharpest, sharpest
+from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.contamination import Contamination, contamination
 from pacbayes_sft.data.leaks import Leak, leaks
@@ -167,11 +168,13 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
         grouped = [_name(f) for f in findings if COPIES in f.tv.assumptions]
         best = sharpest({_name(f): f.tv for f in findings}, grouped)
         warnings += _shared(train, test, best)
-    try:
-        profile = gamma_pair(train, test, delta)
-    except InputError as error:
-        profile = None
-        warnings.append(f"no bound against γ is drawn: {error}")
+        warnings += _doubted(findings, best, asked)
+    profile = None
+    if best.refuted is None and not asked.views:  # what it rests on was asked about, and stands
+        try:
+            profile = gamma_pair(train, test, delta)
+        except InputError as error:
+            warnings.append(f"no bound against γ is drawn: {error}")
     if alike is None and not same and asked.duplicates is not Duplicates.OFF:
         warnings.append(
             f"near duplicates were not looked for among more than {MOST_ROWS:,} rows; "
@@ -307,12 +310,39 @@ def _shared(train: Table, test: Table, best: Sharpest) -> list[str]:
     ]
 
 
+def _doubted(findings: Sequence[Finding], best: Sharpest, asked: Asked) -> list[str]:
+    """Say that a column's limit was assumed unasked, and which point values speak against it."""
+    limit = best.tv
+    if limit.guarantee is not Guarantee.UPPER or ATTRIBUTE_SHIFT not in limit.assumptions:
+        return []
+    said = []
+    if asked.attributes is None:
+        said.append(
+            "that train and test differ only through 'difficulty' was assumed because both files "
+            "have that column; --attribute difficulty says that you defend it, --view leaves it out"
+        )
+    above = {
+        f.view: max(f.tv.value, f.plug_in.value if f.plug_in else 0.0)
+        for f in findings
+        if max(f.tv.value, f.plug_in.value if f.plug_in else 0.0) > limit.upper
+    }
+    if above:
+        values = ", ".join(f"{view} {value:.3f}" for view, value in above.items())
+        said.append(
+            f"point estimates lie above this upper limit ({values}): they promise nothing, but "
+            "the assumption behind the limit looks wrong"
+        )
+    return said
+
+
 def _refuse_missing(train: Table, test: Table, columns: Sequence[str]) -> None:
     for table in (train, test):
         for column in columns:
             if not table.has(column):
+                there = ", ".join(common_columns(train, test)) or "none"
                 raise InputError(
-                    f"{table.source}: not every row has a value in the column {column!r}"
+                    f"{table.source}: not every row has a value in the column {column!r}; columns "
+                    f"that both files have: {there}"
                 )
 
 

@@ -171,7 +171,9 @@ def test_tv_writes_a_page_and_pictures(tmp_path):
     streamed = answer(*tv, "--stream", "--view", "prompt", "--out", tmp_path / "s.json")
     assert streamed["tv"]["guarantee"] == "lower" and "prompt" in streamed["view"]
     assert json.loads((tmp_path / "s.json").read_text()) == streamed
-    assert "give --view alone" in complaint(*tv, "--stream", "--attribute", "difficulty")
+    assert "at most one --view" in complaint(*tv, "--stream", "--attribute", "difficulty")
+    assert "at most one --view" in complaint(*tv, "--stream", "--prequential")
+    assert "a file of that name" in complaint(*tv, "--out", tmp_path / "a.jsonl")
     assert "two methods" in complaint(*tv, "--view", "full", "--attribute", "difficulty")
 
 

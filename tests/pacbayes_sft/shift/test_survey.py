@@ -12,8 +12,10 @@ from pacbayes_sft.data.leaks import leaks
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report.shift import shift_sentence
+from pacbayes_sft.shift.differs import differs
 from pacbayes_sft.shift.disjoint import disjoint_by
 from pacbayes_sft.shift.findings import COPIES
+from pacbayes_sft.shift.pictures import draw_survey
 from pacbayes_sft.shift.survey import Asked, survey
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -57,6 +59,39 @@ def test_all_that_the_data_allow_at_one_delta():
     assert record["tv"]["upper"] == tv.upper and 0 < record["detection_floor"] < 0.2
     assert any(c["name"] == "'+' signs" for c in record["differs"])
     assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_a_limit_through_a_column_that_nobody_named_is_doubted_aloud():
+    """A third of the test rows are of a topic that training never had, at the same difficulty."""
+    train, same = files(n=100)[0], files(n=100, seed=7)[0]
+    rows = [
+        row if i % 3 else replace(row, prompt="Recall, dear friend, a capital city by heart")
+        for i, row in enumerate(same.rows)
+    ]
+    test = Table("b", rows, "b")
+    found = survey(train, test, 0.05)
+    said = " ".join(found.warnings)
+    assert found.best.tv.upper < 1 / 3  # which no certificate of so few rows refutes
+    assert "assumed because both files have that column" in said and "looks wrong" in said
+    assert "differ only through 'difficulty'" in shift_sentence(found)
+    asked = survey(train, test, 0.05, Asked(attributes=("difficulty",), views=()))
+    assert not any("assumed because" in sentence for sentence in asked.warnings)
+
+
+def test_what_rests_on_a_refuted_assumption_is_not_drawn(tmp_path):
+    train = files(n=400)[0]
+    rows = [replace(r, prompt="Recall a capital " + r.prompt) for r in files(n=400, seed=3)[0].rows]
+    found = survey(train, Table("b", rows, "b"), 0.05)
+    assert found.best.refuted and found.profile is None
+    (tmp_path / "gamma.png").write_text("of another pair")
+    assert draw_survey(found, tmp_path) and not (tmp_path / "gamma.png").exists()
+
+
+def test_names_say_which_of_them_differs_most():
+    pair = files(topic=lambda i, g: "code" if i % 4 else "math")
+    other = files(topic=lambda i, g: "code" if i % 2 else "math", seed=5)
+    (carrier,) = (c for c in differs(pair[0], other[0], ("topic",)) if c.name == "topic")
+    assert carrier.largest == "'math' 0.25 → 0.5"
 
 
 def test_the_curve_against_gamma_needs_one_value_a_unit_and_says_whose_delta_it_spends():
@@ -216,6 +251,8 @@ class TestDisjoint:
         pair = Table("a", rows(5, 30), "a"), Table("b", rows(60, 90), "b")
         found = survey(*pair, 0.05)
         assert any("TV = 1 on this view: words of the full row" in s for s in found.disjoint)
+        alone = survey(*pair, 0.05, Asked(views=(View.FULL,)))
+        assert "try --view prompt or" in alone.disjoint[-1]
         assert "text of the prompt" in found.disjoint[-1] and "cannot rank" in found.disjoint[-1]
 
     def test_a_split_by_template_is_recognised(self):
