@@ -299,9 +299,9 @@ def draw(result: list[Record]) -> None:
     ]
     axes.set_yticks(range(len(cells)), names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.15)
+    axes.set_xlim(0, 1.3)
     axes.set_xlabel("least bound on the Gibbs risk (exact match, 0 to 1)")
-    axes.legend(loc="lower right", fontsize=9)
+    figure.legend(loc="outside upper right", ncols=2, fontsize=9)
     figure.savefig(PICTURE, dpi=110)
 
 

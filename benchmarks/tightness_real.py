@@ -23,7 +23,7 @@ from readme import Record, said
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tightness_real.json"
 WORK = ROOT / "runs" / "tightness_real"
-ROWS = {"train": (4096, 1_000_000), "test": (1024, 3_000_000)}
+ROWS = {"train": (1024, 1_000_000), "test": (512, 3_000_000)}
 CELLS = {  # name: rank, target modules
     "r1-q,v": (1, "q_proj,v_proj"),
     "r1-down": (1, "down_proj"),
@@ -33,7 +33,7 @@ CELLS = {  # name: rank, target modules
 }
 SFT = "--prior-fraction 0.5 --epochs 1 --batch-size 16 --learning-rate 1e-3 --dtype bfloat16"
 BOUND = (
-    "--posterior refined --steps 400 --refine-batch 16 --prior-scales 0.005,0.02 --draws 2 "
+    "--posterior refined --steps 60 --refine-batch 16 --prior-scales 0.005,0.02 --draws 2 "
     "--theorem recursive --dtype bfloat16 --batch-size 32"
 )
 

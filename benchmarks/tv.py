@@ -36,10 +36,10 @@ PEERS = {"sbi": ["sbi"], "hyppo": ["hyppo"], "evidently": ["evidently", "pandas<
 
 BLOCK = 1_000  # rows a side that are drawn at once, at least
 SIZES = (200, 1_000, 3_000)
-REPETITIONS = {200: 5, 1_000: 1, 3_000: 1}
+REPETITIONS = {200: 20, 1_000: 5, 3_000: 1}
 PEER_PAIRS = (0, 2, 4, 6, 10, 13)  # the pairs that peers get: far, near, equal, mixed, rare
 LARGE, LARGE_PAIRS = 20_000, ("chain_sum, terms 2-5 / 2-6", "tasks, 25 % worded problems")
-SCALES = (20_000, 40_000, 100_000)  # rows a side of the streamed test
+SCALES = (20_000, 100_000, 1_000_000)  # rows a side of the streamed test
 RUNS, PART, SMALL, DELTA = 2_000, 500, 60, 0.05  # of the count of wrong certificates
 WRONG = (
     "held-out lower > truth",
@@ -253,7 +253,7 @@ def measure() -> Record:
     def mine(n: int, method: str, repetitions: int, chosen: tuple[Pair, ...] = every) -> None:
         for pair in chosen:
             found[pair.name, n, method] = once(
-                f"{pair.name}-{n}-{method}",
+                f"{pair.name}-{n}-{method}-{repetitions}",
                 lambda p=pair: [
                     ours(method, a, b, k) for k, (a, b) in enumerate(samples(p, n, repetitions))
                 ],
@@ -261,7 +261,7 @@ def measure() -> Record:
 
     def theirs(n: int) -> None:
         for name in PEERS:
-            runs = once(f"{name}-{n}", lambda m=name: peer(m, n))
+            runs = once(f"{name}-{n}-{REPETITIONS[n]}", lambda m=name: peer(m, n))
             if runs is None:
                 skipped.append(f"{name}, n = {n}: could not be installed or failed")
             elif not runs:
@@ -289,7 +289,7 @@ def measure() -> Record:
     scales = [once(f"scale-{rows}", lambda r=rows: scale(r)) for rows in SCALES]
     mine(3_000, SAME, 1)
     mine(3_000, TFIDF, 1)
-    mine(1_000, BETS, 1)
+    mine(1_000, BETS, REPETITIONS[1_000])
     theirs(3_000)
     mine(LARGE, DEFAULT, 1, tuple(p for p in every if p.name in LARGE_PAIRS))
     by_name = {pair.name: pair for pair in every}

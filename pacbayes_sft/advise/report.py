@@ -113,11 +113,15 @@ def as_markdown(found: Found, command: str = "") -> str:
 
 def moves_said(advice: Advice) -> list[str]:
     """Say where the advice moves."""
-    if not advice.moves:
-        return ["on this range of n the advice does not move"]
     found = []
+    if advice.choices and all(
+        all(p.alike for p in choice.predictions[1:]) for choice in advice.choices
+    ):
+        found.append("at no budget can these pilots tell the windows apart: the advice is a guess")
+    if not advice.moves:
+        return [*found, "on this range of n the advice does not move"]
     for move in advice.moves:
-        latest = "beyond it or never" if move.latest is None else f"{move.latest:,}"
+        latest = "beyond this range, or never" if move.latest is None else f"{move.latest:,}"
         way = "harder" if move.harder else "easier"
         found.append(
             f"from about n = {move.size:,} (90 %: {move.earliest:,} to {latest}) the advice moves "

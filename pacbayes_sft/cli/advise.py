@@ -155,13 +155,13 @@ def advise(
         if report is not None:
             command = shlex.join(["pacbayes-sft", *sys.argv[1:]])
             write_report(found, report, command)
-        said: tuple[str, ...] = ()
+        said: tuple[str, ...] = () if report is None else (f"wrote {report}",)
         if select is not None and out is not None:
             best = next((c for c in found.advice.choices if c.budget == select), None)
             if best is None:
                 raise InputError(f"--select {select}: no advice, {found.advice.refused[select]}")
             taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
-            said = taken.says
+            said = (*taken.says, *said, f"wrote {out}")
             record["selection"] = {"window": best.window, "rows": taken.rows, "says": list(said)}
     _show(found, record, said, json)
 
@@ -186,7 +186,8 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
     cost = found.cost
     for sentence in (
         *moves_said(found.advice),
-        f"cost: {cost['pilots']} pilots, {cost['units']:,} units, {cost['seconds']:.0f} s",
+        f"cost: {cost['pilots']} pilots, {cost['units']:,} units, {cost['seconds']:.0f} s (those "
+        "kept from an earlier call with what they cost then)",
         *said,
     ):
         table.add_row("", "", "", "", sentence)
@@ -202,7 +203,13 @@ def _show_plan(prepared: Prepared, how: Pilots, json: bool) -> None:
         tv = shift.tv
         table.add_row(window, f"{tv.value:.3f}", f"{tv.upper:.3f}", f"{shift.d_plus.value:.3f}",
                       tv.guarantee.value)  # fmt: skip
-    table.add_row("pilots", "", "", "", f"{len(cells)} of {sum(c.size for c in cells):,} units")
+    table.add_row(
+        "pilots",
+        "",
+        "",
+        "",
+        f"{len(cells)} fine-tunes on {sum(c.size for c in cells):,} units in all",
+    )
     record = {
         "shifts": {w: {"tv": s.tv.to_dict(), "d_plus": s.d_plus.to_dict()}
                    for w, s in prepared.shifts.items()},
@@ -216,7 +223,9 @@ def _numbers(text: str, flag: str) -> tuple[int, ...]:
     try:
         found = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise InputError(f"{flag} {text}: not whole numbers with commas between") from None
+        raise InputError(
+            f"{flag} {text}: not whole numbers with commas between, as 500,2000"
+        ) from None
     if found[0] < 1:
         raise InputError(f"{flag} {text}: must be at least 1")
     return found

@@ -26,6 +26,7 @@ from pacbayes_sft.cli.output import (
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
+    from estimators import Estimate
     from pacbayes_sft.shift.streamed import Streamed
     from pacbayes_sft.shift.survey import Survey
 
@@ -140,7 +141,7 @@ def _table(found: Survey, written: Path | None) -> Table:
 
     table = new_table("Shift term", "quantity", "value", "what it promises")
     table.add_row("in words", "", shift_sentence(found))
-    table.add_row(f"TV on {found.view}", interval(found.best.tv), claim(found.best.tv))
+    table.add_row(f"TV on {found.view}", interval(found.best.tv), _promise(found.best.tv))
     if len(found.findings) > 1:
         for finding in found.findings:
             table.add_row(f"  {finding.view}", interval(finding.tv), claim(finding.tv))
@@ -165,6 +166,18 @@ def _table(found: Survey, written: Path | None) -> Table:
     if written is not None:
         table.add_row("wrote", "", str(written))
     return table
+
+
+def _promise(tv: Estimate) -> str:
+    """Both limits where both say something."""
+    from estimators.display import rounded_down
+
+    if tv.guarantee != "upper" or tv.lower <= 0:
+        return claim(tv)
+    lower = f"≥ {rounded_down(tv.lower)}"
+    if tv.upper >= 1:
+        return f"lower: {lower} at {tv.confidence:.4g}; nothing below 1 limits it from above"
+    return f"{claim(tv)}, and {lower}"
 
 
 def _streamed_table(found: Streamed) -> Table:

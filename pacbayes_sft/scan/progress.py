@@ -52,11 +52,10 @@ class Watch:
     def line(self) -> str:
         """Return the line."""
         seconds = (time.monotonic() - self.began) / max(1, self.new) * (self.total - self.done)
-        left = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        left = f"{-(-seconds // 60):.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
         best = "; ".join(f"n={n}: {window}" for n, window in sorted(self.best().items()))
-        return (
-            f"{self.done} of {self.total} done, about {left} left; least test risk so far: {best}"
-        )
+        so_far = f"; least test risk so far: {best}" if best else ""
+        return f"{self.done} of {self.total} done, about {left} left{so_far}"
 
     def best(self) -> dict[int, str]:
         """Return for every size the window with the least mean test risk."""

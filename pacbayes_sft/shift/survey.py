@@ -160,6 +160,11 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     alike = None if same else _alike(train, test, asked)
     warnings = [leak.sentence for leak in found_leaks]
     warnings += list(alike.effects.values()) if alike else []
+    if (train.rows[0].messages is None) != (test.rows[0].messages is None):
+        warnings.append(
+            "one file holds conversations and the other plain prompts: the words for the roles "
+            "tell them apart, whatever else the rows say"
+        )
     if same:
         findings, best = nothing_differs(train, test, delta)
     else:

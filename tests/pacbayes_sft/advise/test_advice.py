@@ -9,6 +9,7 @@ import pytest
 from pacbayes_sft.advise.advice import advise
 from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
 from pacbayes_sft.advise.predict import Extra, Rule, Train, gather, observed_gamma
+from pacbayes_sft.advise.report import moves_said
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.errors import InputError
 from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, truth, world
@@ -81,6 +82,19 @@ def test_it_says_what_would_change_its_mind():
     said = " ".join(advice(budgets=(4096,)).choices[0].changes)
     assert "takes over" in said and "γ" in said and "a pilot on" in said
     json.dumps(advice().to_dict())
+
+
+def test_pilots_that_tell_no_window_from_another_make_a_guess():
+    found = advice(budgets=(4096,))
+    blind = [
+        dataclasses.replace(
+            c, predictions=tuple(dataclasses.replace(p, alike=True) for p in c.predictions)
+        )
+        for c in found.choices
+    ]
+    guess = "the advice is a guess"
+    assert any(guess in s for s in moves_said(dataclasses.replace(found, choices=tuple(blind))))
+    assert not any(guess in s for s in moves_said(found))
 
 
 # measured test error of the pilot map (one seed, flat law): window -> by size

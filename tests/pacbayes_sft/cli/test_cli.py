@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from unittest import mock
 
 import pytest
 
+from estimators import Estimate
 from pacbayes_sft.cli import main
 from pacbayes_sft.models import resolve_base
 
@@ -175,6 +177,15 @@ def test_tv_writes_a_page_and_pictures(tmp_path):
     assert "at most one --view" in complaint(*tv, "--stream", "--prequential")
     assert "a file of that name" in complaint(*tv, "--out", tmp_path / "a.jsonl")
     assert "two methods" in complaint(*tv, "--view", "full", "--attribute", "difficulty")
+
+
+def test_the_terminal_promises_both_limits_where_both_say_something():
+    from pacbayes_sft.cli.tv import _promise
+
+    made = partial(Estimate, confidence=0.95, guarantee="upper", method="m")
+    assert _promise(made(0.3, 0.2, 0.4)) == "upper: ≤ 0.4 at 0.95, and ≥ 0.2"
+    assert _promise(made(1.0, 0.97549, 1.0)).startswith("lower: ≥ 0.9754 at 0.95; nothing below 1")
+    assert _promise(made(0.3, 0.0, 0.4)) == "upper: ≤ 0.4 at 0.95"
 
 
 def test_risk_with_slices(rows_dir, tmp_path):

@@ -87,6 +87,15 @@ def test_what_rests_on_a_refuted_assumption_is_not_drawn(tmp_path):
     assert draw_survey(found, tmp_path) and not (tmp_path / "gamma.png").exists()
 
 
+def test_conversations_against_plain_prompts_are_said():
+    train, test = files(n=60)
+    turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+    talks = Table("b", [replace(row, messages=turns) for row in test.rows], "b")
+    said = "one file holds conversations"
+    assert any(said in w for w in survey(train, talks, 0.05).warnings)
+    assert not any(said in w for w in survey(train, test, 0.05).warnings)
+
+
 def test_names_say_which_of_them_differs_most():
     pair = files(topic=lambda i, g: "code" if i % 4 else "math")
     other = files(topic=lambda i, g: "code" if i % 2 else "math", seed=5)
