@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from estimators import Estimate, Guarantee, Sharpest, sharpest
-from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
+from estimators import Estimate, Sharpest, sharpest
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.contamination import Contamination, contamination
 from pacbayes_sft.data.leaks import Leak, leaks
-from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift.cautions import of_assumption, of_files, of_samples
 from pacbayes_sft.shift.differs import Carrier, differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
 from pacbayes_sft.shift.findings import COPIES, Finding, by_classifier, by_method, by_mixture
@@ -160,11 +159,7 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     alike = None if same else _alike(train, test, asked)
     warnings = [leak.sentence for leak in found_leaks]
     warnings += list(alike.effects.values()) if alike else []
-    if (train.rows[0].messages is None) != (test.rows[0].messages is None):
-        warnings.append(
-            "one file holds conversations and the other plain prompts: the words for the roles "
-            "tell them apart, whatever else the rows say"
-        )
+    warnings += of_files(train, test)
     if same:
         findings, best = nothing_differs(train, test, delta)
     else:
@@ -172,8 +167,8 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
         findings = _findings(train, test, columns, alike, delta, asked)
         grouped = [_name(f) for f in findings if COPIES in f.tv.assumptions]
         best = sharpest({_name(f): f.tv for f in findings}, grouped)
-        warnings += _shared(train, test, best)
-        warnings += _doubted(findings, best, asked)
+        warnings += of_samples(train, test, best.tv)
+        warnings += of_assumption(findings, best.tv, asked=asked.attributes is not None)
     profile = None
     if best.refuted is None and not asked.views:  # what it rests on was asked about, and stands
         try:
@@ -302,42 +297,6 @@ def _alike(train: Table, test: Table, asked: Asked) -> Contamination | None:
     if asked.duplicates is Duplicates.OFF or (many and asked.duplicates is Duplicates.COUNT):
         return None
     return contamination(train, test)
-
-
-def _shared(train: Table, test: Table, best: Sharpest) -> list[str]:
-    """A limit from two samples needs them independent: say so where they share rows."""
-    shared = len(shared_rows(train, test))
-    if not shared or best.tv.guarantee is Guarantee.EXACT:
-        return []
-    return [
-        f"{shared} of {len(test.rows)} rows of {test.source} stand in {train.source} too: limits "
-        "from samples hold only if these are coincidences of independent draws, not copies"
-    ]
-
-
-def _doubted(findings: Sequence[Finding], best: Sharpest, asked: Asked) -> list[str]:
-    """Say that a column's limit was assumed unasked, and which point values speak against it."""
-    limit = best.tv
-    if limit.guarantee is not Guarantee.UPPER or ATTRIBUTE_SHIFT not in limit.assumptions:
-        return []
-    said = []
-    if asked.attributes is None:
-        said.append(
-            "that train and test differ only through 'difficulty' was assumed because both files "
-            "have that column; --attribute difficulty says that you defend it, --view leaves it out"
-        )
-    above = {
-        f.view: max(f.tv.value, f.plug_in.value if f.plug_in else 0.0)
-        for f in findings
-        if max(f.tv.value, f.plug_in.value if f.plug_in else 0.0) > limit.upper
-    }
-    if above:
-        values = ", ".join(f"{view} {value:.3f}" for view, value in above.items())
-        said.append(
-            f"point estimates lie above this upper limit ({values}): they promise nothing, but "
-            "the assumption behind the limit looks wrong"
-        )
-    return said
 
 
 def _refuse_missing(train: Table, test: Table, columns: Sequence[str]) -> None:
