@@ -209,13 +209,13 @@ def test_risk_with_slices(rows_dir, tmp_path):
     assert 0 <= result["risk"]["lower"] <= result["risk"]["value"] <= result["risk"]["upper"] <= 1
 
 
-def test_bound_writes_its_files_and_prints_json_alone(lora_run, rows_dir, tmp_path):
+def test_bound_writes_its_files_and_prints_json_alone(tiny_base, small_run, rows_dir, tmp_path):
     result = answer(
         "bound",
         "--base",
-        "strong",
+        tiny_base,
         "--finetuned",
-        lora_run,
+        small_run,
         "--train",
         rows_dir / "train.jsonl",
         "--test",
@@ -237,13 +237,13 @@ def test_bound_writes_its_files_and_prints_json_alone(lora_run, rows_dir, tmp_pa
     assert (tmp_path / "bound.png").is_file()
 
 
-def test_bound_prints_a_table(lora_run, rows_dir, tmp_path):
+def test_bound_prints_a_table(tiny_base, small_run, rows_dir, tmp_path):
     done = run(
         "bound",
         "--base",
-        "strong",
+        tiny_base,
         "--finetuned",
-        lora_run,
+        small_run,
         "--train",
         rows_dir / "train.jsonl",
         "--test",
