@@ -24,6 +24,7 @@ from readme import write_between
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
+from pacbayes_sft.scan.intervals import FEWEST_SEEDS
 from pacbayes_sft.scan.observations import observe
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.run import Where, run_scan
@@ -173,12 +174,15 @@ def table(result: dict[str, Any]) -> str:
 
 
 def observations_table(result: dict[str, Any]) -> str:
-    """Return the table of the paper's observations."""
+    """Return the table of the paper's observations that seeds enough were measured for."""
     lines = [
         "| the paper says | here | measured | mean (95 %) | interval over | seeds |",
         "|---|---|---|---|---|---|",
     ]
+    few = [o for o in result["observations"] if o["seeds"] < FEWEST_SEEDS]
     for o in result["observations"]:
+        if o in few:
+            continue
         value, lower, upper = (
             unknown if o[k] is None else f"{o[k]:.3f}"
             for k, unknown in (("value", "-"), ("lower", "-∞"), ("upper", "∞"))
@@ -187,6 +191,12 @@ def observations_table(result: dict[str, Any]) -> str:
             f"| {o['claim']} | **{o['appears']}** | {o['measured']} "
             f"| {value} ({lower} to {upper}) | {o['over']} | {o['seeds']} |"
         )
+    if few:
+        lines += [
+            "",
+            f"{len(few)} further observations have fewer than {FEWEST_SEEDS} seeds so far, and are "
+            "undecided: `benchmarks/results/map.json`.",
+        ]
     return "\n".join(lines)
 
 
