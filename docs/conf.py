@@ -27,4 +27,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes are described in the class; their properties have words too
+autodoc_default_options = {  # scikit-learn's own, whose words link into its manual
+    "exclude-members": "get_metadata_routing, set_fit_request, set_partial_fit_request, "
+    "set_score_request"
+}
 myst_heading_anchors = 3

@@ -77,9 +77,10 @@ def test_a_layer_that_is_not_there():
 
 
 def _in_a_process(file):
-    states = hidden.hidden_states(TEXTS, "strong", batch_size=1)
     from accelerate import PartialState
 
+    PartialState._reset_state()  # a fork knows what earlier tests in its parent were: alone
+    states = hidden.hidden_states(TEXTS, "strong", batch_size=1)
     process = PartialState()
     assert process.num_processes == 2
     np.save(f"{file}-{process.process_index}.npy", states)
