@@ -6,15 +6,16 @@ an adapter has, the fewer nats a refined posterior must pay. Train and test rows
 (2-4 terms), so that no shift term hides the answer.
 
 Each cell is one ``sft`` and two ``bound`` commands in ``runs/tightness_real``; finished stages are
-not done again and refinements go on where they stopped. On two cores a cell should take most of an
-hour (none was run to its end yet). ``--cell NAME`` does one; ``--table`` prints what is there.
-Writes ``benchmarks/results/tightness_real.json``: cells without a record were not run.
+not done again and refinements go on where they stopped. ``--cell NAME`` does one; ``--table`` only
+prints. Writes ``benchmarks/results/tightness_real.json`` after each bound: cells without a
+record were not run.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import real
@@ -23,7 +24,7 @@ from readme import Record, said
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tightness_real.json"
 WORK = ROOT / "runs" / "tightness_real"
-ROWS = {"train": (1024, 1_000_000), "test": (512, 3_000_000)}
+ROWS = {"train": (2048, 1_000_000), "test": (1024, 3_000_000)}
 CELLS = {  # name: rank, target modules
     "r1-q,v": (1, "q_proj,v_proj"),
     "r1-down": (1, "down_proj"),
@@ -38,8 +39,8 @@ BOUND = (
 )
 
 
-def measure(name: str) -> list[Record]:
-    """Return the records of one cell, one a prior and bound."""
+def measure(name: str) -> Iterator[list[Record]]:
+    """Yield the records of one cell, prior by prior, one a bound."""
     WORK.mkdir(parents=True, exist_ok=True)
     rank, targets = CELLS[name]
     base, run = WORK / "base", WORK / name / "finetune"
@@ -55,8 +56,7 @@ def measure(name: str) -> list[Record]:
             "sft", *common, "--out", str(run), "--lora-rank", str(rank),
             "--target-modules", targets, *SFT.split(),
         )  # fmt: skip
-    records = []
-    for prior in ("base", "checkpoint"):
+    for prior in ("checkpoint", "base"):
         out = WORK / name / f"bound-{prior}"
         where = "base" if prior == "base" else str(run / "pacbayes_sft" / "prior")
         if not (out / "bound.json").exists():
@@ -65,8 +65,7 @@ def measure(name: str) -> list[Record]:
                 "--prior", where, "--out", str(out), *BOUND.split(),
             )  # fmt: skip
         found = json.loads((out / "bound.json").read_text(encoding="utf-8"))
-        records += [record(name, prior, bound, found) for bound in found["bounds"]]
-    return records
+        yield [record(name, prior, bound, found) for bound in found["bounds"]]
 
 
 def record(name: str, prior: str, bound: str, found: Record) -> Record:
@@ -118,6 +117,7 @@ if __name__ == "__main__":
     kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
     named = [sys.argv[sys.argv.index("--cell") + 1]] if "--cell" in sys.argv else list(CELLS)
     for name in [] if "--table" in sys.argv else named:
-        kept = [r for r in kept if r["cell"] != name] + measure(name)
-        RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        for new in measure(name):
+            kept = [r for r in kept if (r["cell"], r["prior"]) != (name, new[0]["prior"])] + new
+            RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(table(kept))
