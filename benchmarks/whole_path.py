@@ -81,7 +81,7 @@ def one_run(index: int) -> list[Record]:
             posterior=posterior,
             refinement=Refinement(Schedule(steps=60), batch_size=16),
             loss="token_error",
-            sigmas=(SIGMA,),
+            prior_scales=(SIGMA,),
             delta=delta,
             draws=32,
             seed=index,

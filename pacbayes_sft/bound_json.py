@@ -44,7 +44,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "prior": {
             "centre": inputs.pair.prior_source,
             "sigma": c.fitted.sigma,
-            "sigma_grid": list(c.options.sigmas),
+            "sigma_grid": list(c.options.prior_scales),
             "shape": c.options.prior_shape.value,
         },
         "squared_distance": inputs.pair.squared_distance,

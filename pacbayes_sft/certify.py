@@ -176,7 +176,7 @@ def bound(
     bench = Workbench(
         evaluator, slots, inputs.pair, certified, inputs.n, leaves, centre, options.draws, shape
     )
-    fitted = fit_posterior(options.posterior, bench, options.sigmas, options.refinement)
+    fitted = fit_posterior(options.posterior, bench, options.prior_scales, options.refinement)
     kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 
     # model, posterior and rows give the risk; the posterior is frozen, its draws are fresh

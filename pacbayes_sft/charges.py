@@ -81,13 +81,13 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
             "Monte Carlo: limits on the empirical excess over the prior's centre",
             options.delta * EXCESS_SHARE,
         )
-    left, scales = ledger.share(1), len(options.sigmas)
+    left, scales = ledger.share(1), len(options.prior_scales)
     theorem, catoni, recursive = (s * left / scales for s in shares[:3])
     if every:
         reference = ledger.spend(
             "held-out limit on the risk of the prior's centre", shares[3] * left
         )
-    for sigma in options.sigmas:
+    for sigma in options.prior_scales:
         ledger.spend(f"PAC-Bayes with prior scale {sigma:g}", theorem)
         ledger.spend(f"Catoni's bound with prior scale {sigma:g}", catoni)
         if every:

@@ -45,17 +45,17 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
     shaped = options.prior_shape is PriorShape.CURVATURE
     curved = min(CURVATURE_ROWS, certified) if shaped else 0
     if options.posterior in CURVED:  # at most: the search may stop early
-        evaluated += len(options.sigmas) * len(TEMPERATURES) * pilot(PILOT_UNITS)
+        evaluated += len(options.prior_scales) * len(TEMPERATURES) * pilot(PILOT_UNITS)
         return evaluated, curved + min(CURVATURE_ROWS, certified)
-    if len(options.sigmas) > 1:
-        evaluated += len(options.sigmas) * pilot(PILOT_UNITS)
+    if len(options.prior_scales) > 1:
+        evaluated += len(options.prior_scales) * pilot(PILOT_UNITS)
     if options.posterior is Posterior.AUTO:
         evaluated += 2 * pilot(DUEL_UNITS)
     refinement = options.refinement
     if options.posterior is Posterior.ISOTROPIC:
         return evaluated, curved
     steps = refinement.schedule.steps
-    runners = race_scales(options.sigmas, steps)
+    runners = race_scales(options.prior_scales, steps)
     if refinement.start is not Start.PRIOR:
         evaluated += runners * pilot(RACE_UNITS)
         steps += runners * (steps // RACE_SHARE)

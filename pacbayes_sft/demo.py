@@ -52,7 +52,7 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
             finetuned,
             train,
             test,
-            Options(posterior=Posterior.REFINED, refinement=REFINEMENT, sigmas=SCALES),
+            Options(posterior=Posterior.REFINED, refinement=REFINEMENT, prior_scales=SCALES),
             train_heldout=heldout,
         ),
         bound(
@@ -63,7 +63,7 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
             Options(
                 prior=finetuned / RECORD_DIR / "prior",
                 posterior=Posterior.ISOTROPIC,
-                sigmas=SCALES,
+                prior_scales=SCALES,
             ),
             train_heldout=heldout,
         ),

@@ -10,7 +10,7 @@ from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.refine import Refinement
 
-SIGMAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+PRIOR_SCALES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Options:
         loss: A loss in [0, 1].
         delta: Total probability of failure.
         theorem: The theorem that gets most of δ, named before the rows were seen.
-        sigmas: Scales of the prior, fixed before the rows were seen; the choice among them is
+        prior_scales: Scales of the prior, fixed before the rows were seen; the choice among them is
             paid for.
         draws: Monte-Carlo draws a row.
         units: Certified units that the Monte-Carlo estimate looks at, a random sample of the n; the
@@ -54,7 +54,7 @@ class Options:
     loss: Loss = Loss.EXACT_MATCH
     delta: float = 0.05
     theorem: Theorem = Theorem.AUTO
-    sigmas: tuple[float, ...] = SIGMAS
+    prior_scales: tuple[float, ...] = PRIOR_SCALES
     draws: int = 4
     units: int | None = None
     baselines: bool = True
@@ -70,8 +70,10 @@ class Options:
         """Refuse options that mean nothing."""
         if not 0 < self.delta < 1:
             raise InputError(f"delta must lie strictly between 0 and 1, got {self.delta}")
-        if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
-            raise InputError(f"the prior scales must be positive and finite, got {self.sigmas}")
+        if not self.prior_scales or not all(0 < s < math.inf for s in self.prior_scales):
+            raise InputError(
+                f"the prior scales must be positive and finite, got {self.prior_scales}"
+            )
         if self.draws < 1 or self.batch_size < 1:
             raise InputError("draws and batch size must be at least 1")
         if self.units is not None and self.units < 1:

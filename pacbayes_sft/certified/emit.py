@@ -91,7 +91,7 @@ def emit_adapter(
                 "adapter_config": config_sha256(partial / CONFIG),
             },
             rows_sha256(inputs.certified),
-            sigmas=options.sigmas,
+            sigmas=options.prior_scales,
             loss=options.loss.value,
             seed=options.seed if seed is None else seed,
             deployed=dtype,
@@ -109,7 +109,9 @@ def emit_adapter(
         tables = [t for t in (inputs.certified, inputs.test, inputs.heldout) if t is not None]
         losses = deployed_losses(inputs.base, partial, tables, options)
         write_units(inputs.certified, losses[0], partial / UNITS)
-        ratio = log_ratio(draw, posterior, fitted.prior, options.sigmas, certificate.kl.assumptions)
+        ratio = log_ratio(
+            draw, posterior, fitted.prior, options.prior_scales, certificate.kl.assumptions
+        )
         spent = spends_delta(method_for(inputs.train, inputs.test, options.shift))
         shift_delta = certificate.leaves.shift if spent else 0.0
         made = claim(

@@ -80,7 +80,7 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
         "posterior": {"family": c.fitted.family.value, "parameters": inputs.pair.parameters},
         "prior": {
             "centre": inputs.pair.prior_source,
-            "sigma_grid": list(options.sigmas),
+            "sigma_grid": list(options.prior_scales),
             "shape": options.prior_shape.value,
         },
         "deployed": {"dtype": e.event["deployed"], "merged": False, "note": VOID},

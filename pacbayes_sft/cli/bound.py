@@ -137,7 +137,7 @@ def bound(
             out / ".refinement.partial",
             start,
         ),
-        sigmas=parse_scales(prior_scales),
+        prior_scales=parse_scales(prior_scales),
         space=space,
         shift=shift,
         loss=loss,
@@ -211,10 +211,10 @@ def parse_scales(text: str | None) -> tuple[float, ...]:
     Raises:
         InputError: If they are no numbers.
     """
-    from pacbayes_sft.options import SIGMAS
+    from pacbayes_sft.options import PRIOR_SCALES
 
     if text is None:
-        return SIGMAS
+        return PRIOR_SCALES
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:

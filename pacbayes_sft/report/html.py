@@ -88,7 +88,7 @@ def reproduce(
     schedule = options.refinement.schedule
     words += ["--prior-shape", options.prior_shape.value]
     words += ["--posterior", options.posterior.value]
-    words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.sigmas)]
+    words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.prior_scales)]
     if options.posterior in (Posterior.AUTO, Posterior.REFINED):
         words += ["--steps", str(schedule.steps)]
         words += ["--refine-batch", str(options.refinement.batch_size)]

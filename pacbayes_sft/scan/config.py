@@ -17,7 +17,7 @@ from pydantic import (
 
 from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.options import SIGMAS
+from pacbayes_sft.options import PRIOR_SCALES
 from pacbayes_sft.shift.methods import NEED_FACTORS, check_shift
 
 THEOREMS = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni")
@@ -124,7 +124,7 @@ class Bound(_Strict):
     posterior: Posterior = Posterior.REFINED
     prior: Literal["base", "checkpoint"] = "base"
     prior_shape: PriorShape = PriorShape.ISOTROPIC
-    prior_scales: tuple[Annotated[float, Field(gt=0)], ...] = SIGMAS
+    prior_scales: tuple[Annotated[float, Field(gt=0)], ...] = PRIOR_SCALES
     steps: Positive = 100
     draws: Positive = 512
     shifts: tuple[str, ...] = ("tv",)

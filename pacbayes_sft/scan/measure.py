@@ -162,7 +162,7 @@ def _bound(
         prior_shape=asked.prior_shape,
         posterior=asked.posterior,
         refinement=Refinement(Schedule(steps=asked.steps)),
-        sigmas=asked.prior_scales,
+        prior_scales=asked.prior_scales,
         draws=max(1, round(asked.draws / certified)),
         units=asked.draws,
         baselines=False,

@@ -154,7 +154,7 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
         sums = sum(weights[d] * wrong for d, (wrong, _) in profile.certified.items())
         mean = min(1.0, sums / looked_at / largest)
         limit = kl_inverse_upper(mean, math.log(1 / delta) / draws)
-    inner = kl_bound(limit, certificate.kl, n, delta / len(certificate.options.sigmas))
+    inner = kl_bound(limit, certificate.kl, n, delta / len(certificate.options.prior_scales))
     value = uncovered + largest * inner.upper + pays
     return Estimate(
         value,

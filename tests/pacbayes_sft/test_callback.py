@@ -206,7 +206,7 @@ def test_a_bound_with_that_checkpoint_as_prior(run, base, rows, tmp_path):
 
     write_problems(tmp_path / "test.jsonl", OpLaw.uniform(1, 3), size=16, seed=99)
     options = Options(
-        prior=run[0] / KEPT / "prior", posterior="isotropic", sigmas=(0.1,), shift="none"
+        prior=run[0] / KEPT / "prior", posterior="isotropic", prior_scales=(0.1,), shift="none"
     )
     certificate = bound(str(base), run[0], str(rows), str(tmp_path / "test.jsonl"), options)
     record = to_record(certificate)

@@ -28,7 +28,7 @@ from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.terms import risk_term
 
-PLAIN = Options(posterior="isotropic", sigmas=(0.05,))
+PLAIN = Options(posterior="isotropic", prior_scales=(0.05,))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def certificate(lora_run, files, rows_dir):
         "strong",
         lora_run,
         *files,
-        replace(PLAIN, sigmas=(0.01, 0.05, 0.2)),
+        replace(PLAIN, prior_scales=(0.01, 0.05, 0.2)),
         train_heldout=str(rows_dir / "heldout.jsonl"),
     )
 
@@ -184,7 +184,7 @@ def test_files_are_written_whole(certificate, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_certificate(tiny_base, small_run, files, rows_dir):
-    options, held = replace(PLAIN, sigmas=(0.01, 0.05, 0.2)), str(rows_dir / "heldout.jsonl")
+    options, held = replace(PLAIN, prior_scales=(0.01, 0.05, 0.2)), str(rows_dir / "heldout.jsonl")
     one, again = (
         to_record(bound(str(tiny_base), small_run, *files, options, train_heldout=held))
         for _ in range(2)
@@ -229,7 +229,9 @@ def test_a_checkpoint_prior_needs_the_recorded_rows(lora_run, files, tmp_path):
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_dense_posteriors_go_through(kind, tiny_base, small_run, full_run, files):
     base, run = (str(tiny_base), small_run) if kind == "lora" else ("strong", full_run)
-    options = Options(posterior="isotropic", space="weights", sigmas=(0.01,), loss="token_error")
+    options = Options(
+        posterior="isotropic", space="weights", prior_scales=(0.01,), loss="token_error"
+    )
     certificate = bound(base, run, *files, options)
     distance, _ = squared_distance(open_checkpoint(Path(resolve_base(base))), run, "weights")
     assert certificate.kl.value == pytest.approx(distance / (2 * 0.01**2), rel=1e-4)
@@ -242,7 +244,7 @@ def test_a_full_checkpoint_has_no_factors(full_run, files):
 
 
 def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
-    certificate = bound("strong", lora_run, *files, replace(PLAIN, sigmas=(1e-7,)))
+    certificate = bound("strong", lora_run, *files, replace(PLAIN, prior_scales=(1e-7,)))
     measured = certificate.measured
     assert certificate.empirical_risk.value == pytest.approx(
         measured.train_risk_finetuned.value, abs=0.011
@@ -255,8 +257,8 @@ def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
     [
         {"delta": 0.0},
         {"delta": 1.0},
-        {"sigmas": ()},
-        {"sigmas": (0.1, -1.0)},
+        {"prior_scales": ()},
+        {"prior_scales": (0.1, -1.0)},
         {"draws": 0},
         {"batch_size": 0},
     ],
@@ -341,13 +343,13 @@ def test_without_attribute_or_law_the_bound_is_an_estimate(tiny_base, small_run,
 @pytest.fixture(scope="module")
 def refined(lora_run, files):
     refinement = Refinement(Schedule(steps=12), batch_size=16)
-    options = Options(posterior="refined", refinement=refinement, sigmas=(0.02, 0.05))
+    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.02, 0.05))
     return bound("strong", lora_run, *files, options)
 
 
 def test_refining_lowers_the_bound_and_its_drift_is_said(refined, lora_run, files):
     sigma = refined.fitted.sigma
-    plain = bound("strong", lora_run, *files, replace(PLAIN, sigmas=(sigma,)))
+    plain = bound("strong", lora_run, *files, replace(PLAIN, prior_scales=(sigma,)))
     assert refined.kl.value < plain.kl.value
     assert refined.terms.bound.upper < plain.terms.bound.upper
     drift = to_record(refined)["drift"]
@@ -410,14 +412,14 @@ def test_a_refinement_repeats_and_goes_on_where_it_stopped(
 
 def test_a_radius_of_zero_keeps_the_finished_weights(tiny_base, small_run, files):
     refinement = Refinement(Schedule(steps=5, radius=0.0), batch_size=16)
-    options = Options(posterior="refined", refinement=refinement, sigmas=(0.05,))
+    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.05,))
     record = to_record(bound(str(tiny_base), small_run, *files, options))
     assert record["drift"]["distance"] == 0 and record["posterior"]["family"] == "refined"
 
 
 def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     refinement = Refinement(Schedule(steps=4), batch_size=16, start="prior")
-    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,), draws=2)
+    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.01,), draws=2)
     certificate = bound("strong", lora_run, *files, options)
     drift = to_record(certificate)["drift"]
     assert drift["distance"] == pytest.approx(drift["distance_finished_to_prior"], rel=0.05)
@@ -430,7 +432,7 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
 def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
     """The base is right on most of these rows, and no finished weights are near it in nats."""
     refinement = Refinement(Schedule(steps=3), batch_size=16)
-    options = Options(posterior="refined", refinement=refinement, sigmas=(0.01,))
+    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.01,))
     assert "from the prior's centre" in bound("strong", lora_run, *files, options).fitted.reason
     held = replace(refinement, schedule=Schedule(steps=3, radius=10.0))
     kept = bound("strong", lora_run, *files, replace(options, refinement=held))
@@ -440,7 +442,7 @@ def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
 def test_full_weights_are_refined_too(full_run, files):
     refinement = Refinement(Schedule(steps=3), batch_size=8)
     options = Options(
-        posterior="refined", refinement=refinement, sigmas=(0.01,), loss="token_error"
+        posterior="refined", refinement=refinement, prior_scales=(0.01,), loss="token_error"
     )
     certificate = bound("strong", full_run, *files, options)
     assert certificate.kl.value < certificate.inputs.pair.squared_distance / (2 * 0.01**2)

@@ -17,7 +17,7 @@ from pacbayes_sft.gibbs import Rows
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.kronecker import kronecker_curvature as kron
 
-SMALL = Options(sigmas=(0.05, 0.2))
+SMALL = Options(prior_scales=(0.05, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_neither_the_batch_size_nor_the_past_enters(lora):
 
 
 def test_tied_weights_count_both_uses(full_run, files):
-    options = Options(space=Space.WEIGHTS, sigmas=(0.01,))
+    options = Options(space=Space.WEIGHTS, prior_scales=(0.01,))
     point, evaluator, slots, rows = prepared(full_run, files, options, few=1)
     (tied,) = (name for name in point if "embed" in name)
     found = diagonal_fisher(evaluator, slots, point, rows)[tied]
@@ -162,7 +162,7 @@ def test_the_curved_families_go_through_and_repeat(
 def test_the_curved_families_know_dense_weights(full_run, files, monkeypatch):
     quick(monkeypatch)
     monkeypatch.setattr("pacbayes_sft.posteriors.TEMPERATURES", (10.0,))
-    options = Options(posterior="laplace", sigmas=(0.01,), loss="token_error")
+    options = Options(posterior="laplace", prior_scales=(0.01,), loss="token_error")
     record = to_record(bound("strong", full_run, *files, options))
     assert (record["posterior"]["family"], record["space"]) == ("laplace", "weights")
 
@@ -185,7 +185,7 @@ def test_kronecker_factors_have_the_trace_of_the_diagonal_and_its_pattern(lora):
 
 
 def test_what_is_no_linear_layer_keeps_its_diagonal(full_run, files):
-    options = Options(space=Space.WEIGHTS, sigmas=(0.01,))
+    options = Options(space=Space.WEIGHTS, prior_scales=(0.01,))
     point, evaluator, slots, rows = prepared(full_run, files, options, few=2)
     found = kron(evaluator, slots, point, rows)
     plain = {name for name, value in found.items() if isinstance(value, torch.Tensor)}

@@ -20,7 +20,9 @@ from pacbayes_sft.options import Options
 from pacbayes_sft.plan import plan
 from pacbayes_sft.posteriors import Refinement
 
-QUICK = Options(refinement=Refinement(Schedule(steps=8), 8), sigmas=(0.02, 0.1), batch_size=32)
+QUICK = Options(
+    refinement=Refinement(Schedule(steps=8), 8), prior_scales=(0.02, 0.1), batch_size=32
+)
 
 
 @pytest.fixture(scope="module")

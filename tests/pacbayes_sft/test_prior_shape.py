@@ -28,7 +28,7 @@ from pacbayes_sft.prior_shape import prior_shape, written_by
 OPTIONS = Options(
     posterior="refined",
     refinement=Refinement(Schedule(steps=2), batch_size=8),
-    sigmas=(0.02, 0.05),
+    prior_scales=(0.02, 0.05),
     loss="token_error",
 )
 

@@ -23,7 +23,7 @@ def certificate(lora_run, rows_dir):
     options = Options(
         prior=lora_run / "pacbayes_sft" / "prior",
         posterior=Posterior.INTERPOLATED,
-        sigmas=(0.03,),
+        prior_scales=(0.03,),
         draws=2,
         units=20,
         baselines=False,

@@ -66,7 +66,7 @@ def test_the_ratio_is_that_of_the_unrounded_draw_and_the_risk_that_of_the_rounde
     assert {t.dtype for t in draw.values()} == {torch.float32}
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     q, p = certificate.fitted.posterior, certificate.fitted.prior
-    at = [log_density_ratio_mixture(t, q, mixture(p, certificate.options.sigmas)) for t in (
+    at = [log_density_ratio_mixture(t, q, mixture(p, certificate.options.prior_scales)) for t in (
         draw, {k: t.bfloat16().float() for k, t in draw.items()}
     )]  # fmt: skip
     assert record["log_ratio"]["value"] == pytest.approx(at[0], abs=1e-9)
@@ -99,7 +99,7 @@ def test_what_cannot_be_emitted_is_refused_and_leaves_nothing(certificate, full_
 
 def test_an_adapter_whose_initial_was_lost_can_be_certified_too(lora_run, files, tmp_path):
     bare = shutil.copytree(lora_run, tmp_path / "bare", ignore=shutil.ignore_patterns("pacbayes_*"))
-    options = Options(posterior="isotropic", sigmas=(0.02,))
+    options = Options(posterior="isotropic", prior_scales=(0.02,))
     record = emit_adapter(bound("strong", bare, *files, options), tmp_path / "out")
     assert json.loads((bare / "pacbayes_sft" / DRAWS).read_text())["draws"][0]["seed"] == 0
     assert any("centred on zero" in sentence for sentence in record["assumptions"])

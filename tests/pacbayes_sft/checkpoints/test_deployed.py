@@ -117,7 +117,7 @@ def test_a_bound_for_more_than_factors(rows_dir, tmp_path):
     )
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
     options = Options(
-        space=Space.WEIGHTS, posterior="isotropic", sigmas=(0.05,), loss=Loss.SMOOTHED_NLL
+        space=Space.WEIGHTS, posterior="isotropic", prior_scales=(0.05,), loss=Loss.SMOOTHED_NLL
     )
     certificate = bound("strong", folder, *files, options)
     pair = certificate.inputs.pair
@@ -127,4 +127,4 @@ def test_a_bound_for_more_than_factors(rows_dir, tmp_path):
     through_peft = risk_term("strong", files[1], folder, loss=Loss.SMOOTHED_NLL).risk.value
     assert certificate.measured.test_risk_finetuned.value == pytest.approx(through_peft, abs=1e-5)
     with pytest.raises(InputError, match=r"use_dora.*use --space weights"):
-        bound("strong", folder, *files, Options(posterior="isotropic", sigmas=(0.05,)))
+        bound("strong", folder, *files, Options(posterior="isotropic", prior_scales=(0.05,)))

@@ -53,7 +53,6 @@ OUTPUT = {"json", "out", "picture", "by", "dry_run", "example"}
 # Flags that have another name in Python, each for a reason.
 OTHERWISE = {
     "bound": {
-        "prior_scales": "sigmas",  # σ in the formulas
         "refine_batch": "batch_size",  # of Refinement; --batch-size is that of the evaluation
         "emit_adapter": "directory",  # of the call emit_adapter
         "emit_dtype": "dtype",

@@ -12,7 +12,7 @@ from pacbayes_sft.options import Options
 @pytest.fixture(scope="session")
 def certificate(lora_run, rows_dir):
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
-    options = Options(posterior="isotropic", sigmas=(0.05,))
+    options = Options(posterior="isotropic", prior_scales=(0.05,))
     held = str(rows_dir / "heldout.jsonl")
     return bound("strong", lora_run, *files, options, train_heldout=held)
 

@@ -40,7 +40,7 @@ def certificate(train, test, profile):
     on_train = Estimate(0.5, -math.inf, 0.5, 0.96, Guarantee.UPPER, "kl")
     return SimpleNamespace(
         inputs=SimpleNamespace(train=train, test=test, pair=SimpleNamespace(space=Space.FACTORS)),
-        options=SimpleNamespace(loss=Loss.EXACT_MATCH, sigmas=(0.1,)),
+        options=SimpleNamespace(loss=Loss.EXACT_MATCH, prior_scales=(0.1,)),
         leaves=SimpleNamespace(profile=0.01),
         ledger=SimpleNamespace(spent=0.05),
         shift=SimpleNamespace(tv=Estimate.exactly(1.0, method="laws")),
