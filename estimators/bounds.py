@@ -38,7 +38,7 @@ def kl_bound(
 
     >>> bound = kl_bound(empirical_risk=0.31, kl=120.0, n=4096, delta=0.05)
     >>> print(bound)
-    0.4314 probability (upper: <= 0.4314 at 0.95; PAC-Bayes-kl (Maurer 2004))
+    0.4315 probability (upper: <= 0.4315 at 0.95; PAC-Bayes-kl (Maurer 2004))
     >>> is_vacuous(kl_bound(empirical_risk=0.31, kl=1e6, n=4096, delta=0.05))
     True
     """

@@ -63,7 +63,7 @@ def compression_bound(empirical_risk: float, code_length: float, n: int, delta: 
         ValueError: If an argument is out of its range.
 
     >>> print(compression_bound(empirical_risk=0.31, code_length=500.0, n=4096, delta=0.05))
-    0.5557 probability (upper: <= 0.5557 at 0.95; compression (Occam) bound at 500 nats)
+    0.5558 probability (upper: <= 0.5558 at 0.95; compression (Occam) bound at 500 nats)
     """
     check_delta(delta)
     if n < 1 or not code_length >= 0 or not 0 <= empirical_risk <= 1:

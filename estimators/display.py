@@ -49,6 +49,13 @@ def _rounded(limit: float, places: int | None, rounding: str) -> str:
     return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=rounding):f}"
 
 
+def value(estimate: Estimate) -> str:
+    """Return the point value, rounded as the limit is where the two are one number."""
+    if estimate.guarantee == "upper" and estimate.value == estimate.upper:
+        return rounded_up(estimate.value)
+    return f"{estimate.value:.4g}"
+
+
 def terminal(estimate: Estimate) -> str:
     """Return rich markup: the value, its label in colour, the limit, the method dimmed.
 
@@ -60,7 +67,7 @@ def terminal(estimate: Estimate) -> str:
     unit = f" {_plain(estimate.unit)}" if estimate.unit else ""
     said = f" {limit}" if limit else ""
     return (
-        f"[bold]{estimate.value:.4g}[/]{unit} [{STYLES[label]}]{label}[/]{said} "
+        f"[bold]{value(estimate)}[/]{unit} [{STYLES[label]}]{label}[/]{said} "
         f"[dim]({_plain(estimate.method)})[/]"
     )
 
@@ -85,7 +92,7 @@ def notebook(estimate: Estimate) -> str:
         )
     return (
         '<div style="border-left:.25em solid;padding:.1em .8em">'
-        f"<strong>{estimate.value:.4g}</strong>{unit} "
+        f"<strong>{value(estimate)}</strong>{unit} "
         '<span style="border:1px solid;border-radius:.6em;padding:0 .5em;font-size:.85em">'
         f"{label}</span> {limit} <small>{escape(estimate.method)}</small>{rest}</div>"
     )

@@ -150,7 +150,7 @@ class Estimate:
             Guarantee.LOWER: f"lower: >= {display.rounded_down(self.lower)} {at}",
             Guarantee.ESTIMATE: "estimate, no one-sided promise",
         }[self.guarantee]
-        return f"{self.value:.4g}{unit} ({claim}; {self.method})"
+        return f"{display.value(self)}{unit} ({claim}; {self.method})"
 
     def __rich__(self) -> str:
         """One line in colour, where `rich` prints it."""

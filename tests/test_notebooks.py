@@ -11,7 +11,7 @@ import pytest
 BOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SECONDS = 180
 NOT_RUN = "not-run-here"  # the tag of cells that need a GPU or the hub
-FAST = {"01_bound_a_finished_finetune"}  # the others are run by `make test-slow`
+FAST = {"03_difficulty_map", "04_theory"}  # the others are run by `make test-slow`
 
 
 def marked(book: Path) -> object:

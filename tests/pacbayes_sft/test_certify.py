@@ -244,7 +244,9 @@ def test_a_full_checkpoint_has_no_factors(full_run, files):
 
 
 def test_a_small_sigma_recovers_the_finished_model(lora_run, files):
-    certificate = bound("strong", lora_run, *files, replace(PLAIN, prior_scales=(1e-7,)))
+    certificate = bound(
+        "strong", lora_run, *files, replace(PLAIN, prior_scales=(1e-7,), baselines=False)
+    )
     measured = certificate.measured
     assert certificate.empirical_risk.value == pytest.approx(
         measured.train_risk_finetuned.value, abs=0.011
@@ -419,7 +421,9 @@ def test_a_radius_of_zero_keeps_the_finished_weights(tiny_base, small_run, files
 
 def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     refinement = Refinement(Schedule(steps=4), batch_size=16, start="prior")
-    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.01,), draws=2)
+    options = Options(
+        posterior="refined", refinement=refinement, prior_scales=(0.01,), draws=2, baselines=False
+    )
     certificate = bound("strong", lora_run, *files, options)
     drift = to_record(certificate)["drift"]
     assert drift["distance"] == pytest.approx(drift["distance_finished_to_prior"], rel=0.05)
@@ -432,7 +436,9 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
 def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
     """The base is right on most of these rows, and no finished weights are near it in nats."""
     refinement = Refinement(Schedule(steps=3), batch_size=16)
-    options = Options(posterior="refined", refinement=refinement, prior_scales=(0.01,))
+    options = Options(
+        posterior="refined", refinement=refinement, prior_scales=(0.01,), draws=1, baselines=False
+    )
     assert "from the prior's centre" in bound("strong", lora_run, *files, options).fitted.reason
     held = replace(refinement, schedule=Schedule(steps=3, radius=10.0))
     kept = bound("strong", lora_run, *files, replace(options, refinement=held))
@@ -442,7 +448,11 @@ def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, files):
 def test_full_weights_are_refined_too(full_run, files):
     refinement = Refinement(Schedule(steps=3), batch_size=8)
     options = Options(
-        posterior="refined", refinement=refinement, prior_scales=(0.01,), loss="token_error"
+        posterior="refined",
+        refinement=refinement,
+        prior_scales=(0.01,),
+        loss="token_error",
+        baselines=False,
     )
     certificate = bound("strong", full_run, *files, options)
     assert certificate.kl.value < certificate.inputs.pair.squared_distance / (2 * 0.01**2)

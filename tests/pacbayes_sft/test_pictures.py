@@ -26,7 +26,8 @@ def a_map(windows=WINDOWS, sizes=(64, 1024), objectives=("nll",), bases=("strong
                         rows.append({
                             "size": size, "window": window, "low": low, "high": high, "seed": seed,
                             "base": base, "objective": objective, "method": "lora",
-                            "test_risk": risk, "generalization_gap": 0.1, "extrapolation_gap": 0.2,
+                            "test_risk": risk, "gibbs_test_risk": risk,
+                            "generalization_gap": 0.1, "extrapolation_gap": 0.2,
                             "value": risk + 0.3, "guarantee": "upper", "gibbs_test_lower": 0.1,
                             "term_empirical_risk": risk - 0.1, "term_generalization": 0.2,
                             "term_extrapolation": 0.15, "term_epsilon": 0.05,
