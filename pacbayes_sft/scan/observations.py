@@ -32,7 +32,7 @@ from pacbayes_sft.scan.intervals import (
 __all__ = ["Observation", "observe", "over_seeds"]
 
 CELL = ["size", "window", "low", "high", "seed", "base", "objective", "method"]
-MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap", "tv"]
+MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap"]
 
 
 def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
@@ -119,17 +119,6 @@ def _gaps(name: str, risks: pd.DataFrame) -> list[Observation]:
                 f"{name}, mean over n: the lesser of its two falls, from the easy third of the "
                 "windows to the middle one and from there to the hard one",
                 [-rise for rise in rises],
-            )
-        )
-    table, tv = _seeds_by_window(risks, "extrapolation_gap"), risks.groupby("window")["tv"].mean()
-    near = [w for w in table.columns if tv[w] <= tv.min() + 1e-9]
-    if far := [w for w in table.columns if w not in near]:
-        found.append(
-            least_over_seeds(
-                "the extrapolation gap is least where the window is nearest to the test law",
-                f"{name}, mean over n: the least of the other windows' gaps (with their sign) "
-                f"minus that of {' and '.join(near)}",
-                [table[w] - table[near].mean(axis=1) for w in far],
             )
         )
     return found

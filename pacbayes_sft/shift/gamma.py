@@ -35,7 +35,7 @@ def gamma_pair(train: Table, test: Table, delta: float) -> Pair | None:
     Raises:
         InputError: If a unit has several difficulties.
     """
-    if laws_are_known(train, test):
+    if laws_are_known(train, test, "difficulty"):
         assert train.metadata and test.metadata
         try:
             laws = [m.law for m in (train.metadata, test.metadata)]

@@ -1,6 +1,7 @@
 """Shift terms that know the predictor, on profiles made by hand: no model."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.profile import RiskProfile, risk_profile
+from pacbayes_sft.shift.gamma import gamma_pair
 from pacbayes_sft.shift.of_predictor import TEST_UNSEEN, bounds_by_shift, shift_terms
 
 
@@ -144,3 +146,14 @@ class TestCountedOnce:
     def test_whether_a_unit_is_one_row_is_noted(self):
         assert self.profile(table("f", [1, 2]), None).one_row_a_unit
         assert not self.profile(table("f", [1, 1], units=["u", "u"]), None).one_row_a_unit
+
+
+def test_the_curve_against_gamma_takes_no_law_of_another_attribute():
+    """The law on record is of the steps; the difficulties are all 1 against all 2."""
+    sides = table("a", [1.0] * 40, {"3": 1.0}), table("b", [2.0] * 40, {"3": 1.0}, seed=1)
+    steps = [
+        replace(t, metadata=t.metadata.model_copy(update={"attribute": "steps"})) for t in sides
+    ]
+    _, tv = gamma_pair(*steps, 0.05)
+    assert tv.guarantee is Guarantee.UPPER and tv.value == 1.0
+    assert gamma_pair(*sides, 0.05)[1].guarantee is Guarantee.EXACT
