@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estimators.total_variation.attribute import total_variation_attribute
 from estimators.total_variation.classifier import TwoSampleTest, classifier_two_sample
 from estimators.total_variation.known_law import total_variation_known
+from estimators.total_variation.maximally_selected import maximally_selected_p_value
 from estimators.total_variation.mixture import labelled_mixture
 from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.prequential import (
@@ -53,6 +54,7 @@ __all__ = [
     "breakdown_gamma",
     "classifier_two_sample",
     "labelled_mixture",
+    "maximally_selected_p_value",
     "permutation_p_value",
     "prequential_two_sample",
     "profile_shift",

@@ -32,7 +32,7 @@ class TwoSampleTest:
             looks like noise at level α.
         detection_floor_80: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
         classifier: What was fitted.
-        p_value: Permutation p-value of "both sides have one law", from the held-out half.
+        p_value: Permutation p-value of "both sides have one law", see `ClassifierTwoSample`.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> stump = DecisionTreeClassifier(max_depth=1)

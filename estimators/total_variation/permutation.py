@@ -1,11 +1,11 @@
-"""The permutation p-value of a frozen score: exact at every size, whatever the score."""
+"""Relabelling: the permutation p-value of a frozen score, exact at every size and of any score."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 CELLS = 1_000_000  # labels dealt at once, which bounds the memory
 STREAM = 1  # apart from the stream of the same seed that split the rows
@@ -46,21 +46,49 @@ def permutation_p_value(
         raise ValueError("a permutation test needs one finite score and one side for each row")
     if label.all() or not label.any() or permutations < 1:
         raise ValueError("a permutation test needs rows on both sides and one permutation or more")
-    paired = _pairs(groups, label) if groups is not None else np.empty((0, 2), dtype=np.int64)
-    loose = np.setdiff1d(np.arange(len(s)), paired)
-    generator = np.random.default_rng([seed, STREAM])
     # The counts are fixed, so the sum over the test side orders labellings as the means' gap does.
     seen = float(s[label].sum())
     bar = seen - 1e-9 * (1 + abs(seen))  # a tie counts against us, whatever the rounding
-    at_once = max(1, CELLS // len(s))
-    high = 0
+    dealt = relabellings(label, groups, permutations, seed, CELLS)
+    high = sum(int((part @ s >= bar).sum()) for part in dealt)
+    return (1 + high) / (1 + permutations)
+
+
+def relabellings(
+    label: NDArray[np.bool_],
+    groups: Sequence[Hashable] | None,
+    permutations: int,
+    seed: int,
+    cells: int,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield random relabellings in parts of at most ``cells`` labels, each (count, m) of 0 and 1.
+
+    Args:
+        label: Whether each row is of the test side; shape (m,).
+        groups: Group of each row, at most one row a side each: one with a row on either side has
+            the two swapped, or not.
+        permutations: How many in all.
+        seed: Their seed.
+        cells: Labels a part.
+
+    Raises:
+        ValueError: If a group has several rows on one side.
+    """
+    paired = _pairs(groups, label) if groups is not None else np.empty((0, 2), dtype=np.int64)
+    loose = np.setdiff1d(np.arange(len(label)), paired)
+    generator = np.random.default_rng([seed, STREAM])
+    at_once = max(1, cells // len(label))
     for begin in range(0, permutations, at_once):
         count = min(at_once, permutations - begin)
         dealt = generator.permuted(np.tile(label[loose], (count, 1)), axis=1)
+        if not len(paired):
+            yield dealt.astype(np.float32)
+            continue
+        part = np.zeros((count, len(label)), dtype=np.float32)
+        part[:, loose] = dealt
         swap = generator.integers(0, 2, (count, len(paired)))
-        total = dealt @ s[loose] + s[paired[np.arange(len(paired)), swap]].sum(axis=1)
-        high += int((total >= bar).sum())
-    return (1 + high) / (1 + permutations)
+        part[np.arange(count)[:, None], paired[np.arange(len(paired)), swap]] = 1.0
+        yield part
 
 
 def _pairs(groups: Sequence[Hashable], label: np.ndarray) -> np.ndarray:

@@ -12,6 +12,10 @@ equal. Of the same two samples it gives, each with its own label:
   calibrated by an isotonic regression of the other folds. TV is exactly that for the true η. |·| is
   convex, so noise in η pushes it up where the sides are alike.
 
+And a test of "both sides have one law": twice the smaller of two exact p-values, that of the
+classifier on the held-out half (`permutation_p_value`) and that of the most different share of a
+column on all rows (`maximally_selected_p_value`), which finds what is rare before the former does.
+
 Not among them: AUC. For the best score 2·AUC - 1 lies in [TV, 2TV - TV²], so it is no TV.
 """
 
@@ -31,6 +35,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.classifier import FROZEN, INDEPENDENT
+from estimators.total_variation.maximally_selected import maximally_selected_p_value
 from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.prequential import PrequentialTest, prequential_of
 from estimators.total_variation.samples import fold_of, number_groups, one_row_a_group, take
@@ -60,7 +65,11 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
         prequential_: Outcome of the test by betting, None where it was not asked for.
         cross_fitted_: Point estimate, see the module.
         plug_in_: Point estimate, see the module.
-        p_value_: Permutation p-value of "one law", from the held-out half.
+        p_value_: Permutation p-value of "one law": twice the smaller of the next two.
+        classifier_p_value_: That of the frozen classifier, from the held-out half.
+        share_p_value_: That of the most different share of a column, from all rows. None where X
+            is texts, which only the classifier can read, and where the classifier's is already
+            1/(1+B): no p-value is smaller, so `p_value_` is known.
         detection_floor_: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
             looks like noise at level α.
         detection_floor_80_: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
@@ -130,6 +139,9 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             )
         spent = self.delta / 2 if self.prequential else self.delta
         self._certify(x, y, group, fold_of(group, generator, 2), spent)
+        self.share_p_value_ = self._share_p_value(x, y, group)
+        least = min(p for p in (self.classifier_p_value_, self.share_p_value_) if p is not None)
+        self.p_value_ = min(1.0, 2 * least)
         self.cross_fitted_ = _point(self.certificate_.value, HELD_OUT_GAP)
         if self.folds:
             self._estimate(x, y, fold_of(group, generator, self.folds))
@@ -195,7 +207,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
         right = int((~says[truth == 0]).sum()), int(says[truth == 1].sum())
         self.held_out_rates_ = right[0] / counts[0], right[1] / counts[1]
         self.certificate_ = held_out_certificate(right, counts, delta)
-        self.p_value_ = permutation_p_value(
+        self.classifier_p_value_ = permutation_p_value(
             self.held_out_scores_,
             truth == 1,
             groups=group[half == 1].tolist(),
@@ -203,6 +215,16 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             seed=self.random_state,
         )
         self.detection_floor_, self.detection_floor_80_ = detection_floors(counts, self.delta)
+
+    def _share_p_value(self, x: Any, y: Any, group: Any) -> float | None:
+        if not hasattr(x, "shape") or x.ndim != 2:
+            return None
+        if self.classifier_p_value_ * (1 + self.permutations) < 1.5:
+            return None
+        return maximally_selected_p_value(
+            x, y == 1,
+            groups=group.tolist(), permutations=self.permutations, seed=self.random_state,
+        )  # fmt: skip
 
     def _estimate(self, x: Any, y: Any, fold: Any) -> None:
         scores, says = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
