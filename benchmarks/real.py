@@ -55,8 +55,8 @@ def write_rows(split: str, file: Path) -> None:
 
     from reasoning_gym import create_dataset
 
-    from pacbayes_sft.checkpoints.files import sha256_of
     from pacbayes_sft.data.metadata import Metadata, sidecar
+    from pacbayes_sft.reading import sha256_of
 
     low, high = TERMS[split]
     items = create_dataset(

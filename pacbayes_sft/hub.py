@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacbayes_sft.checkpoints.adapter_files import adapter_directory
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.checkpoints.lora import CONFIG, other_base
 from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.models import local_directory, public_name
+from pacbayes_sft.reading import read_json
 
 
 def checkpoint_directory(name: str | Path) -> Path:

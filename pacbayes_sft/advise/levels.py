@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from estimators.total_variation.risk_profiles import Law
-from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
 
 MOST_LEVELS = 16

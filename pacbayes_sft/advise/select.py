@@ -12,9 +12,9 @@ import numpy as np
 from pacbayes_sft.advise.run import Prepared
 from pacbayes_sft.advise.split import as_record
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.data.metadata import Metadata, sidecar
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
 
 

@@ -25,10 +25,10 @@ from filelock import FileLock
 
 from estimators import DiagonalGaussian
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import stream_of
+from pacbayes_sft.reading import read_json
 
 DRAWS = "draws.json"
 MADE, DECLARED = "draws", "declared"

@@ -38,10 +38,11 @@ from pacbayes_sft.certified.record import Evidence, as_json, to_record
 from pacbayes_sft.certified.rows import rows_sha256, write_units
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
-from pacbayes_sft.checkpoints.files import ADAPTER, sha256_of
+from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.lora import CONFIG, read_adapter
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.shift import method_for, spends_delta
 
 

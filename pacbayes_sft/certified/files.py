@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 
 from estimators import DiagonalGaussian, load_gaussian
 from estimators.gaussian import typical_scale
-from pacbayes_sft.checkpoints.files import ADAPTER, read_json, sha256_of
+from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.lora import CONFIG
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json, sha256_of
 
 FOLDER = "certificate"
 CERTIFICATE = f"{FOLDER}/certificate.json"

@@ -34,12 +34,13 @@ from pacbayes_sft.certified.files import (
 )
 from pacbayes_sft.certified.record import VERSION
 from pacbayes_sft.certified.rows import Unit, find_rows, read_units, rows_sha256
-from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint, read_json
+from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.options import Options
+from pacbayes_sft.reading import read_json
 
 FLIPS = 0.001  # share of the units whose loss may differ on another machine (at least one unit)
 SAME_LOSS = {Loss.SMOOTHED_NLL: 1e-3}  # the others are counts: any difference is a flip

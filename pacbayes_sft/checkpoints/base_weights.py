@@ -14,9 +14,10 @@ from functools import cached_property
 import torch
 
 from pacbayes_sft.checkpoints.adapter_files import EMBEDDINGS, HEADS
-from pacbayes_sft.checkpoints.files import TensorFiles, read_json
+from pacbayes_sft.checkpoints.files import TensorFiles
 from pacbayes_sft.checkpoints.precision import quantisation, refuse_quantised
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 BLOCK = 1 << 20  # entries held at a time
 _PREFIXES = ("transformer.", "model.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json, sha256_of
 
 FULL = "model.safetensors"
 ADAPTER = "adapter_model.safetensors"
-_CHUNK = 1 << 22
+_PIECE = 1 << 22  # numbers looked at at once
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TensorFiles:
         Raises:
             InputError: Naming file and tensor.
         """
-        for piece in self.view(name).reshape(-1).split(_CHUNK):
+        for piece in self.view(name).reshape(-1).split(_PIECE):
             _finite(piece, name, self.file_of[name])
 
     @property
@@ -125,32 +125,6 @@ def open_checkpoint(directory: Path) -> TensorFiles:
             f"pacbayes_sft.checkpoints.gguf {directory / quantised[0]} DIR` and give DIR"
         )
     raise InputError(f"{directory}: holds neither {FULL}, {FULL}.index.json nor {ADAPTER}")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: If the file is missing or is not a JSON object.
-    """
-    if not file.is_file():
-        raise InputError(f"{file}: missing")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds a {type(content).__name__}, not a JSON object")
-    return content
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while piece := handle.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _open_sharded(directory: Path, index: Path) -> TensorFiles:

@@ -11,10 +11,11 @@ import torch
 
 from pacbayes_sft.checkpoints.adapter_files import AdapterFiles, sort_adapter
 from pacbayes_sft.checkpoints.base_weights import BaseWeights
-from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, read_json
+from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles
 from pacbayes_sft.checkpoints.peft_config import CONFIG
 from pacbayes_sft.checkpoints.precision import quantisation
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 
 @dataclass(frozen=True)

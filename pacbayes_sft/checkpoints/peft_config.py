@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 CONFIG = "adapter_config.json"
 _MOST = 1e9  # of alpha, in size; no one means more

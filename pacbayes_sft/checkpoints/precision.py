@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 _NOTE = "dequantized_from"
 _BITS = ("bits", "load_in_4bit", "load_in_8bit")

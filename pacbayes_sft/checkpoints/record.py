@@ -14,8 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint, read_json
+from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 RECORD_DIR = "pacbayes_sft"
 RUN = "run.json"

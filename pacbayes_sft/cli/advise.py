@@ -98,6 +98,10 @@ def advise(
     Example: `pacbayes-sft advise --base strong --pool pool.jsonl --test test.jsonl --budgets
     500,2000,8000 --windows 2:6,4:8,6:10,8:12 --report runs/advice`
     """
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(pool, test)
+
     from pacbayes_sft.advise.advice import out_of_reach
     from pacbayes_sft.advise.predict import Rule, check_sizes
     from pacbayes_sft.advise.report import write_report

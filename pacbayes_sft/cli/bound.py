@@ -117,6 +117,10 @@ def bound(
     """
     import json as json_module
 
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(train, test, train_heldout, labelled, prior_train)
+
     from estimators.posteriors.refined import Schedule
     from pacbayes_sft.bound_json import to_record, write_bound_json
     from pacbayes_sft.certify import bound as compute

@@ -60,6 +60,10 @@ def difficulty(
     Example: `pacbayes-sft difficulty train.jsonl --base strong --metric cot_tokens --metric
     pass_rate --out train.difficulty.jsonl --picture difficulty.png`
     """
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(train)
+
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 
     refuse_input(out, train)

@@ -86,6 +86,10 @@ def sft(
 
     Example: `pacbayes-sft sft --base strong --train train.jsonl --out runs/ft --prior-fraction 0.5`
     """
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(train)
+
     from pacbayes_sft.sft import Settings, run_sft
 
     settings = Settings(

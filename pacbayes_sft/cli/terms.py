@@ -146,6 +146,10 @@ def risk(
     Example: `pacbayes-sft risk --base strong --test test.jsonl --slice-by difficulty`, or
     `pacbayes-sft risk --samples samples_hendrycks_math500_DATE.jsonl --slice-by level`
     """
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(test)
+
     from pacbayes_sft.terms import risk_term
 
     check_delta(delta)

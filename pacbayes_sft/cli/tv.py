@@ -86,8 +86,9 @@ def tv(
 
     Example: `pacbayes-sft tv --train train.jsonl --test test.jsonl --out shift`
     """
-    from pacbayes_sft.data.rows import read_table
+    from pacbayes_sft.data.rows import read_table, refuse_missing
 
+    refuse_missing(train, test)
     check_delta(delta)
     if attribute and view:
         raise InputError("--attribute and --view are two methods; give one of them")

@@ -34,6 +34,10 @@ def verify(
 
     Example: `pacbayes-sft verify runs/certified --train train.jsonl`
     """
+    from pacbayes_sft.data.rows import refuse_missing
+
+    refuse_missing(train)
+
     from pacbayes_sft.certified.verify import verify_adapter
 
     with quiet_stdout():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 
 class Metadata(BaseModel):

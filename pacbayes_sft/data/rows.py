@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.data.messages import Message, as_text, conversation
 from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import sha256_of
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,9 @@ def read_table(source: str | Path) -> Table:
     Raises:
         InputError: If the source is missing, empty or malformed; the line is named.
     """
+    refuse_missing(source)
     path = Path(source)
     if not path.exists():
-        if path.suffix in (".jsonl", ".json", ".parquet") or len(path.parts) > 2:
-            raise InputError(f"{source}: no such file")
         return _read_hub(str(source))
     if path.is_dir():
         raise InputError(f"{source}: a directory, not a file of rows")
@@ -104,6 +103,22 @@ def read_table(source: str | Path) -> Table:
     _refuse_mixture(rows, str(path))
     digest = sha256_of(path)
     return Table(str(source), rows, digest, read_metadata(path, digest))
+
+
+def refuse_missing(*sources: str | Path | None) -> None:
+    """Refuse sources that are files by their names and are not there; None is skipped.
+
+    Commands ask this before they load torch, so that a slip of the finger costs no seconds.
+
+    Raises:
+        InputError: For the first one that is missing.
+    """
+    for source in sources:
+        path = Path(source) if source is not None else None
+        if path is None or path.exists():
+            continue
+        if path.suffix in (".jsonl", ".json", ".parquet") or len(path.parts) > 2:
+            raise InputError(f"{source}: no such file")
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, Any]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.choices import Rendering
 from pacbayes_sft.data.metadata import Metadata, sidecar
 from pacbayes_sft.igsm import english, symbolic
 from pacbayes_sft.igsm.generate import VERSION, OpLaw, draw_problem, problem_stream
+from pacbayes_sft.reading import sha256_of
 
 _RENDERERS = {Rendering.SYMBOLIC: symbolic, Rendering.ENGLISH: english}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.checkpoints.files import read_json
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 
 class Store:

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pacbayes_sft.bases import pretrain
-from pacbayes_sft.checkpoints.files import sha256_of
 from pacbayes_sft.models import resolve_base
+from pacbayes_sft.reading import sha256_of
 
 DIRECTORY = {name: Path(resolve_base(name)) for name in ("strong", "weak")}
 FACTS = {name: json.loads((d / "pretraining.json").read_text()) for name, d in DIRECTORY.items()}

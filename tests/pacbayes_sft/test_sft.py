@@ -133,7 +133,7 @@ def test_settings_that_mean_nothing(bad):
 def test_the_base_is_identified(lora_run):
     from pathlib import Path
 
-    from pacbayes_sft.checkpoints.files import sha256_of
+    from pacbayes_sft.reading import sha256_of
 
     weights = Path(resolve_base("strong")) / "model.safetensors"
     assert read_record(lora_run).base_sha256 == sha256_of(weights)

@@ -99,6 +99,33 @@ def test_help_is_quick_because_nothing_heavy_is_loaded():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_a_missing_file_is_refused_before_torch_is_loaded(tmp_path):
+    """Seconds for a slip of the finger are seconds in which one wonders what goes on."""
+    commands = [
+        "bound --base strong --finetuned run --train gone.jsonl --test test.jsonl",
+        "sft --base strong --train gone.jsonl --out run",
+        "tv --train gone.jsonl --test test.jsonl",
+        "tv --stream --train gone.jsonl --test test.jsonl",
+        "risk --base strong --test gone.jsonl",
+        "verify run --train gone.jsonl",
+        "difficulty gone.jsonl --base strong --out out.jsonl",
+        "advise --base strong --pool gone.jsonl --test test.jsonl --budgets 900",
+    ]
+    code = (
+        "import sys; from pacbayes_sft.cli import main\n"
+        f"for words in {commands!r}:\n"
+        "    sys.argv = ['pacbayes-sft', *words.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as left: assert left.code == 2, words\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    said = ["error: gone.jsonl: no such file"] * len(commands)
+    assert done.returncode == 0 and done.stderr.splitlines() == said, done.stderr
+
+
 def test_kl(lora_run):
     weights = answer("kl", "--base", "strong", "--finetuned", lora_run, "--sigma", 0.1)
     assert weights["kl"]["guarantee"] == "exact" and weights["kl"]["unit"] == "nats"
