@@ -63,7 +63,16 @@ def draw(result: Mapping[str, Any], file: Path) -> None:
                   hatch="//" if mine else None)  # fmt: skip
         for law, marker in LAWS:
             if law in found["by_law"]:
-                axis.plot(found["by_law"][law], place, marker, color="black", mfc="w", ms=6)
+                axis.plot(
+                    found["by_law"][law],
+                    place,
+                    marker,
+                    color="black",
+                    mfc="w",
+                    ms=6,
+                    clip_on=False,
+                    zorder=3,
+                )
     for law, marker in LAWS:
         axis.plot([], [], marker, color="black", mfc="w", label=f"{law} test law")
     axis.set_yticks(range(len(rules)), [rule for rule, _ in rules], fontsize=9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pacbayes_sft.atomic import replacing
 
 MARKERS = "osD^vPX*"
 MOST_PANELS = 4
+TICKS_APART = 1.6  # least ratio of two sizes whose captions stand side by side
 
 
 def write_report(found: Found, directory: Path, command: str = "") -> Path:
@@ -188,10 +189,22 @@ def _curves(axis: Any, advice: Advice, found: Found) -> None:
         fontsize=9,
     )
     axis.set_xscale("log")
+    shown = _apart({*advice.sizes, *(choice.budget for choice in advice.choices)})
+    axis.set_xticks(shown, [f"{n:,}" for n in shown], fontsize=9)
+    axis.minorticks_off()
     axis.set_xlabel("training size n (units, log scale)")
     axis.set_ylabel(f"predicted: {advice.rule}")
     axis.set_title("points measured, lines fitted, bands 90 %", loc="left", fontsize=11)
     axis.legend(title="train on", fontsize=8, title_fontsize=9)
+
+
+def _apart(sizes: Iterable[int]) -> list[int]:
+    """Return sizes whose captions do not overlap on a log axis, the largest among them."""
+    kept: list[int] = []
+    for n in sorted(sizes, reverse=True):
+        if not kept or n <= kept[-1] / TICKS_APART:
+            kept.append(n)
+    return kept[::-1]
 
 
 def _measured(found: Found, name: str) -> Mapping[int, float]:

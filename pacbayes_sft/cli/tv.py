@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pacbayes_sft.shift.survey import Survey
 
 SHOWN = 6  # rows of "what differs" on the terminal
+P_VALUE = 'p-value of "both sides have one law": permutation test, exact, all views paid for'
 
 
 def tv(
@@ -149,6 +150,8 @@ def _table(found: Survey, written: Path | None) -> Table:
     if floor := found.leading.detection_floor:
         power = f"{floor[1]:.4f} is found with 80 % power"
         table.add_row("detection floor", f"{floor[0]:.4f}", power)
+    if found.p_value is not None:
+        table.add_row("one law?", f"p = {found.p_value:.3g}", P_VALUE)
     carriers = sorted((c for c in found.carriers if c.gap), key=lambda c: -abs(c.gap))
     for carrier in carriers[:SHOWN]:
         shares = f"{carrier.train:.3g} → {carrier.test:.3g}" if carrier.train is not None else ""

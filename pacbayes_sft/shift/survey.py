@@ -114,6 +114,12 @@ class Survey:
         chosen = self.best.upper_from or self.best.lower_from
         return next((f for f in self.findings if _name(f) == chosen), self.findings[0])
 
+    @property
+    def p_value(self) -> float | None:
+        """P-value of "both sides have one law", exact, all views paid for; None without a test."""
+        found = [f.p_value for f in self.findings if f.p_value is not None]
+        return min(1.0, len(found) * min(found)) if found else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
         floors = [f.detection_floor for f in self.findings if f.detection_floor]
@@ -124,6 +130,7 @@ class Survey:
             "rows": self.leading.rows,
             "detection_floor": floor[0] if floor else None,
             "detection_floor_80": floor[1] if floor else None,
+            "p_value": self.p_value,
             "reason": ". ".join(self.best.reasons),
             "refuted": self.best.refuted,
             "findings": [f.to_dict() for f in self.findings],

@@ -58,6 +58,8 @@ def test_all_that_the_data_allow_at_one_delta():
     assert {"tv", "view", "detection_floor", "rows", "reason"} <= set(record)
     assert record["tv"]["upper"] == tv.upper and 0 < record["detection_floor"] < 0.2
     assert any(c["name"] == "'+' signs" for c in record["differs"])
+    tested = [f.p_value for f in found.findings if f.p_value is not None]
+    assert len(tested) == 3 and record["p_value"] == found.p_value == 3 * min(tested)
     assert record["against_gamma"]["d_plus"]["value"] == pytest.approx(1 / 3, abs=0.1)
 
 
