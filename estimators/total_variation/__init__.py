@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from estimators.total_variation.attribute import total_variation_attribute
 from estimators.total_variation.classifier import TwoSampleTest, classifier_two_sample
 from estimators.total_variation.known_law import total_variation_known
-from estimators.total_variation.maximally_selected import maximally_selected_p_value
 from estimators.total_variation.mixture import labelled_mixture
 from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.prequential import (
@@ -26,6 +25,7 @@ from estimators.total_variation.risk_profiles import (
     profile_shift,
 )
 from estimators.total_variation.robust import RobustShift, robust_shift, slice_limit_shift
+from estimators.total_variation.share_differences import share_difference_p_value
 from estimators.total_variation.sharpest import Sharpest, sharpest
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ __all__ = [
     "breakdown_gamma",
     "classifier_two_sample",
     "labelled_mixture",
-    "maximally_selected_p_value",
     "permutation_p_value",
     "prequential_two_sample",
     "profile_shift",
     "robust_shift",
+    "share_difference_p_value",
     "sharpest",
     "slice_limit_shift",
     "total_variation_attribute",

@@ -13,8 +13,8 @@ equal. Of the same two samples it gives, each with its own label:
   convex, so noise in η pushes it up where the sides are alike.
 
 And a test of "both sides have one law": twice the smaller of two exact p-values, that of the
-classifier on the held-out half (`permutation_p_value`) and that of the most different share of a
-column on all rows (`maximally_selected_p_value`), which finds what is rare before the former does.
+classifier on the held-out half (`permutation_p_value`) and that of differences of shares on all
+rows (`share_difference_p_value`), which finds what is rare before the former does.
 
 Not among them: AUC. For the best score 2·AUC - 1 lies in [TV, 2TV - TV²], so it is no TV.
 """
@@ -35,10 +35,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.classifier import FROZEN, INDEPENDENT
-from estimators.total_variation.maximally_selected import maximally_selected_p_value
 from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.prequential import PrequentialTest, prequential_of
 from estimators.total_variation.samples import fold_of, number_groups, one_row_a_group, take
+from estimators.total_variation.share_differences import share_difference_p_value
 
 HELD_OUT_GAP = "TPR + TNR - 1 on the held-out half"
 CROSS_FITTED = "cross-fitted TPR + TNR - 1"
@@ -67,9 +67,9 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
         plug_in_: Point estimate, see the module.
         p_value_: Permutation p-value of "one law": twice the smaller of the next two.
         classifier_p_value_: That of the frozen classifier, from the held-out half.
-        share_p_value_: That of the most different share of a column, from all rows. None where X
-            is texts, which only the classifier can read, and where the classifier's is already
-            1/(1+B): no p-value is smaller, so `p_value_` is known.
+        share_p_value_: That of differences of shares, from all rows. None where X is texts, which
+            only the classifier can read, and where the classifier's is already 1/(1+B): no p-value
+            is smaller, so `p_value_` is known.
         detection_floor_: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
             looks like noise at level α.
         detection_floor_80_: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
@@ -221,7 +221,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             return None
         if self.classifier_p_value_ * (1 + self.permutations) < 1.5:
             return None
-        return maximally_selected_p_value(
+        return share_difference_p_value(
             x, y == 1,
             groups=group.tolist(), permutations=self.permutations, seed=self.random_state,
         )  # fmt: skip

@@ -1,11 +1,12 @@
-"""The permutation p-value of the largest difference of a share, over every column and threshold.
+"""The permutation p-value of differences of shares, over every column and threshold.
 
-A frozen classifier is judged on half of the rows; this test uses all of them. It looks for the one
-rule "column j is at least t" that holds in the most different shares of the two sides, which is the
-two-sample form of a maximally selected χ² statistic (Miller & Siegmund 1982; Hothorn & Lausen
-2003), and relabels the rows to see how large that difference becomes by chance. Good where a small
-part of one side is unlike all of the other (some harder problems, a phrase in a few prompts);
-blind to what only two columns together can tell, for which there is the classifier.
+A frozen classifier is judged on half of the rows; this test uses all of them. It looks at rules
+"column j is at least t" and at the shares of either side in which they hold: at the one rule that
+differs most, the two-sample form of a maximally selected χ² statistic (Miller & Siegmund 1982;
+Hothorn & Lausen 2003), and at all marks together, the sum of squares that is sharp where many
+differ a little. Relabelling the rows shows how large both become by chance. Good where a small part
+of one side is unlike all of the other (some harder problems, a phrase in a few prompts); blind to
+what only two columns together can tell, for which there is the classifier.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from estimators.total_variation.permutation import relabellings
 from estimators.total_variation.samples import Indices, number_groups, take
 
 Labels = NDArray[np.float32]
+Numbers = NDArray[np.float64]
 FEWEST = 5  # rows on either side of a rule: below, no difference could be seen
 THRESHOLDS, RULES = 32, 4096  # at most: of one column, of all columns with thresholds
 BLOCK = 256  # rules that are counted at once
@@ -29,7 +31,7 @@ CELLS = 8_000_000  # labels dealt at once, which bounds the memory
 GRID = 1e-4  # statistics nearer than this are tied, and a tie counts against us
 
 
-def maximally_selected_p_value(
+def share_difference_p_value(
     x: Any,
     is_test: Any,
     *,
@@ -37,15 +39,16 @@ def maximally_selected_p_value(
     permutations: int = 999,
     seed: int = 0,
 ) -> float:
-    """Return the p-value of "both sides have one law" from the most different share of a column.
+    """Return the p-value of "both sides have one law" from differences of shares.
 
-    Two statistics are looked at. *How much*: over the columns that are non-zero in more than half
+    Three statistics are looked at. *How much*: over the columns that are non-zero in more than half
     of the rows, and over up to 32 thresholds each, the largest standardised difference between the
     sides' shares of rows at or above it. *Whether*: over the other columns, the same of the shares
-    of rows where the column is not zero. The smaller of their two permutation p-values is held
-    against what it is under the same relabellings (Westfall & Young 1993), so that looking twice
-    costs what it must and no more. Columns and thresholds are chosen without the labels; under one
-    law the labels of the rows are exchangeable, so P(p <= α) <= α at every size.
+    of rows where the column is not zero, the largest and the sum of squares. The least of the three
+    permutation p-values is held against what it is under the same relabellings (Westfall & Young
+    1993), so that looking thrice costs what it must and no more. Columns and thresholds are chosen
+    without the labels; under one law the labels of the rows are exchangeable, so P(p <= α) <= α at
+    every size.
 
     Args:
         x: Features of both sides: a dense or sparse matrix, shape (m, columns).
@@ -61,7 +64,7 @@ def maximally_selected_p_value(
             or B < 1.
 
     >>> x = np.r_[np.zeros(40), np.repeat([0.0, 1.0], [30, 10])].reshape(-1, 1)
-    >>> maximally_selected_p_value(x, np.repeat([False, True], 40)) < 0.01
+    >>> share_difference_p_value(x, np.repeat([False, True], 40)) < 0.01
     True
     """
     from scipy.sparse import csr_matrix
@@ -76,13 +79,15 @@ def maximally_selected_p_value(
     group = number_groups(groups, len(label))
     kept = _part(label, group, seed)
     x, label, group = take(x, kept), label[kept], group[kept]
-    kinds = [rules for rules in (list(_thresholds(x)), list(_presence(x))) if rules]
-    if not kinds:
+    much, whether = list(_thresholds(x)), list(_presence(x))
+    if not much and not whether:
         return 1.0
     seen = label[None].astype(np.float32)
     dealt = relabellings(label, group.tolist(), permutations, seed, CELLS)
-    largest = [[_largest(rules, part) for rules in kinds] for part in chain([seen], dealt)]
-    return _least_p_value(np.hstack(largest))
+    found = [
+        [_differences(much, part)[0], *_differences(whether, part)] for part in chain([seen], dealt)
+    ]
+    return _least_p_value(np.hstack(found))
 
 
 def _part(label: NDArray[np.bool_], group: Indices, seed: int) -> Indices:
@@ -142,25 +147,27 @@ def _presence(x: Any) -> Iterator[Any]:
         yield (marks != 0).astype(np.float32)
 
 
-def _largest(kind: Sequence[Any], labels: Labels) -> Any:
-    """Return, for each labelling (b, m), the largest standardised difference over the rules."""
+def _differences(kind: Sequence[Any], labels: Labels) -> tuple[Numbers, Numbers]:
+    """Return, for each labelling (b, m), the largest standardised difference and sum of squares."""
     m, ones = labels.shape[1], float(labels[0].sum())
-    best = np.zeros(len(labels))
+    largest, squares = np.zeros(len(labels)), np.zeros(len(labels))
     for rules in kind:
         share = np.asarray(rules.sum(axis=0), dtype=np.float64).ravel() / m
         spread = np.sqrt(share * (1 - share) * ones * (m - ones) / m)
         if hasattr(rules, "tocsc"):
-            seen = (rules.T @ labels.T).T
+            held = (rules.T @ labels.T).T
         else:
-            seen = labels @ rules.astype(np.float32)  # counts below 2**24: exact
-        best = np.maximum(best, (np.abs(seen - ones * share) / spread).max(axis=1))
-    return best
+            held = labels @ rules.astype(np.float32)  # counts below 2**24: exact
+        z = (held - ones * share) / spread
+        largest = np.maximum(largest, np.abs(z).max(axis=1))
+        squares += (z**2).sum(axis=1)
+    return largest, squares
 
 
-def _least_p_value(largest: Any) -> float:
-    """Return the p-value of the least of several p-values; row 0 of (kinds, 1+B) was seen."""
+def _least_p_value(found: Numbers) -> float:
+    """Return the p-value of the least of several p-values; column 0 of (kinds, 1+B) was seen."""
     from scipy.stats import rankdata
 
-    ranks = rankdata(-np.round(largest / GRID), method="max", axis=1)
+    ranks = rankdata(-np.round(found / GRID), method="max", axis=1)
     least = ranks.min(axis=0)
     return float(np.mean(least <= least[0]))

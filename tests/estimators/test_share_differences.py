@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from estimators import ClassifierTwoSample, maximally_selected_p_value
-from estimators.total_variation import maximally_selected
+from estimators import ClassifierTwoSample, share_difference_p_value
+from estimators.total_variation import share_differences
 
 
 def sides(n, m):
@@ -19,7 +19,7 @@ def sides(n, m):
 
 def test_one_rule_is_fishers_exact_test():
     x = np.repeat([0.0, 1.0, 0.0, 1.0], [22, 8, 12, 18]).reshape(-1, 1)
-    found = maximally_selected_p_value(x, sides(30, 30), permutations=20_000)
+    found = share_difference_p_value(x, sides(30, 30), permutations=20_000)
     exact = stats.fisher_exact([[22, 8], [12, 18]]).pvalue
     assert found == pytest.approx(exact, abs=0.004)
 
@@ -33,7 +33,7 @@ def test_equal_laws_are_called_different_no_more_often_than_alpha():
         marks = generator.random((60, 12)) < 0.15
         pairs = [*range(10), *range(20, 40), *range(10), *range(60, 80)]  # ten on either side
         dense[30:40] = dense[:10] + 0.1 * generator.normal(size=(10, 2))  # a pair is dependent
-        p = maximally_selected_p_value(
+        p = share_difference_p_value(
             csr_matrix(np.hstack([dense, marks])), sides(30, 30),
             groups=pairs, permutations=99, seed=seed,
         )  # fmt: skip
@@ -62,14 +62,14 @@ def test_a_mark_in_a_few_rows_is_found():
     marks = csr_matrix(
         np.r_[np.zeros((300, 8)), np.repeat([[1.0], [0.0]], [20, 280], 0) * np.eye(8)[3]]
     )
-    assert maximally_selected_p_value(csr_matrix(marks), sides(300, 300)) == 0.001
+    assert share_difference_p_value(csr_matrix(marks), sides(300, 300)) == 0.001
 
 
 def test_dense_and_sparse_are_one():
     generator = np.random.default_rng(3)
     x = generator.poisson(0.7, (80, 9)).astype(float)
     label = generator.permutation(sides(40, 40))
-    assert maximally_selected_p_value(x, label) == maximally_selected_p_value(csr_matrix(x), label)
+    assert share_difference_p_value(x, label) == share_difference_p_value(csr_matrix(x), label)
 
 
 def test_labels_do_not_choose_columns_and_the_p_value_is_at_home_in_its_null():
@@ -80,15 +80,15 @@ def test_labels_do_not_choose_columns_and_the_p_value_is_at_home_in_its_null():
     found = []
     for chosen in combinations(range(10), 5):
         label = np.isin(np.arange(10), chosen)
-        found.append(maximally_selected_p_value(x, label, permutations=2_000))
+        found.append(share_difference_p_value(x, label, permutations=2_000))
     assert all(np.mean(np.array(found) <= alpha) <= alpha + 0.02 for alpha in (0.01, 0.05, 0.3))
 
 
 def test_of_many_rows_a_part_is_looked_at_and_pairs_stay_pairs(monkeypatch):
-    monkeypatch.setattr(maximally_selected, "MOST_ROWS", 30)
+    monkeypatch.setattr(share_differences, "MOST_ROWS", 30)
     label = sides(500, 100)
     groups = np.r_[np.arange(500), np.arange(100)]
-    kept = maximally_selected._part(label, groups, seed=1)
+    kept = share_differences._part(label, groups, seed=1)
     inside, count = np.unique(groups[kept], return_counts=True)
     assert sorted(np.bincount(count)[1:]) == [30, 30]  # thirty alone, thirty pairs
     assert (groups[kept][label[kept]] < 100).all() and len(inside) == 60
@@ -106,11 +106,11 @@ def test_of_many_rows_a_part_is_looked_at_and_pairs_stay_pairs(monkeypatch):
 )
 def test_refused(x, label, permutations):
     with pytest.raises(ValueError, match="test"):
-        maximally_selected_p_value(x, label, permutations=permutations)
+        share_difference_p_value(x, label, permutations=permutations)
 
 
 def test_nothing_to_look_at_is_no_evidence():
-    assert maximally_selected_p_value(np.ones((40, 2)), sides(20, 20)) == 1.0
+    assert share_difference_p_value(np.ones((40, 2)), sides(20, 20)) == 1.0
 
 
 def test_the_two_p_values_pay_for_each_other():
