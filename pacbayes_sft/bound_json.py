@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
 
 VERSION = 1
+GIVEN_UP = 0.1  # of the way from the prior's centre: a posterior nearer to it has gone back
 PAYS_FOR_ONE = "name one shift term in advance: each is a claim of its own, δ pays for one of them"
 
 
@@ -79,7 +81,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
             "extrapolation_gap": _gap(measured.extrapolation_gap),
         },
         "baselines": _baselines(c),
-        "drift": _drift(c),
+        "drift": drift_of(c),
         "assumptions": list(c.bound.assumptions),
         "warnings": warnings_of(certificate),
         "provenance": _provenance(certificate),
@@ -132,15 +134,17 @@ def _baselines(certificate: Certificate) -> dict[str, Any]:
     }
 
 
-def _drift(certificate: Certificate) -> dict[str, Any]:
+def drift_of(certificate: Certificate) -> dict[str, Any]:
     """How far the posterior is from the model that people deploy."""
     c, measured = certificate, certificate.measured
     pair, q = c.inputs.pair, c.fitted.posterior
     return {
         "distance": math.sqrt(squared_distance(q.mean, pair.posterior)),
         "distance_finished_to_prior": math.sqrt(pair.squared_distance),
+        "distance_to_prior": math.sqrt(squared_distance(q.mean, pair.prior)),
         "distance_note": "of the posterior's mean from the finished weights (in the balanced gauge "
-        "where the initial adapter was lost), and of those from the prior's mean",
+        "where the initial adapter was lost), of those from the prior's mean, and of the "
+        "posterior's mean from it",
         "noise_norm": noise_norm(q),
         "risk_gibbs_minus_finished": (
             measured.test_risk.value - measured.test_risk_finetuned.value
@@ -149,6 +153,29 @@ def _drift(certificate: Certificate) -> dict[str, Any]:
         ),
         "agreement": measured.agreement.to_dict() if measured.agreement else None,
     }
+
+
+def keeps_the_fine_tune(drift: Mapping[str, Any]) -> bool:
+    """Whether the posterior's mean is not all but at the prior's centre.
+
+    A refinement that cannot pay for the distance gives it up; the certificate then speaks of the
+    prior under noise, whatever the name of the fine-tune.
+    """
+    whole = float(drift["distance_finished_to_prior"])
+    return float(drift["distance_to_prior"]) > GIVEN_UP * whole or whole == 0
+
+
+def went_back(certificate: Certificate) -> list[str]:
+    """Say, in a sentence or none, that the posterior is not one around the fine-tune."""
+    drift = drift_of(certificate)
+    if keeps_the_fine_tune(drift):
+        return []
+    return [
+        f"the refinement went back: the posterior's mean lies {drift['distance_to_prior']:.3g} "
+        f"from the prior's centre and {drift['distance']:.3g} from the finished weights, so what "
+        f"is certified is {certificate.inputs.pair.prior_source} under noise, and next to nothing "
+        "of what the fine-tune learnt on the certified rows"
+    ]
 
 
 def write_bound_json(certificate: Certificate, file: Path) -> None:
@@ -162,6 +189,7 @@ def warnings_of(certificate: Certificate) -> list[str]:
     """Return what a reader must know before quoting a number."""
     c = certificate
     found = list(c.inputs.warnings)
+    found += went_back(c)
     found += auto_warnings(c.inputs.train, c.inputs.test, c.options.shift)
     vacuous = [name for name, (test, _) in c.bounds.items() if is_vacuous(test)]
     if vacuous:

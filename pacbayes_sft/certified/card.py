@@ -16,6 +16,7 @@ def model_card(record: dict[str, Any]) -> str:
     sources, draw, measured = record["sources"], record["draw"], record["measured"]
     base, _, revision = sources["base"].partition("@")
     assumptions = "\n".join(f"* {sentence}" for sentence in record["assumptions"])
+    warnings = "".join(f"* Warning: {sentence}.\n" for sentence in record["warnings"])
     counted = (
         f"number {draw['k']} of {draw['declared']} declared"
         if draw["declared"]
@@ -55,7 +56,7 @@ What it does **not** say:
 * It speaks of the average loss `{loss}` on the stated distribution, not of single answers, of other
   prompts or of another loss.
 * The measured risks stand at 95 % each, outside the certificate.
-
+{warnings}
 It rests on these assumptions, which no program can check:
 
 {assumptions}

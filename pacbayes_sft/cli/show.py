@@ -70,7 +70,7 @@ def show(certificate: Certificate, console: Console) -> None:
     """Print what is promised in a sentence, terms, bounds, measured risks and warnings."""
     from estimators import is_vacuous
     from estimators.display import rounded_up
-    from pacbayes_sft.bound_json import warnings_of
+    from pacbayes_sft.bound_json import drift_of, warnings_of
     from pacbayes_sft.report import certificate_sentence
 
     c = certificate
@@ -130,6 +130,15 @@ def show(certificate: Certificate, console: Console) -> None:
     )
     measured.add_row(
         "training rows", interval(c.measured.train_risk_finetuned), "finished model (not covered)"
+    )
+    drift = drift_of(c)
+    agreement = drift["agreement"]
+    measured.add_row(
+        "drift",
+        f"{agreement['value']:.1%} alike" if agreement else "",
+        f"posterior's mean: {drift['distance']:.3g} from the finished weights, "
+        f"{drift['distance_to_prior']:.3g} from the prior's centre; between those two: "
+        f"{drift['distance_finished_to_prior']:.3g}",
     )
     console.print(measured)
     others = new_table(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from estimators.display import rounded_up
-from pacbayes_sft.bound_json import to_record
+from pacbayes_sft.bound_json import keeps_the_fine_tune, to_record
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.empirical import SAMPLED
@@ -42,6 +42,11 @@ def sentence(record: Mapping[str, Any]) -> str:
         f"a model drawn afresh for every use from the {record['posterior']['family']} Gaussian "
         f"posterior around {name} (the Gibbs predictor)"
     )
+    if not keeps_the_fine_tune(record["drift"]):
+        predictor = (
+            f"a model drawn afresh for every use from a Gaussian around {record['prior']['centre']}"
+            f", to which the refinement of {name} went back (the Gibbs predictor),"
+        )
     loss = Loss(record["loss"])
     claim = _ERRS[loss]
     if primary["raw"] is None:

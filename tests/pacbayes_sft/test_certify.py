@@ -26,6 +26,7 @@ from pacbayes_sft.models import resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.report import certificate_sentence
 from pacbayes_sft.terms import risk_term
 
 PLAIN = Options(posterior="isotropic", prior_scales=(0.05,))
@@ -361,7 +362,10 @@ def test_refining_lowers_the_bound_and_its_drift_is_said(refined, lora_run, file
     assert drift["risk_gibbs_minus_finished"] == pytest.approx(
         measured.test_risk.value - measured.test_risk_finetuned.value
     )
-    assert to_record(plain)["drift"]["distance"] == 0
+    record = to_record(plain)
+    assert record["drift"]["distance"] == 0
+    assert record["drift"]["distance_to_prior"] == record["drift"]["distance_finished_to_prior"]
+    assert not any("went back" in w for w in record["warnings"])
 
 
 def test_every_scale_a_refinement_could_have_had_is_paid_for(refined):
@@ -429,6 +433,12 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     assert drift["distance"] == pytest.approx(drift["distance_finished_to_prior"], rel=0.05)
     assert certificate.kl.value < 5
     assert "from the prior's centre" in certificate.fitted.reason
+    # A certificate of the base must not read as one of the fine-tune.
+    record = to_record(certificate)
+    assert drift["distance_to_prior"] < 0.1 * drift["distance_finished_to_prior"]
+    assert any("went back" in w and "next to nothing" in w for w in record["warnings"])
+    said = certificate_sentence(certificate)
+    assert "around the base" in said and "went back" in said and "posterior around" not in said
     with pytest.raises(InputError, match="--start"):
         Refinement(Schedule(steps=4, radius=1.0), start="prior")
 
