@@ -14,7 +14,7 @@ from pacbayes_sft.posteriors import Refinement
 OPTIONS = Options(
     posterior="refined",
     refinement=Refinement(Schedule(steps=12), batch_size=16, start="finished"),
-    prior_scales=(0.02, 0.05),
+    prior_scales=(0.05,),
 )
 
 

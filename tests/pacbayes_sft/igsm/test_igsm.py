@@ -43,7 +43,12 @@ def words_of(rendering):
 
 
 @pytest.mark.parametrize(
-    "rendering, count", [(symbolic, 10_000), (english, 1_000)], ids=["symbolic", "english"]
+    "rendering, count",
+    [
+        pytest.param(symbolic, 3_000, id="symbolic"),
+        pytest.param(symbolic, 10_000, id="symbolic, many", marks=pytest.mark.slow),
+        pytest.param(english, 1_000, id="english"),
+    ],
 )
 def test_thousands_of_problems(rendering, count):
     """Canonical solutions verify, the op count is the asked one, a mutation each is rejected."""
