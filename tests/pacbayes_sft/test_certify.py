@@ -481,9 +481,7 @@ def test_what_could_be_quoted_instead_is_shown_and_its_choice_is_paid(lora_run, 
     assert record["best"]["confidence"] == pytest.approx(1 - 4 * 0.05)
 
 
-def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(
-    certificate, lora_run, files
-):
+def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(certificate, lora_run, files):
     of_the_base, prior = certificate, lora_run / "pacbayes_sft" / "prior"
     certificate = bound("strong", lora_run, *files, replace(PLAIN, prior=prior))
     checkpoint = certificate.baselines["prior_centre"]

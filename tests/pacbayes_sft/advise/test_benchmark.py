@@ -13,11 +13,13 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location("advice_bench", ROOT / "benchmarks/advice.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    # the committed selectors' slices are those of the real map, not of this world
+    monkeypatch.setattr(module, "SELECTORS", tmp_path / "advice_selectors.json")
     return module
 
 
@@ -52,6 +54,17 @@ def test_regrets_are_those_of_the_truth(bench, records):
     assert weights["advice"]["mean"] <= weights["always dft"]["mean"]
     share = result["pilot_cost_over_sweep"]["strong"]["units"]
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
+
+
+def test_selectors_are_judged_against_the_same_windows(bench, records):
+    slices = record("5:7", 4096, 0)["measured"]["slices"]
+    made = {"selector": "random rows", "base": "strong", "size": 4096, "seed": 0, "law": "any"}
+    made |= {"said": [], "slices": {level: e["value"] for level, e in slices.items()}}
+    bench.SELECTORS.write_text(json.dumps([made]))
+    stage = bench.run(records)["stages"]["1024"]
+    middle, chosen = stage["rules"]["always medium"], stage["rules"]["random rows"]
+    assert chosen["by_law"] == pytest.approx(middle["by_law"]) and chosen["cases"] == 3
+    assert "random rows" not in stage["not_run"]
 
 
 def test_no_rule_sees_the_budget_it_is_judged_at(bench, records):
