@@ -158,11 +158,12 @@ def drift_of(certificate: Certificate) -> dict[str, Any]:
 def keeps_the_fine_tune(drift: Mapping[str, Any]) -> bool:
     """Whether the posterior's mean is not all but at the prior's centre.
 
-    A refinement that cannot pay for the distance gives it up; the certificate then speaks of the
-    prior under noise, whatever the name of the fine-tune.
+    A fit that cannot pay for the distance gives it up; the certificate then speaks of the prior
+    under noise, whatever the name of the fine-tune. A record from before the distance was kept is
+    taken at its word.
     """
-    whole = float(drift["distance_finished_to_prior"])
-    return float(drift["distance_to_prior"]) > GIVEN_UP * whole or whole == 0
+    whole, left = drift["distance_finished_to_prior"], drift.get("distance_to_prior")
+    return left is None or whole == 0 or float(left) > GIVEN_UP * float(whole)
 
 
 def went_back(certificate: Certificate) -> list[str]:
@@ -171,7 +172,7 @@ def went_back(certificate: Certificate) -> list[str]:
     if keeps_the_fine_tune(drift):
         return []
     return [
-        f"the refinement went back: the posterior's mean lies {drift['distance_to_prior']:.3g} "
+        f"the posterior went back: its mean lies {drift['distance_to_prior']:.3g} "
         f"from the prior's centre and {drift['distance']:.3g} from the finished weights, so what "
         f"is certified is {certificate.inputs.pair.prior_source} under noise, and next to nothing "
         "of what the fine-tune learnt on the certified rows"

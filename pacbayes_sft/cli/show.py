@@ -135,7 +135,7 @@ def show(certificate: Certificate, console: Console) -> None:
     agreement = drift["agreement"]
     measured.add_row(
         "drift",
-        f"{agreement['value']:.1%} alike" if agreement else "",
+        f"{agreement['value']:.1%} equal loss" if agreement else "",
         f"posterior's mean: {drift['distance']:.3g} from the finished weights, "
         f"{drift['distance_to_prior']:.3g} from the prior's centre; between those two: "
         f"{drift['distance_finished_to_prior']:.3g}",

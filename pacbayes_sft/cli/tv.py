@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from pacbayes_sft.shift.survey import Survey
 
 SHOWN = 6  # rows of "what differs" on the terminal
-P_VALUE = 'p-value of "both sides have one law": permutation test, exact, all views paid for'
+P_VALUE = (
+    'p-value of "both sides have one law": permutation test, exact if units are independent, all '
+    "views paid for"
+)
 
 
 def tv(

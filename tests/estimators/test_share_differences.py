@@ -65,6 +65,16 @@ def test_a_mark_in_a_few_rows_is_found():
     assert share_difference_p_value(csr_matrix(marks), sides(300, 300)) == 0.001
 
 
+def test_many_marks_that_differ_a_little_are_found_together():
+    """None of them is large: what the largest difference alone would miss."""
+    found = 0
+    for seed in range(10):
+        generator = np.random.default_rng([seed, 4])
+        marks = generator.random((600, 300)) < np.where(sides(300, 300), 0.14, 0.10)[:, None]
+        found += share_difference_p_value(csr_matrix(marks, dtype=float), sides(300, 300)) <= 0.01
+    assert found >= 9
+
+
 def test_dense_and_sparse_are_one():
     generator = np.random.default_rng(3)
     x = generator.poisson(0.7, (80, 9)).astype(float)

@@ -27,6 +27,7 @@ from pacbayes_sft.options import Options
 from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.report import certificate_sentence
+from pacbayes_sft.report.sentence import sentence
 from pacbayes_sft.terms import risk_term
 
 PLAIN = Options(posterior="isotropic", prior_scales=(0.05,))
@@ -441,6 +442,8 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     assert any("went back" in w and "next to nothing" in w for w in record["warnings"])
     said = certificate_sentence(certificate)
     assert "around the base" in said and "went back" in said and "posterior around" not in said
+    del record["drift"]["distance_to_prior"]  # as a bound.json written before the key was added
+    assert "posterior around run" in sentence(record)
     with pytest.raises(InputError, match="--start"):
         Refinement(Schedule(steps=4, radius=1.0), start="prior")
 
