@@ -26,11 +26,11 @@ from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
 from advice_report import ADVICE, RESULT, draw, table
 from readme import write_between
 
-from pacbayes_sft.advise.advice import LIKE
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
-from pacbayes_sft.advise.predict import DEFAULT, Evidence, Extra, Rule, Train, gather, reweighted
+from pacbayes_sft.advise.predict import DEFAULT, Extra, Rule, Train, gather, reweighted
 from pacbayes_sft.advise.scaling import FARTHEST
 from pacbayes_sft.advise.shifts import window_shifts
+from pacbayes_sft.advise.ties import leader
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import edges
 from pacbayes_sft.scan.store import Store
@@ -44,21 +44,27 @@ LARGEST_PILOT = 1024
 STAGES = (256, LARGEST_PILOT)  # the first judges at 1,024 alone, on two pilot sizes
 DRAWS = 60
 BOUND = "checkpoint"  # the map's primary posterior
+UNTIED = "held-out risk + measured shift"
+RIVAL = "held-out risk + D⁺"
 PRIMARY = "the map's primary bound (PAC-Bayes-kl + D⁺ + 0.3·TV)"
-TIES = "advice, ties broken by the primary bound"
 RULES = {
-    ADVICE: DEFAULT,
+    UNTIED: DEFAULT,
     PRIMARY: Rule(Train.TIGHT, Extra.SLACK),
     "Proposition 4.1 as printed (KL term + TV)": Rule(Train.BOUND, Extra.TV),
     "PAC-Bayes-kl + TV": Rule(Train.TIGHT, Extra.TV),
     "PAC-Bayes-kl + D⁺": Rule(Train.TIGHT, Extra.D_PLUS),
     "held-out risk + TV": Rule(Train.HELDOUT, Extra.TV),
     "held-out risk + D⁺ + γ·TV, γ measured": Rule(Train.HELDOUT, Extra.ROBUST),
-    "held-out risk + D⁺": Rule(Train.HELDOUT, Extra.D_PLUS),
+    RIVAL: Rule(Train.HELDOUT, Extra.D_PLUS),
     "KL term alone": Rule(Train.KL, Extra.NOTHING),
     "shift term alone (TV)": Rule(Train.NOTHING, Extra.TV),
     "shift term alone (D⁺)": Rule(Train.NOTHING, Extra.D_PLUS),
 }
+# The advice breaks ties by the bound since 2026-11-27. That rule was written down when one pilot
+# seed had been judged at one size; what came after is the evidence for it.
+SEEN_BEFORE = ("strong", 4096, 0)  # base, budget, pilot seed
+# And before any of these records was there, advice and rival were named to be judged by them:
+FRESH = {("weak", 4096): (1,), ("strong", 16384): (1, 2)}  # (base, budget): fine-tunes' seeds
 FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
 
 
@@ -66,20 +72,6 @@ def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
     """Return the sizes at which pilots up to ``largest`` are judged."""
     above = [n for n in sizes if n > largest]
     return above if largest == LARGEST_PILOT else [n for n in above if n <= LARGEST_PILOT]
-
-
-def tie_broken(evidence: Evidence, budget: int) -> str:
-    """Among the windows that the advice cannot tell from its own, take the least primary bound.
-
-    Added after three cases of the first seed had shown D⁺ ahead where windows are close; to be
-    judged on the seeds that came later.
-    """
-    totals = evidence.total(DEFAULT, budget)
-    best = int(np.argmin(totals[0]))
-    behind = np.quantile(totals[1:] - totals[1:, [best]], LIKE, axis=0)
-    bound = evidence.total(RULES[PRIMARY], budget)[0]
-    alike = [i for i in range(len(bound)) if i == best or behind[i] <= 0]
-    return evidence.arms[min(alike, key=lambda i: bound[i])][0]
 
 
 def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[dict[str, Any]]:
@@ -116,7 +108,10 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
                 for rule, plain in PLAIN.items():
                     found.append(entry(rule, seed, plain(seen, law, budget)))
                 evidence = gather(seen, shifts, law, delta=0.05, draws=DRAWS, seed=seed)
-                found.append(entry(TIES, seed, tie_broken(evidence, budget)))
+                led = leader(
+                    evidence, evidence.total(DEFAULT, budget), budget, bound_breaks_ties=True
+                )
+                found.append(entry(ADVICE, seed, evidence.arms[led][0]))
                 for rule, asked in RULES.items():
                     total = evidence.total(asked, budget)[0]
                     if np.ptp(total) < 1e-9:  # it says nothing, which is a window at random
@@ -159,16 +154,35 @@ def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[st
                 ):
                     try:
                         arms = [p for p in seen if p.objective in of]
-                        evidence = gather(arms, shifts, law, delta=0.05, draws=1, seed=seed)
+                        evidence = gather(arms, shifts, law, delta=0.05, draws=DRAWS, seed=seed)
                     except InputError:
                         continue
-                    arm = evidence.arms[int(np.argmin(evidence.total(DEFAULT, budget)[0]))]
+                    total = evidence.total(DEFAULT, budget)
+                    arm = evidence.arms[leader(evidence, total, budget, bound_breaks_ties=True)]
                     found.append(
                         {"base": base, "budget": budget, "law": name, "pilot_seed": seed,
                          "rule": rule, "window": arm[0], "objective": arm[1],
                          "regret": means[(*arm, budget)] - least}
                     )  # fmt: skip
     return found
+
+
+def fresh(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
+    """Judge by the fine-tunes that were made after the rules were named, and by no other."""
+    kept = [p for p in pilots if p.size <= LARGEST_PILOT or p.seed in FRESH.get((base, p.size), ())]
+    return replay(kept, base, pool, LARGEST_PILOT)
+
+
+def since_named(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the entries that had not been seen when ties by the bound were written down."""
+    return [
+        e
+        for e in entries
+        if e["stage"] == LARGEST_PILOT
+        and e["pilot_seed"] is not None
+        and (e["base"], e["budget"], e["pilot_seed"]) != SEEN_BEFORE
+        and e["rule"] in (ADVICE, UNTIED, RIVAL, PRIMARY, *PLAIN)
+    ]
 
 
 def selector_entries(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]:
@@ -234,7 +248,7 @@ def run(records: Path) -> dict[str, Any]:
     """Replay every base of a scan."""
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
-    entries, weights, cost = [], [], {}
+    entries, weights, cost, later = [], [], {}, []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
         plain = [p for p in pilots if p.objective == "nll"]
@@ -244,6 +258,7 @@ def run(records: Path) -> dict[str, Any]:
         for largest in STAGES:
             entries += replay(plain, base, pool, largest)
         entries += selector_entries(plain, base)
+        later += fresh(plain, base, pool)
         weights += token_weights(pilots, base, pool)
         one = [p for p in plain if p.seed == min(q.seed for q in plain)]
         small = [p for p in one if p.size <= LARGEST_PILOT]
@@ -268,6 +283,8 @@ def run(records: Path) -> dict[str, Any]:
         "pilot_cost_over_sweep": cost,
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
+        "since_named": summary(since_named(entries)),
+        "fresh": summary(later),
         "entries": entries,
         "token_weight_entries": weights,
     }

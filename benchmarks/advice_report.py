@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ADVICE = "advice (held-out risk + measured shift)"
+ADVICE = "advice (held-out risk + measured shift, ties by the bound)"
 RESULT = Path(__file__).parent / "results" / "advice.json"
 LAWS = (("easy", "o"), ("flat", "s"), ("hard", "^"))
 

@@ -32,10 +32,10 @@ CELLS = {  # name: rank, target modules
     "r4-q,v": (4, "q_proj,v_proj"),
     "r8-all": (8, "all-linear"),
 }
-SFT = "--prior-fraction 0.5 --epochs 1 --batch-size 16 --learning-rate 1e-3 --dtype bfloat16"
+SFT = "--prior-fraction 0.5 --epochs 1 --batch-size 16 --learning-rate 1e-3 --dtype float32"
 BOUND = (
     "--posterior refined --steps 60 --refine-batch 16 --prior-scales 0.005,0.02 --draws 2 "
-    "--theorem recursive --dtype bfloat16 --batch-size 32"
+    "--theorem recursive --dtype float32 --batch-size 32"
 )
 
 

@@ -13,8 +13,8 @@ from pacbayes_sft.advise.pilots import Pilot
 from pacbayes_sft.advise.predict import DEFAULT, Arm, Evidence, Rule, Values, gather
 from pacbayes_sft.advise.scaling import FARTHEST
 from pacbayes_sft.advise.shifts import WindowShift
+from pacbayes_sft.advise.ties import BOUND, alike, leader
 
-LIKE = 0.05  # a window whose 5 % quantile of (its total - the best's) is not above 0 is like it
 PATH = 25  # sizes at which the path of the optimum is looked at
 
 
@@ -57,11 +57,13 @@ class Choice:
         budget: Training units n.
         window: The advised window.
         objective: The advised objective.
-        predictions: Of all arms, the best first.
+        predictions: Of all arms, the advised one first, then by value.
         mixture: Shares of the windows that the evidence cannot tell apart, by their chance of
             being best; no pilot was trained on a mixture.
         others: What other rules would advise, by rule.
         changes: What would change this choice, in sentences.
+        by_bound: Whether another arm is predicted lower, within what the evidence can tell, and the
+            least bound decided.
     """
 
     budget: int
@@ -71,6 +73,7 @@ class Choice:
     mixture: Mapping[str, float]
     others: Mapping[str, str]
     changes: tuple[str, ...]
+    by_bound: bool
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Move:
 
     Attributes:
         size: First size on the path with the new window.
-        earliest: 5 % quantile of that size over draws.
-        latest: 95 % quantile; None where more than 5 % of the draws never move on this path.
+        earliest: 5 % quantile over draws of the size at which what is minimised moves, or ``size``
+            if that is less (the bound, which breaks ties, may move first).
+        latest: 95 % quantile, or ``size`` if that is more; None where more than 5 % of the draws
+            never move on this path.
         before: Window before.
         after: Window after.
         harder: Whether it moves to harder data.
@@ -100,6 +105,7 @@ class Advice:
 
     Attributes:
         rule: What was minimised.
+        ties: What decided between arms that the evidence cannot tell apart; None: the least value.
         choices: One a budget that could be advised on.
         refused: For every other budget, why not.
         moves: Where the advice moves.
@@ -112,6 +118,7 @@ class Advice:
     """
 
     rule: str
+    ties: str | None
     choices: tuple[Choice, ...]
     refused: Mapping[int, str]
     moves: tuple[Move, ...]
@@ -133,6 +140,7 @@ def advise(
     budgets: Sequence[int],
     rule: Rule = DEFAULT,
     *,
+    bound_breaks_ties: bool = True,
     delta: float = 0.05,
     draws: int = 400,
     seed: int = 0,
@@ -143,7 +151,8 @@ def advise(
     extrapolated by the forms of `scaling`, carried to the test law by a shift term. With the
     default rule that is the risk on held-out rows of the window plus the difference that the
     pilots' own risk by level makes under the test law; assumption (i) (train and test differ only
-    through the difficulty) is all it rests on besides the form.
+    through the difficulty) is all it rests on besides the form. Of the arms that the evidence
+    cannot tell from the best, the one with the least predicted bound is advised.
 
     Args:
         pilots: Short fine-tunes, every window at the same sizes.
@@ -151,6 +160,7 @@ def advise(
         test_law: Law of the difficulty levels under the test.
         budgets: Training sizes to advise on.
         rule: What is minimised; others are reported beside it.
+        bound_breaks_ties: Else the least value is taken, however little it is ahead.
         delta: δ of the predicted bounds.
         draws: Bootstrap draws.
         seed: Of the bootstrap.
@@ -161,15 +171,20 @@ def advise(
     evidence = gather(pilots, shifts, test_law, delta=delta, draws=draws, seed=seed)
     refused = {b: why for b in budgets if (why := out_of_reach(b, evidence.sizes))}
     taken = sorted(set(budgets) - set(refused))
-    choices = tuple(_choose(evidence, rule, budget) for budget in taken)
+    choices = tuple(_choose(evidence, rule, budget, bound_breaks_ties) for budget in taken)
     ends = (min([*taken, evidence.sizes[0]]), max([*taken, evidence.sizes[-1]]))
     grid = np.unique(np.round(np.geomspace(*ends, PATH)).astype(int))
     totals = [evidence.total(rule, float(n)) for n in grid]
+    leaders = [
+        leader(evidence, t, float(n), bound_breaks_ties=bound_breaks_ties)
+        for n, t in zip(grid, totals, strict=True)
+    ]
     return Advice(
         str(rule),
+        str(BOUND) if bound_breaks_ties else None,
         choices,
         refused,
-        _moves(evidence, grid, totals),
+        _moves(evidence, grid, totals, leaders),
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
         evidence.cover,
@@ -193,13 +208,13 @@ def out_of_reach(budget: int, sizes: Sequence[int]) -> str | None:
     return None
 
 
-def _choose(evidence: Evidence, rule: Rule, budget: int) -> Choice:
+def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool) -> Choice:
     totals = evidence.total(rule, float(budget))
     train, shift = evidence.train_side(rule, budget)[0], evidence.shift_side(rule, budget)[0]
-    best = int(np.argmin(totals[0]))
+    best = leader(evidence, totals, budget, bound_breaks_ties=bound_breaks_ties)
+    like = alike(totals)
     chance = np.bincount(np.argmin(totals[1:], axis=1), minlength=len(evidence.arms))
     share = chance / max(1, chance.sum())
-    behind = np.quantile(totals[1:] - totals[1:, [best]], LIKE, axis=0)
     low, high = np.quantile(totals, [0.05, 0.95], axis=0)
     bounds = alternatives(evidence, budget)
     predictions = [
@@ -212,31 +227,35 @@ def _choose(evidence: Evidence, rule: Rule, budget: int) -> Choice:
             float(train[i]),
             float(shift[i]),
             float(share[i]),
-            bool(i == best or behind[i] <= 0),
+            bool(like[i]),
             float(bounds["bound + tv"][i]),
             float(bounds["kl_bound + slack"][i]),
         )
         for i, (window, objective) in enumerate(evidence.arms)
     ]
-    alike = [p for p in predictions if p.alike and p.objective == evidence.arms[best][1]]
-    mass = sum(p.chance for p in alike)
-    mixture = {p.window: p.chance / mass for p in alike if p.chance > 0} if mass else {}
+    mixed = [p for p in predictions if p.alike and p.objective == evidence.arms[best][1]]
+    mass = sum(p.chance for p in mixed)
+    mixture = {p.window: p.chance / mass for p in mixed if p.chance > 0} if mass else {}
+    advised = predictions[best]
     return Choice(
         budget,
         *evidence.arms[best],
-        tuple(sorted(predictions, key=lambda p: p.value)),
+        tuple(sorted(predictions, key=lambda p: (p is not advised, p.value))),
         mixture,
         {name: _named(evidence.arms[int(np.argmin(row))]) for name, row in bounds.items()},
-        what_would_change(evidence, rule, budget),
+        what_would_change(evidence, rule, budget, best),
+        bool(totals[0, best] > totals[0].min()),
     )
 
 
-def _moves(evidence: Evidence, grid: Values, totals: list[Values]) -> tuple[Move, ...]:
-    """Where the best arm changes along the grid, and between which sizes in 90 % of the draws."""
+def _moves(
+    evidence: Evidence, grid: Values, totals: list[Values], leaders: list[int]
+) -> tuple[Move, ...]:
+    """Where the leader changes along the grid, and between which sizes in 90 % of the draws."""
     best = np.stack([np.argmin(t, axis=1) for t in totals])  # (sizes, draws)
     found = []
     for k in range(1, len(grid)):
-        before, after = int(best[k - 1, 0]), int(best[k, 0])
+        before, after = leaders[k - 1], leaders[k]
         if before == after:
             continue
         harder = after > before
@@ -246,8 +265,8 @@ def _moves(evidence: Evidence, grid: Values, totals: list[Values]) -> tuple[Move
         found.append(
             Move(
                 int(grid[k]),
-                int(grid[min(low, len(grid) - 1)]),
-                int(grid[high]) if high < len(grid) else None,
+                int(grid[min(low, k)]),
+                int(grid[max(high, k)]) if high < len(grid) else None,
                 _named(evidence.arms[before]),
                 _named(evidence.arms[after]),
                 harder,

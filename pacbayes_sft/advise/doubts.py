@@ -22,19 +22,37 @@ def alternatives(evidence: Evidence, budget: float) -> dict[str, Values]:
     return {str(rule): evidence.total(rule, budget)[0] for rule in OTHERS}
 
 
-def what_would_change(evidence: Evidence, rule: Rule, budget: float) -> tuple[str, ...]:
-    """Return sentences: by how much what would have to be wrong for another window."""
+def what_would_change(
+    evidence: Evidence, rule: Rule, budget: float, advised: int
+) -> tuple[str, ...]:
+    """Return sentences: by how much what would have to be wrong for another window.
+
+    Args:
+        evidence: Fits of all arms.
+        rule: What was minimised.
+        budget: At this size.
+        advised: Place of the advised arm.
+    """
     totals = evidence.total(rule, budget)
     order = np.argsort(totals[0])
-    best = evidence.arms[order[0]]
+    best = evidence.arms[advised]
     if len(order) < 2:
         return ("only one window was piloted: there is nothing to choose",)
-    second = evidence.arms[order[1]]
-    margin = float(totals[0, order[1]] - totals[0, order[0]])
-    said = [
-        f"{second[0]} takes over if its risk is {margin:.3f} lower than predicted, or that of "
-        f"{best[0]} as much higher"
-    ]
+    ahead = [i for i in order if totals[0, i] < totals[0, advised]]
+    if ahead:
+        least = evidence.arms[ahead[0]]
+        behind = float(totals[0, advised] - totals[0, ahead[0]])
+        said = [
+            f"{least[0]} is predicted {behind:.3f} lower, less than these pilots can tell; "
+            f"{best[0]} has the least bound of those that cannot be told apart"
+        ]
+    else:
+        second = evidence.arms[order[1]]
+        margin = float(totals[0, order[1]] - totals[0, advised])
+        said = [
+            f"{second[0]} takes over if its risk is {margin:.3f} lower than predicted, or that of "
+            f"{best[0]} as much higher"
+        ]
     differing: dict[str, list[str]] = {}
     for name, row in alternatives(evidence, budget).items():
         other = evidence.arms[int(np.argmin(row))]
@@ -42,7 +60,7 @@ def what_would_change(evidence: Evidence, rule: Rule, budget: float) -> tuple[st
             differing.setdefault(other[0], []).append(name)
     for window, rules in differing.items():
         said.append(f"{window} is what {', '.join(rules)} would take")
-    said += _slack(evidence, budget, int(order[0]))
+    said += _slack(evidence, budget, advised)
     spread = np.quantile(totals[1:], 0.95, axis=0) - np.quantile(totals[1:], 0.05, axis=0)
     widest = int(order[:3][np.argmax(spread[order[:3]])])
     further = min(int(budget), 4 * evidence.sizes[-1])

@@ -40,7 +40,7 @@ def as_markdown(found: Found, command: str = "") -> str:
     lines = [
         "# Which difficulty to train on",
         "",
-        f"Minimised: **{advice.rule}**. All of it is an *estimate*: pilots of n = "
+        f"Minimised: **{advice.rule}**{_ties(advice)}. All of it is an *estimate*: pilots of n = "
         f"{', '.join(map(str, advice.sizes))} extrapolated, under the assumption that train and "
         f"test differ only through {found.prepared.column!r}.",
         "",
@@ -110,6 +110,10 @@ def as_markdown(found: Found, command: str = "") -> str:
                   "pool lacks."]  # fmt: skip
     lines += ["", f"    {command}", ""] if command else [""]
     return "\n".join(lines)
+
+
+def _ties(advice: Advice) -> str:
+    return f"; between windows that it cannot tell apart, {advice.ties}" if advice.ties else ""
 
 
 def moves_said(advice: Advice) -> list[str]:

@@ -248,6 +248,7 @@ def advise_on(
     column: str = "difficulty",
     how: Pilots | None = None,
     rule: Rule = DEFAULT,
+    bound_breaks_ties: bool = True,
     where: Where | None = None,
 ) -> Found:
     """Recommend a difficulty window for every budget.
@@ -265,6 +266,7 @@ def advise_on(
         column: The difficulty.
         how: See `Pilots`.
         rule: What is minimised.
+        bound_breaks_ties: Between arms that the evidence cannot tell apart, take the least bound.
         where: Where pilots run.
 
     Raises:
@@ -279,6 +281,7 @@ def advise_on(
         prepared.test_law,
         budgets,
         rule,
+        bound_breaks_ties=bound_breaks_ties,
         delta=how.delta,
         seed=how.seed,
     )

@@ -69,6 +69,12 @@ def advise(
     shift_side: Annotated[
         str, typer.Option(help="profile, robust, slack, d_plus or tv: what carries it to the test.")
     ] = "profile",
+    bound_breaks_ties: Annotated[
+        bool,
+        typer.Option(
+            help="Among windows that the pilots cannot tell apart, take the least predicted bound."
+        ),
+    ] = True,
     select: Annotated[
         int | None, typer.Option(min=1, help="Write this many units of the advised window.")
     ] = None,
@@ -153,7 +159,8 @@ def advise(
     with quiet_stdout():
         found = advise_on(
             base, pool, test, sizes, pilots,
-            windows=chosen, column=column, how=how, rule=rule, where=Where(threads=threads),
+            windows=chosen, column=column, how=how, rule=rule,
+            bound_breaks_ties=bound_breaks_ties, where=Where(threads=threads),
         )  # fmt: skip
         record = found.to_dict()
         if report is not None:

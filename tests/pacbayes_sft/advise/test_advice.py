@@ -53,6 +53,38 @@ def test_what_the_evidence_cannot_tell_apart_is_said():
     assert sum(blurred.choices[0].mixture.values()) == pytest.approx(1)
 
 
+def test_of_windows_that_cannot_be_told_apart_the_least_bound_is_advised():
+    decided = []
+    for seed in range(4):
+        records = world(seeds=(seed,), noise=0.1)
+        tied, plain = (advice(records, bound_breaks_ties=way) for way in (True, False))
+        assert tied.ties == "kl_bound + slack" and plain.ties is None
+        for choice, least in zip(tied.choices, plain.choices, strict=True):
+            alike = [p for p in choice.predictions if p.alike]
+            assert choice.predictions[0] is alike[0] and choice.window == alike[0].window
+            assert alike[0].bound_kl == min(p.bound_kl for p in alike)
+            assert least.window == min(choice.predictions, key=lambda p: p.value).window
+            assert choice.by_bound == (choice.window != least.window) and not least.by_bound
+            said = f"{choice.window} has the least bound of those that cannot be told apart"
+            assert choice.by_bound == any(said in s for s in choice.changes)
+            decided.append(choice.by_bound)
+    assert any(decided) and not all(decided)
+
+
+def test_the_bound_overrules_no_evidence():
+    """On the hard test law the easy window's bound is made the least; its risk says otherwise."""
+    hard = law((8, 9, 10))
+    pilots = [
+        dataclasses.replace(p, empirical=0.0 if p.window == "2:4" else 1.0)
+        for p in read_pilots(world())
+    ]
+    shifts = dict.fromkeys(WINDOWS, SHIFTS["5:7"])
+    for choice in advise(pilots, shifts, hard, (4096,), draws=60).choices:
+        bounds = {p.window: p.bound_kl for p in choice.predictions}
+        assert min(bounds, key=bounds.__getitem__) == "2:4" != choice.window
+        assert not choice.by_bound
+
+
 def test_the_order_of_the_records_does_not_matter():
     records = world(seeds=(0, 1), noise=0.02)
     a, b = advice(records), advice(records[::-1])
@@ -69,12 +101,13 @@ def test_an_objective_is_an_arm_like_a_window():
 
 def test_each_rule_minimises_what_it_says():
     for rule in (Rule(t, e) for t in Train for e in Extra):
-        found = advice(rule=rule, budgets=(4096,)).choices[0]
+        found = advice(rule=rule, budgets=(4096,), bound_breaks_ties=False).choices[0]
         values = [p.value for p in found.predictions]
         assert values == sorted(values) and found.window == found.predictions[0].window
         sides = found.predictions[0]
         assert sides.value == pytest.approx(sides.train + sides.shift)
-    tv = advice(rule=Rule(Train.NOTHING, Extra.TV), budgets=(4096,)).choices[0].predictions
+    shift = Rule(Train.NOTHING, Extra.TV)
+    tv = advice(rule=shift, budgets=(4096,)).choices[0].predictions
     assert {p.window: p.value for p in tv} == {w: s.tv.value for w, s in SHIFTS.items()}
 
 

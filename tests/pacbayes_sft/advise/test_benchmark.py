@@ -56,6 +56,26 @@ def test_regrets_are_those_of_the_truth(bench, records):
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
 
 
+def test_rules_named_beforehand_are_judged_by_what_came_after_and_by_nothing_else(
+    bench, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bench, "FRESH", {("strong", 4096): (1,)})
+    for size in (64, 256, 1024, 4096):
+        for seed in (0, 1):
+            for window in WINDOWS:
+                made = record(window, size, seed, noise=0.1)
+                Store(tmp_path).put(made | {"bounds": {"checkpoint": made["bounds"]["plain"]}})
+    slices = {w: record(w, 4096, 1, noise=0.1)["measured"]["slices"] for w in WINDOWS}
+    risks = {w: sum(s["value"] for s in slices[w].values()) / len(slices[w]) for w in WINDOWS}
+    result = bench.run(tmp_path)
+    easy = result["fresh"]["always easy"]["by_law"]["flat"]
+    assert easy == pytest.approx(risks["2:4"] - min(risks.values()))
+    both = result["stages"]["1024"]["rules"]["always easy"]["by_law"]["flat"]
+    assert both != pytest.approx(easy)
+    later = result["since_named"][bench.ADVICE]
+    assert later["cases"] == 3  # of two pilot seeds under three laws, seed 0 had been seen
+
+
 def test_selectors_are_judged_against_the_same_windows(bench, records):
     slices = record("5:7", 4096, 0)["measured"]["slices"]
     made = {"selector": "random rows", "base": "strong", "size": 4096, "seed": 0, "law": "any"}
