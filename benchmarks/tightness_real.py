@@ -8,7 +8,8 @@ an adapter has, the fewer nats a refined posterior must pay. Train and test rows
 Each cell is one ``sft`` and two ``bound`` commands in ``runs/tightness_real``; finished stages are
 not done again and refinements go on where they stopped. ``--cell NAME`` does one; ``--table`` only
 prints. Writes ``benchmarks/results/tightness_real.json`` after each bound: cells without a
-record were not run.
+record were not run. Needs the extra ``real``. In float32, since a processor without bf16
+arithmetic takes four times as long in bf16.
 """
 
 from __future__ import annotations

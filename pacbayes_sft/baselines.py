@@ -7,8 +7,9 @@
 * ``compression``: the fine-tune quantised and written down in few nats, after SubLoRA (Lotfi et
   al. 2024), with a universal prior.
 
-Each is a claim of its own at 1 - δ, outside the ledger of the bound. Whoever quotes the best of
-them pays for the choice: `best_of` says at which confidence.
+Each is a claim of its own at 1 - δ on the test distribution, what the shift term spends included,
+outside the ledger of the bound; beside a shift that is only an estimate it claims nothing. Whoever
+quotes the best of them pays for the choice: `best_of` says at which confidence.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from estimators import Estimate, compression_bound, held_out_bound, quantise, with_shift
+from estimators import (
+    Estimate,
+    Guarantee,
+    compression_bound,
+    held_out_bound,
+    quantise,
+    with_shift,
+)
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.models import Slots
@@ -89,7 +97,7 @@ def baselines(
     test_losses: Losses,
     delta: float,
 ) -> dict[str, Baseline]:
-    """Return every baseline that the inputs allow, each at confidence 1 - delta.
+    """Return every baseline that the inputs allow, each at 1 - delta on the test distribution.
 
     Args:
         evaluator: The model and the loss; its weights are the finished ones before and after.
@@ -101,6 +109,8 @@ def baselines(
         test_losses: Shape (test units,): losses of the finished model.
         delta: Probability of failure of each.
     """
+    promised = shift.guarantee in (Guarantee.EXACT, Guarantee.UPPER)
+    on_train = delta - shift.delta if promised else delta
     found = {
         "held_out": Baseline(
             "finished",
@@ -109,21 +119,24 @@ def baselines(
             f"needs {len(test_losses):,} labelled test units, which the bound does not",
         )
     }
-    limit = centre.limit(delta)
+    limit = centre.limit(on_train)
     found["prior_centre"] = Baseline(
         centre.predictor,
-        with_shift(limit, shift),
+        _carried(limit, shift),
         limit,
         f"the {centre.predictor} itself, of which the certified rows are held-out rows: risk "
         f"{limit.value:.3f} on them",
     )
-    found["compression"] = _compression(evaluator, slots, inputs, certified, shift, delta)
+    found["compression"] = _compression(evaluator, slots, inputs, certified, shift, on_train)
     slots.put(inputs.pair.posterior)
     return found
 
 
 def best_of(claims: Mapping[str, Estimate]) -> tuple[str, Estimate]:
-    """Return the least of several limits, at the confidence that all of them hold together.
+    """Return the least of several limits, at the confidence that all that claim hold together.
+
+    One that claims nothing (an estimate) has no event that could fail; if it is the least, the
+    choice claims nothing either.
 
     Raises:
         ValueError: If there are none.
@@ -131,9 +144,17 @@ def best_of(claims: Mapping[str, Estimate]) -> tuple[str, Estimate]:
     if not claims:
         raise ValueError("nothing to choose from")
     name = min(claims, key=lambda k: claims[k].upper)
-    spent = sum(claim.delta for claim in claims.values())
+    spent = sum(claim.delta for claim in claims.values() if claim.confidence > 0)
     method = f"best of {len(claims)} limits: {claims[name].method}"
-    return name, replace(claims[name], confidence=max(0.0, 1 - spent), method=method)
+    confidence = max(0.0, 1 - spent) if claims[name].confidence > 0 else 0.0
+    return name, replace(claims[name], confidence=confidence, method=method)
+
+
+def _carried(limit: Estimate, shift: Estimate) -> Estimate:
+    """Carry a limit to the test distribution; what is then only an estimate claims nothing."""
+    carried = with_shift(limit, shift)
+    claims = carried.guarantee is Guarantee.UPPER
+    return carried if claims else replace(carried, confidence=0.0)
 
 
 def _compression(
@@ -167,7 +188,7 @@ def _compression(
     limit = replace(limit, assumptions=(*limit.assumptions, *pair.assumptions))
     return Baseline(
         "quantised",
-        with_shift(limit, shift),
+        _carried(limit, shift),
         limit,
         f"{levels} levels, {nats / math.log(2) / 8 / 1024:,.0f} KiB, empirical risk {risk:.3f}",
     )

@@ -18,7 +18,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
-from pacbayes_sft.unseen import certified_rows, subset
+from pacbayes_sft.unseen import certified_rows
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Inputs:
         test: Rows of the test distribution.
         heldout: Further rows of the train distribution, only to measure.
         labelled: Labelled rows for shift terms that depend on the predictor.
+        seen_by_prior: The rows that shaped a checkpoint prior; None under any other.
         warnings: What is odd but not wrong.
     """
 
@@ -56,18 +57,7 @@ class Inputs:
     heldout: Table | None
     warnings: tuple[str, ...] = ()
     labelled: Table | None = None
-
-    @property
-    def seen_by_prior(self) -> Table | None:
-        """The training rows that a checkpoint prior may have seen: none reads like a certified one.
-
-        None under the base prior, or where no such row is left.
-        """
-        if not isinstance(self.prior, Path):
-            return None
-        held = {row.sha256() for row in self.certified.rows}
-        keep = [i for i, row in enumerate(self.train.rows) if row.sha256() not in held]
-        return subset(self.train, keep, "") if keep else None
+    seen_by_prior: Table | None = None
 
     @property
     def n(self) -> int:
@@ -102,16 +92,14 @@ def load_inputs(
     base_sha256 = base_files.sha256()
     check_recorded_base(finetuned, base_files)
     pair = _pair(base_files, finetuned, prior, space)
-    certified, warnings, assumptions = certified_rows(
-        tables[0], record, finetuned, prior, prior_train
-    )
+    split = certified_rows(tables[0], record, finetuned, prior, prior_train)
     for other in filter(None, (tables[1], held, marked)):
         refuse_shared_draws(tables[0], other)
     for other in filter(None, (held, marked)):
         refuse_shared_draws(tables[1], other)
-    warnings += overlap_warnings(tables[0], tables[1], held, marked)
-    warnings += [*base_warnings(finetuned, base), *pair.notes]
-    pair = replace(pair, assumptions=(*pair.assumptions, *assumptions))
+    overlap = overlap_warnings(tables[0], tables[1], held, marked)
+    warnings = (*split.warnings, *overlap, *base_warnings(finetuned, base), *pair.notes)
+    pair = replace(pair, assumptions=(*pair.assumptions, *split.assumptions))
     return Inputs(
         base,
         base_sha256,
@@ -122,11 +110,12 @@ def load_inputs(
         prior,
         pair,
         tables[0],
-        certified,
+        split.certified,
         tables[1],
         held,
-        tuple(warnings),
+        warnings,
         marked,
+        split.seen,
     )
 
 

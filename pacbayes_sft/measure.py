@@ -112,7 +112,9 @@ def with_gibbs(
     def estimate(draws: Draws, population: str) -> Estimate:
         if slots.space is Space.FACTORS:
             return risk_estimate(draws.units, INTERVAL_DELTA, population=population)
-        shared = gibbs_risk(draws.losses, INTERVAL_DELTA, draws.weights)
+        shared = gibbs_risk(draws.losses, INTERVAL_DELTA / 2, draws.weights)
+        right = gibbs_risk(1 - draws.losses, INTERVAL_DELTA / 2, draws.weights)
+        shared = replace(shared, lower=1 - right.upper, confidence=1 - INTERVAL_DELTA)
         sampled = f"the rows are independent draws from {population}, and no fitting saw them"
         return replace(shared, assumptions=(*shared.assumptions, sampled))
 

@@ -60,7 +60,7 @@ def prior_shape(
         inputs: Checkpoints; their certified rows are not looked at.
         evaluator: The model; it holds the finished weights before and after.
         slots: Where the tensors live in it.
-        seen: The rows that a recorded checkpoint prior was trained on, none of them certified;
+        seen: The rows that a checkpoint prior was trained on, by the record or as listed;
             None under the base prior.
 
     Raises:

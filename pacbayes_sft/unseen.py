@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,10 +30,28 @@ ORDER_DECLARED = (
     "the file given as --prior-train lists every row that shaped the prior, and the split was "
     "fixed in advance and random over whole units"
 )
-SEEN_TEXTS_LEFT_OUT = (
-    "the train distribution is meant without the texts that the prior saw: {rows} further rows "
-    "that read like one of them were left out"
+NO_COINCIDENCES = (
+    "the rows that read like one of {file} are the ones that the prior saw; none is a draw of its "
+    "own that happens to read alike"
 )
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training rows, parted by what the prior saw.
+
+    Attributes:
+        certified: The rows of units of which it saw none.
+        seen: The rows that shaped a checkpoint prior, by index or as listed, whatever they read
+            like; None under any other prior.
+        warnings: What is odd but not wrong.
+        assumptions: What the split rests on.
+    """
+
+    certified: Table
+    seen: Table | None
+    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
 def certified_rows(
@@ -42,8 +60,8 @@ def certified_rows(
     finetuned: Path,
     prior: str | Path,
     prior_train: str | None = None,
-) -> tuple[Table, list[str], list[str]]:
-    """Return the rows that the prior never saw, warnings, and the assumptions this rests on.
+) -> Split:
+    """Return the rows that the prior never saw and those that it saw.
 
     Args:
         train: All training rows.
@@ -59,7 +77,7 @@ def certified_rows(
     differs = record is not None and record.train_sha256 != train.sha256
     if not isinstance(prior, Path):
         warning = f"{train.source} is not the file that the run record names as training data"
-        return train, [warning] if differs else [], []
+        return Split(train, None, (warning,) if differs else ())
     kept = finetuned / RECORD_DIR / "prior"
     if prior.resolve() == finetuned.resolve():
         raise InputError(f"{prior}: the fine-tune cannot be its own prior, it saw every row")
@@ -75,12 +93,10 @@ def certified_rows(
     check_recorded_prior(train, record, finetuned)
     left, units = unseen_units(train, record), train.units
     keep = sorted(i for i in record.order[record.prior_rows :] if units[i] in left)
-    seen = {train.rows[i].sha256() for i in record.order[: record.prior_rows]}
-    twins = sum(train.rows[i].sha256() in seen for i in keep)
-    warning = f"{twins} certified rows have the same text as a row that the prior saw"
     certified = subset(train, keep, "the prior saw a row of every unit")
+    seen = subset(train, record.order[: record.prior_rows], "")
     source = ORDER_ON_RECORD if record.shuffled else ORDER_OF_THE_FILE
-    return certified, [warning] if twins else [], [source]
+    return Split(certified, seen, _twins(certified, seen), (source,))
 
 
 def check_recorded_prior(train: Table, record: RunRecord, finetuned: Path) -> None:
@@ -138,33 +154,52 @@ def subset(table: Table, keep: Sequence[int], why_empty: str) -> Table:
     return replace(table, rows=rows)
 
 
-def _rows_outside(train: Table, seen: Table) -> tuple[Table, list[str], list[str]]:
-    """The rows that share neither text nor unit with what an unrecorded prior saw."""
-    texts = Counter(row.sha256() for row in seen.rows)
-    names = {row.unit for row in seen.rows if row.unit is not None}
-    listed = {(row.sha256(), row.unit if names else None) for row in seen.rows}
-    touched, found = set(), Counter[str]()
-    listed_of: dict[str, set[bool]] = {}
-    for unit, row in zip(train.units, train.rows, strict=True):
-        text = row.sha256()
-        found[text] += 1
-        listed_of.setdefault(unit, set()).add((text, row.unit if names else None) in listed)
-        if text in texts or row.unit in names:
-            touched.add(unit)
-    if any(len(both) == 2 for both in listed_of.values()) and unequal(train.units):
+def _rows_outside(train: Table, listed: Table) -> Split:
+    """Part the rows by a list of those that an unrecorded prior saw.
+
+    Every listed row stands for one training row: of several that read alike as many are taken out
+    as are listed. Taking out all of them would leave a law without that text.
+    """
+    wanted = Counter(row.sha256() for row in listed.rows)
+    in_unit = Counter((row.sha256(), row.unit) for row in listed.rows)
+    taken: set[int] = set()
+    for i, row in enumerate(train.rows):  # the same text in the same unit first
+        if in_unit[row.sha256(), row.unit] > 0:
+            in_unit[row.sha256(), row.unit] -= 1
+            wanted[row.sha256()] -= 1
+            taken.add(i)
+    for i, row in enumerate(train.rows):
+        if i not in taken and wanted[row.sha256()] > 0:
+            wanted[row.sha256()] -= 1
+            taken.add(i)
+    units, names = train.units, {row.unit for row in listed.rows if row.unit is not None}
+    saw: dict[str, set[bool]] = {}
+    for i, unit in enumerate(units):
+        saw.setdefault(unit, set()).add(i in taken)
+    if any(len(both) == 2 for both in saw.values()) and unequal(units):
         raise InputError(
-            f"{seen.source}: holds some rows of a unit of {train.source} and lacks others, and "
-            f"units have {_sizes(train.units)} rows, so the units without any are no sample of the "
+            f"{listed.source}: holds some rows of a unit of {train.source} and lacks others, and "
+            f"units have {_sizes(units)} rows, so the units without any are no sample of the "
             "train distribution; split whole units"
         )
-    keep = [i for i, unit in enumerate(train.units) if unit not in touched]
-    warning = f"no row of {train.source} is in {seen.source}: make sure it lists what the prior saw"
-    certified = subset(train, keep, f"no row of it is outside {seen.source}")
-    further = sum(max(0, found[text] - count) for text, count in texts.items())
+    touched = {unit for unit, both in saw.items() if True in both} | {
+        unit for unit, row in zip(units, train.rows, strict=True) if row.unit in names
+    }
+    keep = [i for i, unit in enumerate(units) if unit not in touched]
+    certified = subset(train, keep, f"no row of it is outside {listed.source}")
+    none = f"no row of {train.source} is in {listed.source}: make sure it lists what the prior saw"
     assumptions = [ORDER_DECLARED]
-    if further:
-        assumptions.append(SEEN_TEXTS_LEFT_OUT.format(rows=further))
-    return certified, [] if touched else [warning], assumptions
+    if taken and any(count > 0 for count in wanted.values()):  # the list is not a part of the rows
+        assumptions.append(NO_COINCIDENCES.format(file=listed.source))
+    warnings = _twins(certified, listed) if touched else (none,)
+    return Split(certified, listed, warnings, tuple(assumptions))
+
+
+def _twins(certified: Table, seen: Table) -> tuple[str, ...]:
+    texts = {row.sha256() for row in seen.rows}
+    twins = sum(row.sha256() in texts for row in certified.rows)
+    warning = f"{twins} certified rows have the same text as a row that the prior saw"
+    return (warning,) if twins else ()
 
 
 def _sizes(units: Sequence[str]) -> str:

@@ -20,8 +20,8 @@ def rows_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pacbayes_sft.igsm.files import write_problems
 
     folder = tmp_path_factory.mktemp("rows")
-    write_problems(folder / "train.jsonl", OpLaw.uniform(2, 4), size=96, seed=1)
-    write_problems(folder / "heldout.jsonl", OpLaw.uniform(2, 4), size=64, seed=2)
+    write_problems(folder / "train.jsonl", OpLaw.uniform(2, 4), size=64, seed=1)
+    write_problems(folder / "heldout.jsonl", OpLaw.uniform(2, 4), size=48, seed=2)
     write_problems(folder / "test.jsonl", OpLaw.uniform(3, 5), size=64, seed=3)
     return folder
 

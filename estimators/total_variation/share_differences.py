@@ -70,7 +70,11 @@ def share_difference_p_value(
     from scipy.sparse import csr_matrix
 
     label = np.asarray(is_test, dtype=bool)
-    x = csr_matrix(x) if hasattr(x, "tocsr") else np.asarray(x)
+    if hasattr(x, "tocsr"):
+        x = csr_matrix(x, copy=True)
+        x.eliminate_zeros()  # a zero that happens to be stored is no mark
+    else:
+        x = np.asarray(x)
     values = x.data if hasattr(x, "tocsr") else x
     if x.ndim != 2 or x.shape[0] != len(label) or not np.isfinite(values).all():
         raise ValueError("a test of shares needs a matrix of finite numbers, one side for each row")

@@ -10,7 +10,15 @@ import numpy as np
 
 from pacbayes_sft.advise.doubts import alternatives, what_would_change
 from pacbayes_sft.advise.pilots import Pilot
-from pacbayes_sft.advise.predict import DEFAULT, Arm, Evidence, Rule, Values, gather
+from pacbayes_sft.advise.predict import (
+    DEFAULT,
+    Evidence,
+    Rule,
+    Values,
+    arm_name,
+    gather,
+    place,
+)
 from pacbayes_sft.advise.scaling import FARTHEST
 from pacbayes_sft.advise.shifts import WindowShift
 from pacbayes_sft.advise.ties import BOUND, alike, leader
@@ -31,7 +39,7 @@ class Prediction:
         train: Its train side.
         shift: Its shift side.
         chance: Share of the draws in which this arm is the best.
-        alike: Whether the evidence cannot tell it from the advised one.
+        alike: Whether the evidence does not tell it to be worse than the advised one.
         bound_tv: Proposition 4.1 with TV, as predicted.
         bound_kl: PAC-Bayes-kl with D⁺ + 0.3·TV, as predicted.
     """
@@ -88,7 +96,7 @@ class Move:
             never move on this path.
         before: Window before.
         after: Window after.
-        harder: Whether it moves to harder data.
+        harder: Whether it moves to harder data; None: to another objective on the same.
     """
 
     size: int
@@ -96,7 +104,7 @@ class Move:
     latest: int | None
     before: str
     after: str
-    harder: bool
+    harder: bool | None
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,7 @@ def advise(
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
         evidence.cover,
-        {_named(arm): float(g) for arm, g in zip(evidence.arms, evidence.gamma, strict=True)},
+        {arm_name(*arm): float(g) for arm, g in zip(evidence.arms, evidence.gamma, strict=True)},
         _path(evidence, grid, totals),
     )
 
@@ -212,7 +220,7 @@ def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool
     totals = evidence.total(rule, float(budget))
     train, shift = evidence.train_side(rule, budget)[0], evidence.shift_side(rule, budget)[0]
     best = leader(evidence, totals, budget, bound_breaks_ties=bound_breaks_ties)
-    like = alike(totals)
+    like = alike(totals, best)
     chance = np.bincount(np.argmin(totals[1:], axis=1), minlength=len(evidence.arms))
     share = chance / max(1, chance.sum())
     low, high = np.quantile(totals, [0.05, 0.95], axis=0)
@@ -242,7 +250,7 @@ def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool
         *evidence.arms[best],
         tuple(sorted(predictions, key=lambda p: (p is not advised, p.value))),
         mixture,
-        {name: _named(evidence.arms[int(np.argmin(row))]) for name, row in bounds.items()},
+        {name: arm_name(*evidence.arms[int(np.argmin(row))]) for name, row in bounds.items()},
         what_would_change(evidence, rule, budget, best),
         bool(totals[0, best] > totals[0].min()),
     )
@@ -258,8 +266,8 @@ def _moves(
         before, after = leaders[k - 1], leaders[k]
         if before == after:
             continue
-        harder = after > before
-        gone = best[:, 1:] >= after if harder else best[:, 1:] <= after
+        gone = best[:, 1:] >= after if after > before else best[:, 1:] <= after
+        was, now = (place(evidence.arms[arm][0]) for arm in (before, after))
         first = np.where(gone.any(axis=0), np.argmax(gone, axis=0), len(grid))
         low, high = (int(np.quantile(first, q, method="inverted_cdf")) for q in (0.05, 0.95))
         found.append(
@@ -267,9 +275,9 @@ def _moves(
                 int(grid[k]),
                 int(grid[min(low, k)]),
                 int(grid[max(high, k)]) if high < len(grid) else None,
-                _named(evidence.arms[before]),
-                _named(evidence.arms[after]),
-                harder,
+                arm_name(*evidence.arms[before]),
+                arm_name(*evidence.arms[after]),
+                None if was == now else now > was,
             )
         )
     return tuple(found)
@@ -280,13 +288,9 @@ def _path(evidence: Evidence, grid: Values, totals: list[Values]) -> dict[str, A
     stacked = np.stack(totals)  # (sizes, draws, arms)
     low, high = np.quantile(stacked, [0.05, 0.95], axis=1)
     for i, arm in enumerate(evidence.arms):
-        found["arms"][_named(arm)] = {
+        found["arms"][arm_name(*arm)] = {
             "value": stacked[:, 0, i].tolist(),
             "lower": low[:, i].tolist(),
             "upper": high[:, i].tolist(),
         }
     return found
-
-
-def _named(arm: Arm) -> str:
-    return arm[0] if arm[1] == "nll" else f"{arm[0]} ({arm[1]})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pacbayes_sft.advise.predict import Evidence, Extra, Rule, Train, Values
+from pacbayes_sft.advise.predict import Evidence, Extra, Rule, Train, Values, arm_name
 
 OTHERS = (
     Rule(Train.HELDOUT, Extra.TV),
@@ -43,21 +43,21 @@ def what_would_change(
         least = evidence.arms[ahead[0]]
         behind = float(totals[0, advised] - totals[0, ahead[0]])
         said = [
-            f"{least[0]} is predicted {behind:.3f} lower, less than these pilots can tell; "
-            f"{best[0]} has the least bound of those that cannot be told apart"
+            f"{arm_name(*least)} is predicted {behind:.3f} lower, less than these pilots can "
+            f"tell; {arm_name(*best)} has the least bound of those that cannot be told from it"
         ]
     else:
         second = evidence.arms[order[1]]
         margin = float(totals[0, order[1]] - totals[0, advised])
         said = [
-            f"{second[0]} takes over if its risk is {margin:.3f} lower than predicted, or that of "
-            f"{best[0]} as much higher"
+            f"{arm_name(*second)} is as good if its risk is {margin:.3f} lower than predicted, or "
+            f"that of {arm_name(*best)} as much higher"
         ]
     differing: dict[str, list[str]] = {}
     for name, row in alternatives(evidence, budget).items():
         other = evidence.arms[int(np.argmin(row))]
         if other != best:
-            differing.setdefault(other[0], []).append(name)
+            differing.setdefault(arm_name(*other), []).append(name)
     for window, rules in differing.items():
         said.append(f"{window} is what {', '.join(rules)} would take")
     said += _slack(evidence, budget, advised)
@@ -66,8 +66,8 @@ def what_would_change(
     further = min(int(budget), 4 * evidence.sizes[-1])
     if further > evidence.sizes[-1]:
         said.append(
-            f"a pilot on {evidence.arms[widest][0]} at n = {further} would say most: of the three "
-            f"best its prediction is the widest (±{spread[widest] / 2:.3f})"
+            f"a pilot on {arm_name(*evidence.arms[widest])} at n = {further} would say most: of "
+            f"the three best its prediction is the widest (±{spread[widest] / 2:.3f})"
         )
     return tuple(said)
 
@@ -80,12 +80,16 @@ def _slack(evidence: Evidence, budget: float, best: int) -> list[str]:
         totals = [t + s.with_slack(gamma) for t, s in zip(train, evidence.shifts, strict=True)]
         return int(np.argmin(totals))
 
-    held = [g for g in np.linspace(0, 1, 101) if leader(float(g)) == best]
+    held = [g for g in (round(0.01 * k, 2) for k in range(101)) if leader(g) == best]
     if not held:
         return ["no slack γ in [0, 1] makes held-out risk + D⁺ + γ·TV agree"]
     if len(held) == 101:
         return ["held-out risk + D⁺ + γ·TV agrees whatever the slack γ"]
+    # the term is capped at TV, so where it agrees need not be one piece
+    starts = [g for g in held if round(g - 0.01, 2) not in held]
+    ends = [g for g in held if round(g + 0.01, 2) not in held]
+    pieces = " and ".join(f"{a:.2f} to {b:.2f}" for a, b in zip(starts, ends, strict=True))
     return [
-        f"held-out risk + D⁺ + γ·TV agrees for γ from {min(held):.2f} to {max(held):.2f}; the "
+        f"held-out risk + D⁺ + γ·TV agrees for γ from {pieces} (of 0.00, 0.01, ..., 1.00); the "
         f"pilots showed {evidence.gamma[best]:.2f}"
     ]

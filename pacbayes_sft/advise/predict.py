@@ -31,6 +31,15 @@ LEAST_KL = 0.1  # nats: a posterior that gave up and stands at the prior's centr
 KL_ERROR = 0.1  # of ln KL, by decree: records hold no error of a KL
 
 
+def arm_name(window: str, objective: str) -> str:
+    """Return the window, and the objective where it is not plain SFT.
+
+    >>> arm_name("2:6", "nll"), arm_name("2:6", "dft")
+    ('2:6', '2:6 (dft)')
+    """
+    return window if objective == "nll" else f"{window} ({objective})"
+
+
 class Train(StrEnum):
     """What stands for the risk on the window's own law.
 
@@ -191,7 +200,7 @@ def gather(
         InputError: If the pilots are too few or too small to be extrapolated, or see too little of
             the test law.
     """
-    arms = sorted({p.arm for p in pilots}, key=lambda arm: (_place(arm[0]), arm[1]))
+    arms = sorted({p.arm for p in pilots}, key=lambda arm: (place(arm[0]), arm[1]))
     sizes = sorted({p.size for p in pilots})
     check_sizes(sizes)
     for arm in arms:
@@ -287,6 +296,7 @@ def _kl_inverse(risk: Values, budget: Values) -> Values:
     return high
 
 
-def _place(window: str) -> tuple[float, float]:
+def place(window: str) -> tuple[float, float]:
+    """Return what windows are ordered by: the middle, then the upper end."""
     low, _, high = window.partition(":")
     return (float(low) + float(high)) / 2, float(high)

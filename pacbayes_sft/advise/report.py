@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pacbayes_sft.advise.advice import Advice, Choice
+from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.atomic import replacing
@@ -49,9 +50,10 @@ def as_markdown(found: Found, command: str = "") -> str:
     ]
     for choice in advice.choices:
         best = choice.predictions[0]
-        alike = [p.window for p in choice.predictions[1:] if p.alike]
+        alike = [arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike]
+        advised = arm_name(choice.window, choice.objective)
         lines.append(
-            f"| {choice.budget:,} | **{named(choice)}** | {best.value:.3f} "
+            f"| {choice.budget:,} | **{advised}** | {best.value:.3f} "
             f"[{best.lower:.3f}, {best.upper:.3f}] | {', '.join(alike) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
@@ -86,7 +88,7 @@ def as_markdown(found: Found, command: str = "") -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         for p in choice.predictions:
-            name = p.window if p.objective == "nll" else f"{p.window} ({p.objective})"
+            name = arm_name(p.window, p.objective)
             bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_kl)]
             lines.append(
                 f"| {name} | {p.value:.3f} | [{p.lower:.3f}, {p.upper:.3f}] | {p.train:.3f} | "
@@ -127,17 +129,13 @@ def moves_said(advice: Advice) -> list[str]:
         return [*found, "on this range of n the advice does not move"]
     for move in advice.moves:
         latest = "beyond this range, or never" if move.latest is None else f"{move.latest:,}"
-        way = "harder" if move.harder else "easier"
+        way = {True: "harder, ", False: "easier, ", None: ""}[move.harder]
         found.append(
-            f"from about n = {move.size:,} (90 %: {move.earliest:,} to {latest}) the advice moves "
-            f"{way}, from {move.before} to {move.after}"
+            f"from about n = {move.size:,} (what is minimised, in 90 % of the draws: "
+            f"{move.earliest:,} to {latest}) the advice moves "
+            f"{way}from {move.before} to {move.after}"
         )
     return found
-
-
-def named(choice: Choice) -> str:
-    """Return the window, and the objective where it is not plain SFT."""
-    return choice.window if choice.objective == "nll" else f"{choice.window} ({choice.objective})"
 
 
 def plot_advice(found: Found, file: Path) -> None:
@@ -218,9 +216,8 @@ def _measured(found: Found, name: str) -> Mapping[int, float]:
     law = found.prepared.test_law
     sums: dict[int, list[float]] = {}
     for p in found.pilots:
-        label = p.window if p.objective == "nll" else f"{p.window} ({p.objective})"
         known = {level: w for level, w in law.items() if level in p.profile}
-        if label == name and known:
+        if arm_name(*p.arm) == name and known:
             total = sum(known.values())
             scaled = {level: w / total for level, w in known.items()}
             sums.setdefault(p.size, []).append(reweighted(p.profile, scaled).value)
@@ -229,10 +226,7 @@ def _measured(found: Found, name: str) -> Mapping[int, float]:
 
 def _sides(axis: Any, choice: Choice, order: list[str]) -> None:
     """From each window's own risk (square) to the test's (circle): the arrow is the shift side."""
-    by_name = {
-        (p.window if p.objective == "nll" else f"{p.window} ({p.objective})"): p
-        for p in choice.predictions
-    }
+    by_name = {arm_name(p.window, p.objective): p for p in choice.predictions}
     for place, name in enumerate(order):
         p, first = by_name[name], place == 0
         axis.annotate("", (p.value, place - 0.16), (p.train, place - 0.16),

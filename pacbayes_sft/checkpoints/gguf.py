@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def dequantise_gguf(
         raise InputError(f"{file}: no such GGUF file")
     if out.exists():
         raise InputError(f"{out}: exists already; give another directory")
+    if find_spec("gguf") is None:
+        raise InputError(f"{file}: needs the package gguf: `pip install 'pacbayes-sft[real]'`")
     where: dict[str, Any] = {"gguf_file": file.name}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

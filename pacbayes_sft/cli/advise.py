@@ -178,16 +178,17 @@ def advise(
 
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
-    from pacbayes_sft.advise.report import moves_said, named
+    from pacbayes_sft.advise.predict import arm_name
+    from pacbayes_sft.advise.report import moves_said
 
     title = f"Advice: {found.advice.rule} (estimates)"
     table = new_table(title, "budget n", "train on", "predicted", "90 %", "note")
     for choice in found.advice.choices:
         best = choice.predictions[0]
-        alike = [p.window for p in choice.predictions[1:] if p.alike]
+        alike = [arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike]
         table.add_row(
             f"{choice.budget:,}",
-            named(choice),
+            arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
             f"{best.lower:.3f} to {best.upper:.3f}",
             f"not told from {', '.join(alike)}" if alike else "",

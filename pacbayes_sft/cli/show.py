@@ -142,16 +142,17 @@ def show(certificate: Certificate, console: Console) -> None:
     )
     console.print(measured)
     others = new_table(
-        f"What could be quoted instead, each at {1 - c.options.delta:g}",
+        "What could be quoted instead, each a claim of its own",
         "limit",
         "test distr.",
+        "verdict",
         "predictor and cost",
     )
     for name, baseline in c.baselines.items():
-        vacuous = " vacuous" if is_vacuous(baseline.on_test) else ""
         others.add_row(
             name.replace("_", " "),
-            rounded_up(baseline.on_test.upper, 4) + vacuous,
+            rounded_up(baseline.on_test.upper, 4),
+            "vacuous" if is_vacuous(baseline.on_test) else claim(baseline.on_test),
             f"{baseline.predictor}; {baseline.note}",
         )
     console.print(others)

@@ -140,7 +140,8 @@ class Agreement:
             speaks of: the Gibbs predictor on the test law. A point value, with its rows' noise.
         labelled_upper: Cells whose value is labelled ``upper``.
         violations: Those of them in which even the lower limit of that risk lies above the value;
-            None where no cell is labelled ``upper``: what promises nothing cannot violate.
+            None where no cell is labelled ``upper`` (what promises nothing cannot violate) or one
+            has no such limit (records of full fine-tunes from before it was kept).
         cells: How many cells entered.
     """
 
@@ -200,7 +201,8 @@ def agreement(
     finite = [r for r in drawn if math.isfinite(r)]
     low, high = np.quantile(finite, [0.025, 0.975]) if finite else (math.nan, math.nan)
     promised = frame[frame["guarantee"] == "upper"]
-    violations = int((promised["gibbs_test_lower"] > promised["value"]).sum())
+    least = pd.to_numeric(promised["gibbs_test_lower"])
+    judged = len(promised) > 0 and bool(least.notna().all())
     exceeded = int((frame["gibbs_test_risk"] > frame["value"]).sum())
     return Agreement(
         minimiser,
@@ -209,7 +211,7 @@ def agreement(
         (float(low), float(high)),
         exceeded,
         len(promised),
-        violations if len(promised) else None,
+        int((least > promised["value"]).sum()) if judged else None,
         len(frame),
     )
 

@@ -130,7 +130,8 @@ def least_change(claim: str, measured: str, slices: pd.DataFrame, sign: int = 1)
     Zou & Donner 2008 extend it), as if the two proportions were independent: rows that are hard for
     one are hard for the other, so that is conservative. The rows' part does not shrink with the
     number of seeds, which share them. The recorded 95 % limits are carried to the level of one of
-    several slices by the ratio of normal quantiles.
+    several slices by the ratio of normal quantiles. Where the seeds agree on a slice (a risk of 1
+    in each, say) nothing is known of their spread there, and the claim is undecided.
 
     Args:
         claim: What the paper says: that the risk of all slices rises (``sign`` 1) or falls (-1).
@@ -142,9 +143,11 @@ def least_change(claim: str, measured: str, slices: pd.DataFrame, sign: int = 1)
     tail = _tail(len(groups))
     scale = float(norm.ppf(1 - tail) / norm.ppf(0.5 + CONFIDENCE / 2))
     values, below, above = (np.empty(len(groups)) for _ in range(3))
+    agree = False
     for j, mine in enumerate(groups):
         step = 1 / float(mine["rows"].iloc[0])
-        half, _ = _half_widths(mine["change"].to_numpy(float)[None], tail, _or(step, 0.0))
+        half, tied = _half_widths(mine["change"].to_numpy(float)[None], tail, _or(step, 0.0))
+        agree = agree or bool(tied[0])
         down = [(mine["risk"] - mine["lower"]).mean(), mine["base_upper"].mean() - _base(mine)]
         up = [(mine["upper"] - mine["risk"]).mean(), _base(mine) - mine["base_lower"].mean()]
         values[j] = mine["change"].mean()
@@ -155,7 +158,7 @@ def least_change(claim: str, measured: str, slices: pd.DataFrame, sign: int = 1)
     if sign < 0:
         values, below, above = -values, above, below
     seeds = slices["seed"].nunique()
-    return _least(claim, measured, values, below, above, seeds, SEEDS_AND_ROWS, tied=False)
+    return _least(claim, measured, values, below, above, seeds, SEEDS_AND_ROWS, agree)
 
 
 def _least(

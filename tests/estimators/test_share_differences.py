@@ -82,6 +82,20 @@ def test_dense_and_sparse_are_one():
     assert share_difference_p_value(x, label) == share_difference_p_value(csr_matrix(x), label)
 
 
+def test_a_stored_zero_is_no_mark():
+    generator = np.random.default_rng(0)
+    dense = (generator.random((60, 4)) < 0.3).astype(float)
+    dense[:, 3] = 0
+    stored = csr_matrix(dense)
+    stored[:8, 3] = 1.0
+    stored.data[stored.indices == 3] = 0.0
+    assert stored.nnz == np.count_nonzero(dense) + 8
+    given = stored.copy()
+    found = share_difference_p_value(stored, sides(30, 30), permutations=199)
+    assert found == share_difference_p_value(dense, sides(30, 30), permutations=199) > 0
+    assert stored.nnz == given.nnz  # what was handed in is as it was
+
+
 def test_labels_do_not_choose_columns_and_the_p_value_is_at_home_in_its_null():
     """The p-value of every labelling of one small sample: at most a share α of them is <= α."""
     from itertools import combinations

@@ -69,7 +69,7 @@ class TestClassifier:
         return left.reshape(-1, 1).tolist(), right.reshape(-1, 1).tolist()
 
     def test_no_lower_certificate_above_the_truth_too_often(self):
-        generator, delta, repeats, truth = np.random.default_rng(8), 0.2, 1000, 0.1
+        generator, delta, repeats, truth = np.random.default_rng(8), 0.2, 600, 0.1
         false = 0
         for seed in range(repeats):
             left, right = self.sides(generator, 60, truth)

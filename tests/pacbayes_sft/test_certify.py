@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from estimators import Guarantee, catoni_grid, kl_bound, mcallester, recursive_bound
+from estimators import Estimate, Guarantee, catoni_grid, kl_bound, mcallester, recursive_bound
 from estimators.posteriors.refined import Schedule
+from pacbayes_sft.baselines import best_of
 from pacbayes_sft.bound_json import to_record, write_bound_json
 from pacbayes_sft.certify import _at_ledger, bound
 from pacbayes_sft.charges import open_ledger
@@ -28,6 +29,7 @@ from pacbayes_sft.plots import plot_bound
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.report import certificate_sentence
 from pacbayes_sft.report.sentence import sentence
+from pacbayes_sft.report.tables import tables
 from pacbayes_sft.terms import risk_term
 
 PLAIN = Options(posterior="isotropic", prior_scales=(0.05,))
@@ -53,7 +55,7 @@ def test_every_number_follows_from_the_terms(certificate):
     record = to_record(certificate)
     terms, kl = record["terms"], record["kl"]["value"]
     n, leaf = record["n"], certificate.leaves.theorem
-    assert n == 96 and record["n_train"] == 96 and record["n_prior"] == 0
+    assert n == 64 and record["n_train"] == 64 and record["n_prior"] == 0
     assert terms["generalization"] == pytest.approx(math.sqrt(kl / (2 * n)))
     assert terms["epsilon"] == pytest.approx(math.sqrt(math.log(2 * math.sqrt(n) / leaf) / 2 / n))
     assert terms["extrapolation"] == pytest.approx(record["tv"]["value"]) == pytest.approx(1 / 3)
@@ -198,9 +200,9 @@ def test_a_checkpoint_prior_counts_only_the_rows_it_never_saw(tiny_base, small_r
     prior = small_run / "pacbayes_sft" / "prior"
     certificate = bound(str(tiny_base), small_run, *files, replace(PLAIN, prior=prior))
     record = to_record(certificate)
-    assert (record["n"], record["n_train"], record["n_prior"]) == (48, 96, 48)
+    assert (record["n"], record["n_train"], record["n_prior"]) == (32, 64, 32)
     order = certificate.inputs.record.order
-    kept = {certificate.inputs.train.rows[i].prompt for i in order[48:]}
+    kept = {certificate.inputs.train.rows[i].prompt for i in order[32:]}
     assert {row.prompt for row in certificate.inputs.certified.rows} == kept
     assert any("saw only the first m rows" in a for a in record["assumptions"])
 
@@ -216,7 +218,7 @@ def test_a_prior_without_a_record_is_refused(lora_run, files, rows_dir, tmp_path
     inputs = load_inputs(
         "strong", lora_run, *files, prior=stray, prior_train=str(tmp_path / "seen.jsonl")
     )
-    assert inputs.n == 66
+    assert inputs.n == 34
 
 
 def test_a_checkpoint_prior_needs_the_recorded_rows(lora_run, files, tmp_path):
@@ -238,6 +240,9 @@ def test_dense_posteriors_go_through(kind, tiny_base, small_run, full_run, files
     distance, _ = squared_distance(open_checkpoint(Path(resolve_base(base))), run, "weights")
     assert certificate.kl.value == pytest.approx(distance / (2 * 0.01**2), rel=1e-4)
     assert "draws" in certificate.measured.test_risk.method
+    gibbs = certificate.measured.test_risk
+    assert 0 <= gibbs.lower <= gibbs.value <= gibbs.upper and gibbs.confidence == 0.95
+    assert gibbs.value < 0.02 or gibbs.lower > 0  # a violation of a bound could be seen
 
 
 def test_a_full_checkpoint_has_no_factors(full_run, files):
@@ -284,7 +289,7 @@ def test_a_certificate_names_the_files_as_they_were_read(tiny_base, small_run, f
 def test_the_record_decides_which_rows_a_recorded_prior_saw(lora_run, files, rows_dir):
     kept = lora_run / "pacbayes_sft" / "prior"
     unrelated = str(rows_dir / "heldout.jsonl")
-    assert load_inputs("strong", lora_run, *files, prior=kept, prior_train=unrelated).n == 48
+    assert load_inputs("strong", lora_run, *files, prior=kept, prior_train=unrelated).n == 32
     with pytest.raises(InputError, match="its own prior"):
         load_inputs("strong", lora_run, *files, prior=lora_run, prior_train=unrelated)
 
@@ -295,7 +300,7 @@ def test_an_unrecorded_prior_taints_units_not_only_texts(lora_run, files, tmp_pa
     edited = [row | {"prompt": row["prompt"] + " "} for row in rows]
     (tmp_path / "seen.jsonl").write_text("\n".join(map(json.dumps, edited)))
     seen = str(tmp_path / "seen.jsonl")
-    assert load_inputs("strong", lora_run, *files, prior=stray, prior_train=seen).n == 56
+    assert load_inputs("strong", lora_run, *files, prior=stray, prior_train=seen).n == 24
     none = load_inputs("strong", lora_run, *files, prior=stray, prior_train=files[1])
     assert any("make sure it lists" in w for w in none.warnings)
 
@@ -313,7 +318,7 @@ def test_a_prior_changed_after_the_run_is_refused(part, lora_run, files, tmp_pat
         load_inputs("strong", run, *files)
 
 
-@pytest.mark.parametrize("order", [list(range(48)) * 2, [*range(95), 999]])
+@pytest.mark.parametrize("order", [list(range(32)) * 2, [*range(63), 999]])
 def test_an_order_that_is_no_permutation_is_refused(order, lora_run, files, tmp_path):
     run = shutil.copytree(lora_run, tmp_path / "run")
     record = json.loads((run / "pacbayes_sft" / RUN).read_text()) | {"order": order}
@@ -327,7 +332,7 @@ def test_held_out_rows_that_are_training_rows_are_noticed(lora_run, files, tmp_p
         load_inputs("strong", lora_run, *files, heldout=files[0])
     shutil.copy(files[0], tmp_path / "copy.jsonl")
     inputs = load_inputs("strong", lora_run, *files, heldout=str(tmp_path / "copy.jsonl"))
-    assert any("96 rows of" in w and "stand in both" in w for w in inputs.warnings)
+    assert any("64 rows of" in w and "stand in both" in w for w in inputs.warnings)
 
 
 def test_without_attribute_or_law_the_bound_is_an_estimate(tiny_base, small_run, files, tmp_path):
@@ -489,14 +494,46 @@ def test_the_checkpoint_itself_is_a_baseline_on_the_rows_it_never_saw(certificat
     certificate = bound("strong", lora_run, *files, replace(PLAIN, prior=prior))
     checkpoint = certificate.baselines["prior_centre"]
     assert checkpoint.predictor == "checkpoint"
-    assert "48 unseen units" in checkpoint.on_train.method
+    assert "32 unseen units" in checkpoint.on_train.method
     assert checkpoint.on_test.upper == pytest.approx(checkpoint.on_train.upper + 1 / 3)
     base = of_the_base.baselines["prior_centre"]
-    assert base.predictor == "base" and "96 unseen units" in base.on_train.method
+    assert base.predictor == "base" and "64 unseen units" in base.on_train.method
     assert base.on_train.value == pytest.approx(risk_term("strong", files[0]).risk.value)
     for limit in (base.on_test, certificate.baselines["compression"].on_test):
         assert any("base model did not depend" in sentence for sentence in limit.assumptions)
     assert "nats" in certificate.baselines["compression"].on_train.method
+
+
+@pytest.mark.parametrize(("shift", "confidence"), [("difficulty", 0.95), ("classifier", 0.0)])
+def test_what_could_be_quoted_instead_pays_for_its_shift(
+    shift, confidence, tiny_base, small_run, files
+):
+    certificate = bound(str(tiny_base), small_run, *files, replace(PLAIN, shift=shift))
+    record = to_record(certificate)["baselines"]
+    for name in ("prior_centre", "compression"):
+        stated = record[name]["estimate"]
+        assert stated["confidence"] == pytest.approx(confidence, abs=1e-12)
+        assert stated["guarantee"] == ("upper" if confidence else "estimate")
+        spent = certificate.baselines[name].on_train.delta + certificate.shift.tv.delta
+        assert spent == pytest.approx(0.05) or not confidence
+    assert record["held_out"]["estimate"]["confidence"] == pytest.approx(0.95)
+    (instead,) = (t for t in tables(to_record(certificate)) if t.name == "instead")
+    promises = [row[instead.columns.index("promise on test")] for row in instead.rows]
+    assert all(promise in ("nothing", "estimate", "upper at 0.95") for promise in promises)
+
+
+def test_the_best_of_limits_of_which_one_claims_nothing():
+    def limit(upper, guarantee, confidence):
+        return Estimate(upper, 0.0, upper, confidence, guarantee, "x", (), "probability")
+
+    claims = {
+        "a": limit(0.3, Guarantee.UPPER, 0.95),
+        "b": limit(0.2, Guarantee.UPPER, 0.96),
+        "c": limit(0.4, Guarantee.ESTIMATE, 0.0),
+    }
+    name, best = best_of(claims)
+    assert (name, best.upper) == ("b", 0.2) and best.confidence == pytest.approx(0.91)
+    assert best_of(claims | {"d": limit(0.1, Guarantee.ESTIMATE, 0.0)})[1].confidence == 0
 
 
 def test_the_prior_centre_is_the_prior_and_not_the_fine_tune(lora_run, files, tmp_path):

@@ -180,7 +180,7 @@ def test_kronecker_factors_have_the_trace_of_the_diagonal_and_its_pattern(lora):
         alike.append(float(torch.corrcoef(both)[0, 1]))
         both[1] = both[1].roll(both.shape[1] // 2 + 3)
         chance.append(float(torch.corrcoef(both)[0, 1]))
-    assert sum(alike) / len(alike) > 0.2 > 4 * abs(sum(chance) / len(chance))
+    assert sum(alike) / len(alike) > 0.2 > 3 * abs(sum(chance) / len(chance))
     assert not any(p.requires_grad for p in evaluator.model.parameters())
 
 

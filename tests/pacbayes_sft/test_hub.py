@@ -74,7 +74,7 @@ def test_a_prior_may_be_one_too(hub, lora_run, rows_dir):
         "lab/base@main", Path("lab/tuned@v1"), train, test, prior=Path("lab/prior@main"),
         prior_train=str(seen),
     )  # fmt: skip
-    assert inputs.n == 56 and inputs.prior.name == COMMIT and inputs.warnings == ()
+    assert inputs.n == 24 and inputs.prior.name == COMMIT and inputs.warnings == ()
 
 
 def test_the_revision_that_an_adapter_names_is_compared(hub, lora_run):

@@ -116,7 +116,7 @@ def test_a_full_checkpoint(base, tmp_path):
 
 def test_the_run_record_and_its_priors(lora_run):
     found = inspect_checkpoint(lora_run, base="strong")
-    assert "96 rows" in found.record and "first 48" in found.record
+    assert "64 rows" in found.record and "first 32" in found.record
     assert [prior.available for prior in found.priors] == [True, True, True]
     wrong = inspect_checkpoint(lora_run, base="weak")
     assert "names another base" in wrong.ways[0].remark and not wrong.ways[0].available

@@ -159,6 +159,23 @@ def test_where_nothing_falls_the_least_of_noisy_slices_is_no_verdict():
     assert wrong <= 0.05 * 60 and wrong_before > 0.25 * 60
 
 
+def test_slices_that_are_all_wrong_in_every_seed_decide_nothing():
+    """Three seeds of risk 1: their spread is unknown, not zero."""
+    low, high = limits(1.0, 50)
+    base_low, base_high = limits(0.4, 50)
+    frame = pd.DataFrame(
+        [
+            {"slice": label, "seed": seed, "rows": 50, "risk": risk, "lower": low, "upper": high,
+             "change": risk - 0.4, "base_lower": base_low, "base_upper": base_high}
+            for label in "ab"
+            for seed, risk in enumerate((1.0, 1.0, 1.0) if label == "a" else (0.96, 0.98, 1.0))
+        ]
+    )  # fmt: skip
+    found = least_change("c", "m", frame)
+    assert found.lower > 0 and found.tied and found.appears == "undecided"
+    assert least_change("c", "m", frame[frame["slice"] == "b"]).appears == "yes"
+
+
 def test_the_gaps_over_difficulty_and_n():
     falls = cells(best_at(8, 8), gap=lambda n, d: 0.02 * d / math.log2(n))
     found = observe(falls, NO_SLICES)

@@ -45,7 +45,7 @@ def test_it_goes_through_with_what_can_be_said_of_it(plain, rows_dir):
         "strong", plain, *files, Options(posterior="isotropic", prior_scales=(0.05,))
     )
     record = to_record(certificate)
-    assert record["n"] == 96 and record["provenance"]["saw"]["run_record"] is False
+    assert record["n"] == 64 and record["provenance"]["saw"]["run_record"] is False
     assert any("initial A was not kept" in sentence for sentence in record["assumptions"])
     assert record["prior"]["centre"] == "the base and zero factors"
     assert certificate.kl.value > 0

@@ -72,8 +72,9 @@ def resolve_base_path():
 
 def test_the_curvature_looks_at_rows_that_the_prior_saw_and_at_no_other(inputs):
     """Emptying the certified rows changes nothing; other seen rows do."""
-    certified = {row.sha256() for row in inputs.certified.rows}
-    assert not certified & {row.sha256() for row in inputs.seen_by_prior.rows}
+    order, m = inputs.record.order, inputs.record.prior_rows
+    first = [inputs.train.rows[i].prompt for i in order[:m]]
+    assert [row.prompt for row in inputs.seen_by_prior.rows] == first
     one, _, slots = shape_of(PriorShape.CURVATURE, inputs)
     few = replace(inputs, certified=replace(inputs.certified, rows=inputs.certified.rows[:1]))
     _, _, rows = _prepare(inputs, OPTIONS)

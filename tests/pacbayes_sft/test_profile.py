@@ -34,13 +34,13 @@ def certificate(lora_run, rows_dir):
 
 
 def test_a_sample_of_the_units_is_looked_at_and_n_stays(certificate):
-    assert certificate.inputs.n == 48 and certificate.draws_a_unit == 2
-    assert "20 of 48 units" in certificate.empirical_risk.method
+    assert certificate.inputs.n == 32 and certificate.draws_a_unit == 2
+    assert "20 of 32 units" in certificate.empirical_risk.method
     profile = certificate.profile
-    assert sum(profile.units.values()) == 48
+    assert sum(profile.units.values()) == 32
     assert sum(rows for _, rows in profile.certified.values()) == 20
     assert certificate.baselines == {}
-    assert sum(rows for _, rows in profile.labelled.values()) == 64  # the held-out rows
+    assert sum(rows for _, rows in profile.labelled.values()) == 48  # the held-out rows
     assert certificate.ledger.spent <= 0.05 and certificate.leaves.profile == pytest.approx(0.01)
 
 
@@ -90,17 +90,17 @@ def test_the_labelled_file_is_named_with_its_hash(certificate):
     assert to_record(certificate)["provenance"]["labelled"] is None
     inputs = replace(certificate.inputs, labelled=certificate.inputs.heldout)
     written = to_record(replace(certificate, inputs=inputs))["provenance"]["labelled"]
-    assert written["sha256"] == inputs.heldout.sha256 and written["rows"] == 64
+    assert written["sha256"] == inputs.heldout.sha256 and written["rows"] == 48
 
 
 def test_importance_weights_are_those_of_the_formula(certificate):
     found = shift_terms(certificate, ("importance",))["importance"]
     profile, delta = certificate.profile, certificate.leaves.profile / 3
-    weights = {d: (1 / 3 if d >= 3 else 0.0) * 48 / n for d, n in profile.units.items()}
+    weights = {d: (1 / 3 if d >= 3 else 0.0) * 32 / n for d, n in profile.units.items()}
     largest = max(weights.values())
     mean = sum(weights[d] * s for d, (s, _) in profile.certified.items()) / 20 / largest
     limit = kl_inverse_upper(mean, math.log(1 / delta) / 20)
-    inner = kl_bound(limit, certificate.kl, 48, delta).upper
+    inner = kl_bound(limit, certificate.kl, 32, delta).upper
     assert found["upper"] == pytest.approx(1 / 3 + largest * inner)  # 5 operations: uncovered
     assert found["guarantee"] == "upper"
 

@@ -294,6 +294,9 @@ def test_a_constant_bound_has_no_rank_correlation():
         }
     )
     assert agreement(frame, resamples=3).to_dict()["spearman"] is None
+    assert agreement(frame, resamples=3).violations == 0
+    blind = frame.assign(gibbs_test_lower=None, value=0.01)  # nobody could see a violation
+    assert agreement(blind, resamples=3).violations is None
 
 
 def test_an_estimate_violates_nothing_and_is_exceeded(faked, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from pacbayes_sft.sft import PARTIAL, Settings, run_sft, training_order
 def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
     record = read_record(lora_run)
     table = read_table(rows_dir / "train.jsonl")
-    assert sorted(record.order) == list(range(96)) and record.prior_rows == 48
+    assert sorted(record.order) == list(range(64)) and record.prior_rows == 32
     assert record.train_sha256 == table.sha256
     assert record.row_sha256 == [table.rows[i].sha256() for i in record.order]
     stages = [lora_run / "pacbayes_sft" / "initial", lora_run / "pacbayes_sft" / "prior", lora_run]
@@ -46,9 +46,9 @@ def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch)
     )  # fmt: skip
     record = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "run", settings)
     (first, before), (second, after) = read
-    assert (before, after) == (2, 2) and first == record.order[:48] and record.prior_rows == 48
-    assert second == record.order[48:] + record.order[:48]
-    assert record == read_record(tmp_path / "run") and sorted(record.order) == list(range(96))
+    assert (before, after) == (2, 2) and first == record.order[:32] and record.prior_rows == 32
+    assert second == record.order[32:] + record.order[:32]
+    assert record == read_record(tmp_path / "run") and sorted(record.order) == list(range(64))
 
 
 def test_full_runs_keep_no_adapter(full_run):

@@ -8,7 +8,7 @@ import pytest
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.unseen import SEEN_TEXTS_LEFT_OUT, certified_rows
+from pacbayes_sft.unseen import NO_COINCIDENCES, certified_rows
 
 RUN = Path("run")
 PRIOR = RUN / RECORD_DIR / "prior"
@@ -57,10 +57,10 @@ def test_whole_units_and_units_of_one_size_are_sampled_evenly(large):
     else:
         names = generator.permutation(sorted(set(units)))
         order = [i for name in names for i, unit in enumerate(train.units) if unit == name]
-    kept, warnings, _ = certified_rows(train, record(train, order, len(order) // 2), RUN, PRIOR)
-    left = sorted(set(kept.units))
+    split = certified_rows(train, record(train, order, len(order) // 2), RUN, PRIOR)
+    left = sorted(set(split.certified.units))
     share = sum(u.startswith("big") for u in left) / len(left)
-    assert share == pytest.approx(0.5, abs=0.08) and not warnings
+    assert share == pytest.approx(0.5, abs=0.08) and not split.warnings
 
 
 @pytest.fixture
@@ -79,15 +79,53 @@ def test_a_list_of_seen_rows_that_splits_units_is_refused(listed):
         certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
     whole = {f"big {u}" for u in range(10)} | {f"small {u}" for u in range(10)}
     listed(Table("seen.jsonl", [row for row in train.rows if row.unit in whole], "seen"))
-    kept, _, assumptions = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
-    assert len(set(kept.units)) == 20 and len(assumptions) == 1
+    split = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
+    assert len(set(split.certified.units)) == 20 and len(split.assumptions) == 1
 
 
-def test_rows_left_out_because_they_read_like_a_seen_one_are_said(listed):
-    """Half of the mass is one text: without it the train distribution is another."""
+def texts(split):
+    return [row.prompt for row in split.certified.rows]
+
+
+def test_what_is_left_has_the_law_of_the_train_distribution(listed):
+    """Half of the mass is one text: as many rows that read so go as the list holds, not all."""
     rows = [Row("the same", "") if i % 2 else Row(f"row {i}", "") for i in range(40)]
     train = Table("train.jsonl", rows, "")
     listed(Table("seen.jsonl", rows[:20], "seen"))
-    kept, _, assumptions = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
-    assert len(kept.rows) == 10
-    assert SEEN_TEXTS_LEFT_OUT.format(rows=10) in assumptions
+    split = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
+    assert sorted(texts(split)) == sorted(row.prompt for row in rows[20:])
+    assert (
+        len(split.assumptions) == 1
+        and "10 certified rows have the same text" in (split.warnings[0])
+    )
+    listed(Table("seen.jsonl", [*rows[:20], Row("elsewhere", "")], "seen"))
+    partly = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
+    assert texts(partly) == texts(split)
+    assert partly.assumptions[1] == NO_COINCIDENCES.format(file="seen.jsonl")
+
+
+def test_a_text_of_several_units_is_taken_out_of_the_unit_that_is_listed(listed):
+    rows = [Row("alike", "", unit=unit) for unit in "abc"]
+    train = Table("train.jsonl", rows, "")
+    listed(Table("seen.jsonl", rows[1:2], "seen"))
+    split = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
+    assert split.certified.units == ["a", "c"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_the_prior_saw_is_known_by_index_whatever_the_certified_rows_read_like(
+    recorded, listed
+):
+    """What may shape the prior must not change with the certified rows."""
+    first = [Row(f"row {i}", "") for i in range(6)]
+    for others in (["row 0", "row 1"], ["new", "newer"]):
+        rows = [*first, *(Row(text, "") for text in others)]
+        train = Table("train.jsonl", rows, "train.jsonl")
+        listed(Table("seen.jsonl", first, "seen"))
+        split = (
+            certified_rows(train, record(train, range(8), 6), RUN, PRIOR)
+            if recorded
+            else certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
+        )
+        assert [row.prompt for row in split.seen.rows] == [row.prompt for row in first]
+        assert len(split.certified.rows) == 2

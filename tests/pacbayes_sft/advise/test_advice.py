@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from pacbayes_sft.advise.advice import advise
+from pacbayes_sft.advise.advice import Move, _moves, advise
 from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
 from pacbayes_sft.advise.predict import Extra, Rule, Train, gather, observed_gamma
 from pacbayes_sft.advise.report import moves_said
 from pacbayes_sft.advise.shifts import window_shifts
+from pacbayes_sft.advise.ties import alike
 from pacbayes_sft.errors import InputError
 from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, truth, world
 
@@ -59,16 +60,41 @@ def test_of_windows_that_cannot_be_told_apart_the_least_bound_is_advised():
         records = world(seeds=(seed,), noise=0.1)
         tied, plain = (advice(records, bound_breaks_ties=way) for way in (True, False))
         assert tied.ties == "kl_bound + slack" and plain.ties is None
+        evidence = gather(read_pilots(records), SHIFTS, FLAT, delta=0.05, draws=60, seed=0)
         for choice, least in zip(tied.choices, plain.choices, strict=True):
-            alike = [p for p in choice.predictions if p.alike]
-            assert choice.predictions[0] is alike[0] and choice.window == alike[0].window
-            assert alike[0].bound_kl == min(p.bound_kl for p in alike)
+            assert choice.predictions[0].window == choice.window
             assert least.window == min(choice.predictions, key=lambda p: p.value).window
+            like = alike(evidence.total(Rule(), choice.budget), WINDOWS.index(least.window))
+            bounds = {p.window: p.bound_kl for p in choice.predictions}
+            tied_with = [w for w, near in zip(WINDOWS, like, strict=True) if near]
+            assert choice.window == min(tied_with, key=bounds.__getitem__)
             assert choice.by_bound == (choice.window != least.window) and not least.by_bound
-            said = f"{choice.window} has the least bound of those that cannot be told apart"
+            said = f"{choice.window} has the least bound of those that cannot be told from it"
             assert choice.by_bound == any(said in s for s in choice.changes)
             decided.append(choice.by_bound)
     assert any(decided) and not all(decided)
+
+
+def test_windows_are_held_against_the_advised_one_and_not_against_the_least():
+    """Draws of three arms: the third is like the second, though worse than the first."""
+    totals = np.array([[0.1, 0.12, 0.2], [0.1, 0.09, 0.2], [0.1, 0.35, 0.2], [0.1, 0.09, 0.2]])
+    assert alike(totals, 0).tolist() == [True, True, False]
+    assert alike(totals, 1).tolist() == [True, True, True]
+
+
+def test_a_move_to_another_objective_is_no_move_to_harder_data():
+    move = Move(64, 64, 64, "6:10 (dft)", "6:10", None)
+    found = dataclasses.replace(advice(budgets=(4096,)), moves=(move,))
+    assert moves_said(found)[-1].endswith("the advice moves from 6:10 (dft) to 6:10")
+    records = world() + world(objective="dft")
+    evidence = gather(read_pilots(records), SHIFTS, FLAT, delta=0.05, draws=9, seed=0)
+    leaders = [
+        evidence.arms.index(arm) for arm in (("5:7", "dft"), ("5:7", "nll"), ("8:10", "dft"))
+    ]
+    grid = np.array([64, 256, 1024])
+    totals = [evidence.total(Rule(), n) for n in grid]
+    assert [m.harder for m in _moves(evidence, grid, totals, leaders)] == [None, True]
+    assert [m.harder for m in _moves(evidence, grid, totals, leaders[::-1])] == [False, None]
 
 
 def test_the_bound_overrules_no_evidence():
@@ -113,7 +139,7 @@ def test_each_rule_minimises_what_it_says():
 
 def test_it_says_what_would_change_its_mind():
     said = " ".join(advice(budgets=(4096,)).choices[0].changes)
-    assert "takes over" in said and "γ" in said and "a pilot on" in said
+    assert "is as good if" in said and "γ" in said and "a pilot on" in said
     json.dumps(advice().to_dict())
 
 

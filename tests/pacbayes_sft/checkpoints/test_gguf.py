@@ -15,12 +15,16 @@ from pacbayes_sft.models import local_directory
 from pacbayes_sft.terms import kl_term
 from tests.pacbayes_sft.checkpoints import tiny
 
-gguf = pytest.importorskip("gguf")
 WIDTH, HEADS, VOCABULARY = 32, 2, 40
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
+def gguf():
+    return pytest.importorskip("gguf")
+
+
+@pytest.fixture(scope="module")
+def file(gguf, tmp_path_factory):
     """A one-layer Llama whose matrices are quantised to 8 bits in blocks of 32."""
     path = tmp_path_factory.mktemp("gguf") / "tiny-q8_0.gguf"
     writer = gguf.GGUFWriter(path, "llama")
@@ -50,7 +54,7 @@ def file(tmp_path_factory):
     return path
 
 
-def test_it_becomes_a_base_that_says_what_it_is(file, tmp_path):
+def test_it_becomes_a_base_that_says_what_it_is(gguf, file, tmp_path):
     base = dequantise_gguf(file, tmp_path / "base", dtype="float32")
     folder = tiny.make_adapter(
         base, tmp_path / "a", target_modules=["q_proj"], r=2, modules_to_save=["lm_head"]
@@ -75,3 +79,11 @@ def test_undone_it_is_refused_with_the_command(file, tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 20)
     with pytest.raises(InputError, match="could not read it"):
         dequantise_gguf(tmp_path / "broken.gguf", tmp_path / "out")
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("pacbayes_sft.checkpoints.gguf.find_spec", lambda name: None)
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InputError, match=r"a\.gguf: needs the package gguf: .*\[real\]"):
+        dequantise_gguf(tmp_path / "a.gguf", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

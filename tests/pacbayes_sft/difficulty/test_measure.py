@@ -19,7 +19,7 @@ from pacbayes_sft.models import load_model, load_tokenizer, resolve_base
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    write_problems(file, OpLaw.parse("2=0.5,11=0.5"), size=24, seed=5)
+    write_problems(file, OpLaw.parse("2=0.5,11=0.5"), size=16, seed=5)
     return str(file)
 
 
