@@ -211,20 +211,29 @@ def selector_entries(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]
 
 
 def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return each rule's regret: mean, worst, and how often it is the best window."""
+    """Return each rule's regret: mean, worst, and how often it is the best window.
+
+    A case is a base × budget × law. Where several pilot seeds were tried their regrets are averaged
+    first: rules that need no pilot have one entry a case, and means are over the same cases.
+    """
     found: dict[str, Any] = {}
     for rule in dict.fromkeys(e["rule"] for e in entries):
-        mine = [e for e in entries if e["rule"] == rule]
-        regrets = np.array([e["regret"] for e in mine])
+        mine: defaultdict[tuple[str, int, str], list[float]] = defaultdict(list)
+        for e in entries:
+            if e["rule"] == rule:
+                mine[e["base"], e["budget"], e["law"]].append(e["regret"])
+        means = {case: float(np.mean(regrets)) for case, regrets in mine.items()}
+        every = np.concatenate([np.array(regrets) for regrets in mine.values()])
         found[rule] = {
-            "mean": float(regrets.mean()),
-            "worst": float(regrets.max()),
-            "best_share": float(np.mean(regrets <= 0)),
-            "cases": len(mine),
+            "mean": float(np.mean(list(means.values()))),
+            "worst": float(every.max()),
+            "best_share": float(np.mean(every <= 0)),
+            "cases": len(means),
+            "entries": len(every),
             "by_law": {
-                law: float(np.mean([e["regret"] for e in mine if e["law"] == law]))
+                law: float(np.mean([r for (_, _, of), r in means.items() if of == law]))
                 for law in ("easy", "flat", "hard")
-                if any(e["law"] == law for e in mine)
+                if any(of == law for _, _, of in means)
             },
         }
     return found

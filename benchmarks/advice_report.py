@@ -29,13 +29,15 @@ def table(result: Mapping[str, Any]) -> str:
     """Return the README's table, of the stage with the largest pilots."""
     name, stage = last(result)
     lines = [
-        f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test | cases |",
+        f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test | cases (pilot seeds in all) |",
         "|---|---|---|---|---|",
     ]
     for rule, found in sorted(stage["rules"].items(), key=lambda item: item[1]["mean"]):
         laws = " / ".join(_number(found["by_law"].get(law)) for law, _ in LAWS)
         bold = "**" * (rule == ADVICE)
-        numbers = f"{found['mean']:.3f} | {found['worst']:.3f} | {laws} | {found['cases']}"
+        tried = f" ({found['entries']})" if found["entries"] > found["cases"] else ""
+        cases = f"{found['cases']}{tried}"
+        numbers = f"{found['mean']:.3f} | {found['worst']:.3f} | {laws} | {cases}"
         lines.append(f"| {bold}{rule}{bold} | {numbers} |")
     lines += [f"| {rule} | not run yet | | | |" for rule in stage["not_run"]]
     return "\n".join(lines)

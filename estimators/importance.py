@@ -8,15 +8,17 @@ number of certified rows at value a, w_i = q̂(a_i)·n/n_{a_i}, B = max w:
               + B·kl⁻¹(mean(w·ℓ)/B, (KL + ln(ξ(n)/δ₁))/n)  +  √(ln(1/δ₂)/2m).
 
 The weighted losses w·ℓ/B lie in [0,1] and are independent given the design, which is all that
-PAC-Bayes-kl asks for (Hoeffding 1956). The last term pays for q̂ in place of q.
+PAC-Bayes-kl asks for (Hoeffding 1956). The last term pays for q̂ in place of q; where q is known it
+is not needed. Without a common value the bound is q̂(all) = 1 and says nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,38 +38,41 @@ class ImportanceWeights:
     Attributes:
         weights: Shape (n,): w_i >= 0, mean one where every test value is covered.
         largest: B.
-        uncovered: Share of the test rows at values without a certified row.
-        test_rows: m.
+        uncovered: Share of the test law at values without a certified row.
+        test_rows: m; None where the test law is known.
     """
 
     weights: NDArray[np.float64]
     largest: float
     uncovered: float
-    test_rows: int
+    test_rows: int | None
 
 
-def importance_weights(train: Sequence[Hashable], test: Sequence[Hashable]) -> ImportanceWeights:
+def importance_weights(
+    train: Sequence[Hashable], test: Sequence[Hashable] | Mapping[Any, float]
+) -> ImportanceWeights:
     """Return the weights that turn certified rows into the test law of the attribute.
 
     Args:
         train: Attribute of each certified unit.
-        test: Attribute of each test unit.
+        test: Attribute of each test unit, or its known law.
 
     Raises:
-        ValueError: If a side is empty, or no test value is covered.
+        ValueError: If a side is empty.
 
     >>> importance_weights(["a", "a", "b"], ["a", "b"]).weights.tolist()
     [0.75, 0.75, 1.5]
     """
     if not train or not test:
         raise ValueError("importance weights need at least one unit on each side")
-    have, want = Counter(train), Counter(test)
-    n, m = len(train), len(test)
-    weights = np.array([want[a] / m * n / have[a] for a in train])
-    uncovered = sum(c for a, c in want.items() if a not in have) / m
-    if weights.max() == 0:
-        raise ValueError("no certified unit has an attribute that occurs in the test")
-    return ImportanceWeights(weights, float(weights.max()), uncovered, m)
+    have, n = Counter(train), len(train)
+    if isinstance(test, Mapping):
+        law, rows = dict(test), None
+    else:
+        law, rows = {a: c / len(test) for a, c in Counter(test).items()}, len(test)
+    weights = np.array([law.get(a, 0.0) * n / have[a] for a in train])
+    uncovered = sum(share for a, share in law.items() if a not in have)
+    return ImportanceWeights(weights, float(weights.max()), float(uncovered), rows)
 
 
 def importance_weighted_bound(
@@ -85,20 +90,22 @@ def importance_weighted_bound(
         kl: KL(Q‖P) in nats.
         weights: Of the certified units.
         delta: δ₁.
-        delta_test: δ₂.
+        delta_test: δ₂; not spent where the test law is known.
 
     Raises:
         ValueError: If a number is out of its range.
     """
     check_delta(delta_test)
     inner = kl_bound(weighted_risk, kl, len(weights.weights), delta)
-    pays = math.sqrt(math.log(1 / delta_test) / (2 * weights.test_rows))
+    spent, pays = 0.0, 0.0
+    if weights.test_rows is not None:
+        spent, pays = delta_test, math.sqrt(math.log(1 / delta_test) / (2 * weights.test_rows))
     value = weights.uncovered + weights.largest * inner.upper + pays
     return Estimate(
         value,
         -math.inf,
         value,
-        max(0.0, inner.confidence - delta_test),
+        max(0.0, inner.confidence - spent),
         weakest([inner.guarantee]),
         "importance-weighted PAC-Bayes-kl",
         (*inner.assumptions, ATTRIBUTE_SHIFT, DESIGN),

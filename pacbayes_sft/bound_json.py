@@ -158,21 +158,21 @@ def drift_of(certificate: Certificate) -> dict[str, Any]:
 def keeps_the_fine_tune(drift: Mapping[str, Any]) -> bool:
     """Whether the posterior's mean is not all but at the prior's centre.
 
-    A fit that cannot pay for the distance gives it up; the certificate then speaks of the prior
-    under noise, whatever the name of the fine-tune. A record from before the distance was kept is
-    taken at its word.
+    A fit that cannot pay for the distance ends there, or never leaves it; the certificate then
+    speaks of the prior under noise, whatever the name of the fine-tune. A record from before the
+    distance was kept is taken at its word.
     """
     whole, left = drift["distance_finished_to_prior"], drift.get("distance_to_prior")
     return left is None or whole == 0 or float(left) > GIVEN_UP * float(whole)
 
 
-def went_back(certificate: Certificate) -> list[str]:
+def ended_at_the_prior(certificate: Certificate) -> list[str]:
     """Say, in a sentence or none, that the posterior is not one around the fine-tune."""
     drift = drift_of(certificate)
     if keeps_the_fine_tune(drift):
         return []
     return [
-        f"the posterior went back: its mean lies {drift['distance_to_prior']:.3g} "
+        f"the posterior ended at the prior: its mean lies {drift['distance_to_prior']:.3g} "
         f"from the prior's centre and {drift['distance']:.3g} from the finished weights, so what "
         f"is certified is {certificate.inputs.pair.prior_source} under noise, and next to nothing "
         "of what the fine-tune learnt on the certified rows"
@@ -190,7 +190,7 @@ def warnings_of(certificate: Certificate) -> list[str]:
     """Return what a reader must know before quoting a number."""
     c = certificate
     found = list(c.inputs.warnings)
-    found += went_back(c)
+    found += ended_at_the_prior(c)
     found += auto_warnings(c.inputs.train, c.inputs.test, c.options.shift)
     vacuous = [name for name, (test, _) in c.bounds.items() if is_vacuous(test)]
     if vacuous:

@@ -56,7 +56,8 @@ class Posterior(StrEnum):
         LAPLACE: One σ a weight, from the curvature there, around the finished weights.
         KFAC: The same in the eigenbasis of Kronecker-factored curvature.
         INTERPOLATED: One σ, around a point between the prior's mean and the finished weights.
-        REFINED: From the finished weights, mean and one σ a tensor moved to minimise the bound.
+        REFINED: Mean and one σ a tensor moved to minimise the bound, from the finished weights or
+            from the prior's centre, whichever a pilot promises more of (`Start`).
     """
 
     AUTO = "auto"

@@ -247,7 +247,8 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
     reason = f"refined from {named} at prior scale {sigma:g}"
     if len(values) > 1:
         found = ", ".join(f"{end} at {s:g}: {v:.3f}" for (end, s), v in sorted(values.items()))
-        reason += f", which won a race of short refinements (bound that a pilot promises: {found})"
+        how = "won a race of short refinements" if runners else "promised the least"
+        reason += f", which {how} (bound on a pilot: {found})"
     refined_there = _refine(bench, sigma, refinement, "refining the posterior", start)
     fitted = replace(_fit(bench, refined_there, sigma), reason=reason)
     if start is Start.FINISHED:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from estimators import Estimate, Guarantee
-from estimators.total_variation import ALL, NON_DECREASING, breakdown_gamma, profile_shift
+from estimators.total_variation import ALL, NON_DECREASING, profile_shift
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import edges
@@ -39,10 +39,6 @@ class WindowShift:
     def with_slack(self, gamma: float) -> float:
         """Return D⁺ + γ·TV, at most TV; point values."""
         return min(self.tv.value, self.d_plus.value + gamma * self.tv.value)
-
-    def gamma_to(self, allowed: float) -> float:
-        """Return the slack γ at which D⁺ + γ·TV reaches what a conclusion allows."""
-        return breakdown_gamma(self.d_plus.value, self.tv.value, min(1.0, max(0.0, allowed)))
 
 
 def window_shifts(

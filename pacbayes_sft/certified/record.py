@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimators import Estimate, is_vacuous
-from pacbayes_sft.bound_json import went_back
+from pacbayes_sft.bound_json import ended_at_the_prior
 from pacbayes_sft.certified.claim import Claim
 from pacbayes_sft.certified.draws import Numbered
 from pacbayes_sft.certify import Certificate
@@ -100,7 +100,7 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
         "assumptions": list(e.claim.on_test.assumptions),
         "warnings": [
             *inputs.warnings,
-            *went_back(c),
+            *ended_at_the_prior(c),
             *auto_warnings(inputs.train, inputs.test, options.shift),
         ],
         "hashes": {

@@ -144,6 +144,11 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
             that the base's own architecture and tokenizer can run.
     """
     refuse_quantised(base.directory)
+    if prior == "initial":
+        raise InputError(
+            f"{finetuned}: --prior initial means the initial factors of a LoRA; in weights space "
+            "use --prior base, or --space factors"
+        )
     changes = weight_changes(base, finetuned)
     refuse_other_models(changes, finetuned)
     posterior = {name: change.dense() for name, change in changes.tensors.items()}

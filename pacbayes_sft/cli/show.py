@@ -84,24 +84,24 @@ def show(certificate: Certificate, console: Console) -> None:
     )
     terms.add_row(
         "empirical risk (Gibbs)",
-        f"{c.terms.empirical_risk:.4f}",
+        rounded_up(c.terms.empirical_risk, 4),
         f"{interval(c.empirical_risk)}, {claim(c.empirical_risk)}",
     )
     terms.add_row(
         "generalization √(KL/2n)",
-        f"{c.terms.generalization:.4f}",
+        rounded_up(c.terms.generalization, 4),
         f"KL = {c.kl.value:,.5g} nats, {claim(c.kl)} ({c.fitted.family} posterior, prior scale "
         f"{c.fitted.sigma:g}, {c.inputs.pair.parameters:,} entries in "
         f"{c.inputs.pair.space.value} space)",
     )
     terms.add_row(
         "extrapolation",
-        f"{c.terms.extrapolation:.4f}",
+        rounded_up(c.terms.extrapolation, 4),
         f"TV on {c.shift.view}: {interval(c.shift.tv)}, {claim(c.shift.tv)}",
     )
     terms.add_row(
         "ε √(ln(2√n/δ)/2n)",
-        f"{c.terms.epsilon:.4f}",
+        rounded_up(c.terms.epsilon, 4),
         f"the event's share of δ is {c.leaves.theorem:.4g}",
     )
     console.print(terms)

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from estimators.display import rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
@@ -40,6 +41,7 @@ def render_record(record: Mapping[str, Any], picture: Path | None, command: str)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page: str = template.render(
         record=record,
+        rounded_up=rounded_up,
         sentence=sentence(record),
         silent_on=what_it_does_not_say(record),
         steps=waterfall(record),

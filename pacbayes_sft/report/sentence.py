@@ -45,8 +45,8 @@ def sentence(record: Mapping[str, Any]) -> str:
     if not keeps_the_fine_tune(record["drift"]):
         predictor = (
             f"a model drawn afresh for every use from a Gaussian around {record['prior']['centre']}"
-            f", to which the {record['posterior']['family']} posterior of {name} went back (the "
-            "Gibbs predictor),"
+            f", where the {record['posterior']['family']} posterior of {name} ended (the Gibbs "
+            "predictor),"
         )
     loss = Loss(record["loss"])
     claim = _ERRS[loss]

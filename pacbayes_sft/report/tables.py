@@ -62,7 +62,7 @@ def _terms(record: Mapping[str, Any]) -> Table:
         "epsilon": ("ε = √(ln(2√n/δ)/2n)", "exact", f"this event's share of δ is {share:.4g}"),
     }
     rows = [
-        (label, _number(record["terms"][key]), promise, note)
+        (label, _limit(record["terms"][key], vacuous=False), promise, note)
         for key, (label, promise, note) in labels.items()
     ]
     total = record["bounds"]["proposition_4_1"]
@@ -172,7 +172,8 @@ def _limit(value: float | None, vacuous: bool) -> str:
     if vacuous:
         return f"{_number(value)} {VACUOUS}"
     text = "∞" if value is None else rounded_up(value, 4)
-    return "> 0.9999" if text == "1.0000" else text  # rounding makes no promise vacuous
+    near = value is not None and value < 1 and text == "1.0000"
+    return "> 0.9999" if near else text  # rounding makes no promise vacuous
 
 
 def _interval(risk: Mapping[str, Any]) -> str:

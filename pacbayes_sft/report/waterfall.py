@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from estimators.display import rounded_up
 from pacbayes_sft.report.tables import THEOREMS
 
 WIDEST = 2.0  # what lies beyond is cut; its number is printed
@@ -64,7 +65,8 @@ def _or_infinite(value: float | None) -> float:
 
 def _step(label: str, kind: str, left: float, value: float, scale: float) -> Step:
     begin, end = min(left, scale), min(left + value, scale)
-    text = "∞" if math.isinf(value) else f"{value:.4f}"
+    limit = kind != "measured"  # terms and bounds are limits, which are rounded up
+    text = "∞" if math.isinf(value) else rounded_up(value, 4) if limit else f"{value:.4f}"
     if kind == "sum" and not value < 1:
         text += " vacuous"
     if end < left + value:

@@ -14,7 +14,6 @@ from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.scan.config import Config, Igsm, Method, Windows
 from pacbayes_sft.scan.rows import Pool, open_pool
 
-PLACE = ("dtype", "device")  # two devices round differently
 RECORD_VERSION = 1  # raised when the same inputs would give another record
 
 

@@ -109,15 +109,16 @@ class FineTune(_Strict):
 
 
 class Bound(_Strict):
-    """One bound of every cell; the words of `pacbayes_sft.Options`.
+    """One bound of every cell; the words of `pacbayes_sft.Options`, but for `steps` and `draws`.
 
     Attributes:
         posterior: Family of Q.
         prior: ``base`` or ``checkpoint``.
         prior_shape: How the prior's scale is divided.
         prior_scales: Its grid.
-        steps: Steps of a refinement.
-        draws: Monte-Carlo draws in all: a sample of the certified units, or several draws a unit.
+        steps: Steps of a refinement, fewer by default than in `bound`.
+        draws: Monte-Carlo draws in all (in `bound`: a row): a sample of the certified units, or
+            several draws a unit.
         shifts: Shift terms, each a bound of its own: see `pacbayes_sft.shift.of_predictor`.
     """
 

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from estimators import Estimate, Guarantee, kl_bound, kl_inverse_upper, with_shift
-from estimators.importance import DESIGN
+from estimators import Estimate, Guarantee, kl_inverse_upper, with_shift
+from estimators.importance import importance_weighted_bound, importance_weights
 from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
-from estimators.total_variation.attribute import ATTRIBUTE_SHIFT, SAMPLES
+from estimators.total_variation.attribute import SAMPLES
 from estimators.total_variation.robust import robust_shift, slice_limit_shift
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss, Space
@@ -127,42 +127,29 @@ def _shift(
 def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Estimate:
     """Bound the test risk by importance weights over the difficulty, at fixed design.
 
-    With q the test law and n_d the certified units at d: w_d = q_d·n/n_d, B = max w. The mean of
-    w·ℓ/B over the certified units has a Monte-Carlo limit and a PAC-Bayes event of its own, which
-    share the leaf; an empirical q pays √(ln(1/δ)/2m) from a third of it.
+    See `estimators.importance`. The Monte-Carlo limit of the weighted risk, the PAC-Bayes event and
+    what an empirical test law pays take a third of the leaf each.
     """
     if certificate.inputs.pair.space is not Space.FACTORS:
         raise InputError("shift term 'importance': needs the noise of a LoRA's factors")
     delta, n = certificate.leaves.profile / 3, sum(profile.units.values())
-    sampled: tuple[str, ...]
-    if isinstance(test, Mapping):
-        law, pays, sampled = dict(test), 0.0, ()
-    else:
-        share = 1 / len(test)
-        law = {level: test.count(level) * share for level in set(test)}
-        pays = math.sqrt(math.log(1 / delta) / (2 * len(test)))
-        sampled = (SAMPLES, TEST_UNSEEN)
-    weights = {d: law.get(d, 0.0) * n / count for d, count in profile.units.items()}
-    largest = max(weights.values())
-    uncovered = sum(weight for d, weight in law.items() if d not in profile.units)
+    levels = [level for level, count in profile.units.items() for _ in range(count)]
+    weights = importance_weights(levels, test)
     looked_at = sum(rows for _, rows in profile.certified.values())
     # several draws of a unit are as good as so many units only where every unit is looked at
     draws = looked_at * (certificate.draws_a_unit if looked_at == n else 1)
-    if largest == 0:
-        limit = 0.0
-    else:
-        sums = sum(weights[d] * wrong for d, (wrong, _) in profile.certified.items())
-        mean = min(1.0, sums / looked_at / largest)
+    limit = 0.0
+    if weights.largest > 0:
+        of = dict(zip(levels, weights.weights.tolist(), strict=True))
+        sums = sum(of[level] * wrong for level, (wrong, _) in profile.certified.items())
+        mean = min(1.0, sums / looked_at / weights.largest)
         limit = kl_inverse_upper(mean, math.log(1 / delta) / draws)
-    inner = kl_bound(limit, certificate.kl, n, delta / len(certificate.options.prior_scales))
-    value = uncovered + largest * inner.upper + pays
-    return Estimate(
-        value,
-        -math.inf,
-        value,
-        1 - certificate.ledger.spent,
-        Guarantee.UPPER,
-        "importance-weighted PAC-Bayes-kl",
-        (*inner.assumptions, ATTRIBUTE_SHIFT, DESIGN, *sampled),
-        "probability",
+    of_a_scale = delta / len(certificate.options.prior_scales)
+    found = importance_weighted_bound(limit, certificate.kl, weights, of_a_scale, delta)
+    sampled = () if weights.test_rows is None else (SAMPLES, TEST_UNSEEN)
+    return replace(
+        found,
+        confidence=1 - certificate.ledger.spent,
+        guarantee=Guarantee.UPPER,
+        assumptions=(*found.assumptions, *sampled),
     )

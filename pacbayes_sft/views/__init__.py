@@ -12,7 +12,7 @@ from pacbayes_sft.views.counts import COUNT_NAMES, count_features
 from pacbayes_sft.views.text import attributes_of, text_of
 
 if TYPE_CHECKING:
-    from pacbayes_sft.views.classifiers import CountsAndWords, classifier_for, text_classifier
+    from pacbayes_sft.views.classifiers import CountsAndWords, classifier_for
     from pacbayes_sft.views.features import Featured, featurise
 
 _LATER = {
@@ -20,7 +20,6 @@ _LATER = {
     "Featured": "pacbayes_sft.views.features",
     "classifier_for": "pacbayes_sft.views.classifiers",
     "featurise": "pacbayes_sft.views.features",
-    "text_classifier": "pacbayes_sft.views.classifiers",
 }
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "classifier_for",
     "count_features",
     "featurise",
-    "text_classifier",
     "text_of",
 ]
 

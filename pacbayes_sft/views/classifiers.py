@@ -86,13 +86,3 @@ def classifier_for(features: Features | None, seed: int = 0, dense: int = len(CO
     return make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000, C=0.1)
     )
-
-
-def text_classifier(seed: int = 0) -> Any:
-    """Return the default features and classifier as one pipeline that reads texts."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
-
-    from pacbayes_sft.views.features import default_features
-
-    return make_pipeline(FunctionTransformer(default_features), CountsAndWords(random_state=seed))

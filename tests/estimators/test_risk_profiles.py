@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from estimators import Guarantee, clopper_pearson, total_variation_attribute
+from estimators import Guarantee, clopper_pearson, kl_bound, total_variation_attribute
 from estimators.importance import importance_weighted_bound, importance_weights
 from estimators.total_variation import (
     ALL,
@@ -200,6 +200,14 @@ def test_the_importance_weighted_bound_holds_and_its_weights_fit():
     assert clopper_pearson(misses, REPEATS, 0.02).upper <= delta
     exact = importance_weights(train.tolist(), train.tolist())
     assert exact.weights == pytest.approx(1) and exact.uncovered == 0
+    known = importance_weights(train.tolist(), q)
+    assert known.test_rows is None and known.uncovered == pytest.approx(0.1)
+    free = importance_weighted_bound(0.1, 0.0, known, delta / 2, delta / 2)
+    assert free.confidence == pytest.approx(1 - delta / 2)
+    inner = kl_bound(0.1, 0.0, 100, delta / 2).upper
+    assert free.upper == pytest.approx(0.1 + known.largest * inner)
+    apart = importance_weights(["b"], ["a"])
+    assert importance_weighted_bound(0.0, 0.0, apart, 0.1, 0.1).upper > 1
 
 
 @pytest.mark.parametrize(
@@ -219,7 +227,6 @@ def test_the_importance_weighted_bound_holds_and_its_weights_fit():
         lambda: labelled_mixture(3, 2, 0.1),
         lambda: breakdown_gamma(1.2, 0.1, 0.1),
         lambda: importance_weights([], ["a"]),
-        lambda: importance_weights(["b"], ["a"]),
     ],
 )
 def test_what_makes_no_sense_is_refused(call):

@@ -373,7 +373,7 @@ def test_refining_lowers_the_bound_and_its_drift_is_said(refined, lora_run, file
     assert record["drift"]["distance"] == 0
     whole = record["drift"]["distance_finished_to_prior"]
     assert record["drift"]["distance_to_prior"] == pytest.approx(whole)
-    assert not any("went back" in w for w in record["warnings"])
+    assert not any("ended at the prior" in w for w in record["warnings"])
 
 
 def test_every_scale_a_refinement_could_have_had_is_paid_for(refined):
@@ -444,9 +444,13 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     # A certificate of the base must not read as one of the fine-tune.
     record = to_record(certificate)
     assert drift["distance_to_prior"] < 0.1 * drift["distance_finished_to_prior"]
-    assert any("went back" in w and "next to nothing" in w for w in record["warnings"])
+    assert any("ended at the prior" in w and "next to nothing" in w for w in record["warnings"])
     said = certificate_sentence(certificate)
-    assert "around the base" in said and "went back" in said and "posterior around" not in said
+    assert (
+        "around the base" in said
+        and "posterior of run ended" in said
+        and "posterior around" not in said
+    )
     del record["drift"]["distance_to_prior"]  # as a bound.json written before the key was added
     assert "posterior around run" in sentence(record)
     with pytest.raises(InputError, match="--start"):

@@ -48,12 +48,26 @@ def test_regrets_are_those_of_the_truth(bench, records):
             expected = risks[window] - min(risks.values())
             assert rules[name]["by_law"][test] == pytest.approx(expected, abs=1e-9)
     assert rules[bench.ADVICE]["mean"] < 0.01 < rules["always medium"]["mean"]
-    assert rules[bench.ADVICE]["cases"] == 3 * 2
+    assert rules[bench.ADVICE]["cases"] == 3 and rules[bench.ADVICE]["entries"] == 3 * 2
     assert result["stages"]["256"]["judged_at"] == [1024]
     weights = result["token_weights"]
     assert weights["advice"]["mean"] <= weights["always dft"]["mean"]
     share = result["pilot_cost_over_sweep"]["strong"]["units"]
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
+
+
+def test_means_are_over_the_same_cases_however_many_pilot_seeds_a_case_has(bench):
+    def entry(rule, law, seed, regret):
+        return {"rule": rule, "base": "b", "budget": 1, "law": law, "pilot_seed": seed,
+                "regret": regret}  # fmt: skip
+
+    entries = [entry("advice", "easy", s, 0.3) for s in range(3)] + [
+        entry("advice", "hard", 0, 0.1)
+    ]
+    entries += [entry("fixed", "easy", None, 0.3), entry("fixed", "hard", None, 0.1)]
+    found = bench.summary(entries)
+    assert found["advice"]["mean"] == pytest.approx(0.2) == pytest.approx(found["fixed"]["mean"])
+    assert found["advice"]["cases"] == 2 and found["advice"]["entries"] == 4
 
 
 def test_rules_named_beforehand_are_judged_by_what_came_after_and_by_nothing_else(

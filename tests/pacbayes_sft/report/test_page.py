@@ -53,6 +53,18 @@ def test_an_infinite_bound_is_written(outcome):
     assert waterfall(made)[1].text == "∞ →"
 
 
+def test_what_is_a_limit_is_rounded_up_wherever_it_stands(outcome):
+    made = outcome(0.43214)
+    made["bounds"]["proposition_4_1"]["raw"] = 0.51111
+    made["terms"]["empirical_risk"] = 0.30001
+    made["baselines"]["best"] = {"name": "held_out", "value": 0.21111, "confidence": 0.9}
+    steps = {step.label: step.text for step in waterfall(made)}
+    assert steps["empirical risk"] == "0.3001" and steps["= Proposition 4.1"] == "0.5112"
+    assert next(text for label, text in steps.items() if "least bound" in label) == "0.4322"
+    page = render_record(made, None, "x")
+    assert "0.2112" in page and "0.2111" not in page
+
+
 def test_the_waterfall_steps_join_and_stay_inside(outcome):
     made = outcome(1.24)
     made["terms"] = dict(zip(made["terms"], (0.3, 0.7, 0.2, 0.04), strict=True))
