@@ -29,7 +29,8 @@ def table(result: Mapping[str, Any]) -> str:
     """Return the README's table, of the stage with the largest pilots."""
     name, stage = last(result)
     lines = [
-        f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test | cases (pilot seeds in all) |",
+        f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test "
+        "| cases (with every pilot seed) |",
         "|---|---|---|---|---|",
     ]
     for rule, found in sorted(stage["rules"].items(), key=lambda item: item[1]["mean"]):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from estimators.display import rounded_up
+
 README = Path(__file__).parent.parent / "README.md"
 
 Record = dict[str, Any]
 NAMES = {"base": "the base (the paper's reading)", "checkpoint": "half-data checkpoint"}
 COLUMNS = (
     "| prior | posterior | n | KL (nats) | R̂ (limit) | √(KL/2n) | TV | ε | Prop. 4.1 | "
-    "PAC-Bayes-kl (train → test) | Gibbs test risk | finished test risk | held-out limit |"
+    "PAC-Bayes-kl (train → test) | recursive (test) | Gibbs test risk | finished test risk "
+    "| held-out limit |"
 )
 
 
@@ -38,8 +41,8 @@ def cell(prior: str, record: Record) -> Record:
 
 
 def said(value: float) -> str:
-    """Print a bound; at 1 and above it is vacuous."""
-    return f"{value:.3f}" + (" *vacuous*" if value >= 1 else "")
+    """Print a bound, rounded up; at 1 and above it is vacuous."""
+    return rounded_up(value, 3) + (" *vacuous*" if value >= 1 else "")
 
 
 def bound_table(cells: list[Record]) -> str:
@@ -47,12 +50,14 @@ def bound_table(cells: list[Record]) -> str:
     lines = [COLUMNS, "|" + "---|" * (COLUMNS.count("|") - 1)]
     for c in cells:
         t, b = c["terms"], c["bounds"]
+        recursive = said(b["recursive"][1]) if "recursive" in b else "not measured"
         lines.append(
             f"| {NAMES[c['prior']]} | {c['posterior']} | {c['n']:,} | {c['kl_nats']:,.0f} "
-            f"| {t['empirical_risk']:.3f} | {t['generalization']:.3f} | {t['extrapolation']:.3f} "
-            f"| {t['epsilon']:.3f} | {said(b['proposition_4_1'][1])} "
-            f"| {said(b['kl'][0])} → {said(b['kl'][1])} | {c['gibbs_test_risk']:.3f} "
-            f"| {c['finished_test_risk']:.3f} | {c['held_out_upper']:.3f} |"
+            f"| {rounded_up(t['empirical_risk'], 3)} | {rounded_up(t['generalization'], 3)} "
+            f"| {rounded_up(t['extrapolation'], 3)} | {rounded_up(t['epsilon'], 3)} "
+            f"| {said(b['proposition_4_1'][1])} | {said(b['kl'][0])} → {said(b['kl'][1])} "
+            f"| {recursive} | {c['gibbs_test_risk']:.3f} | {c['finished_test_risk']:.3f} "
+            f"| {rounded_up(c['held_out_upper'], 3)} |"
         )
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from readme import Record, said, write_between
 
+from estimators.display import rounded_up
 from pacbayes_sft.certified.files import CERTIFICATE
 
 ROOT = Path(__file__).parent.parent
@@ -257,7 +258,9 @@ def table(result: list[Record]) -> str:
             said(found[name]["value"]) if name in found else "not measured"
             for name in ("recursive", "disintegrated")
         ]
-        centre = f"{r['prior_centre_limit']:.3f}" if r["prior_centre_limit"] else "not measured"
+        centre = (
+            rounded_up(r["prior_centre_limit"], 3) if r["prior_centre_limit"] else "not measured"
+        )
         shape = r.get("prior_shape", "isotropic")
         prior = PRIOR_NAMES[r["prior"]] + (f", {shape}-shaped" if shape != "isotropic" else "")
         interval = r.get("finished_test_risk_interval")
@@ -265,9 +268,9 @@ def table(result: list[Record]) -> str:
         least = min(f["value"] for name, f in found.items() if name != "disintegrated")
         lines.append(
             f"| {r['base']} | {r['n']:,} | {prior} | {r['posterior']} "
-            f"| {r['kl_nats']:,.3g} | {r['empirical_risk_limit']:.3f} | {said(r['value'])} "
-            f"| {others[0]} | {others[1]} | {centre} | {r['gibbs_test_risk']:.3f} "
-            f"| {r['finished_test_risk']:.3f}{about} | {least / r['finished_test_risk']:.2f} |"
+            f"| {r['kl_nats']:,.3g} | {rounded_up(r['empirical_risk_limit'], 3)} "
+            f"| {said(r['value'])} | {others[0]} | {others[1]} | {centre} "
+            f"| {r['gibbs_test_risk']:.3f} | {r['finished_test_risk']:.3f}{about} | {least / r['finished_test_risk']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -286,7 +289,7 @@ def draw(result: list[Record]) -> None:
     for place, r in enumerate(cells):
         colour = "#30506d" if r["posterior"] == "refined" else "#b9b9b9"
         axes.barh(place, min(r["value"], 1.0), color=colour)
-        text = f" {r['value']:.3f}" + (" vacuous" if r["value"] >= 1 else "")
+        text = f" {rounded_up(r['value'], 3)}" + (" vacuous" if r["value"] >= 1 else "")
         axes.text(min(r["value"], 1.0), place, text, va="center", fontsize=10)
         axes.plot(r["gibbs_test_risk"], place, "o", color="#c9782d")
         axes.plot(r["finished_test_risk"], place, "D", color="black", markerfacecolor="white")

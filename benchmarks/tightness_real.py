@@ -22,6 +22,8 @@ from pathlib import Path
 import real
 from readme import Record, said
 
+from estimators.display import rounded_up
+
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tightness_real.json"
 WORK = ROOT / "runs" / "tightness_real"
@@ -108,8 +110,8 @@ def table(result: list[Record]) -> str:
             lines.append(
                 f"| {name} | {r['parameters']:,} | {prior} | {r['n']:,} "
                 f"| {r['squared_distance']:.3g} | {r['kl_nats']:,.3g} | {said(r['value'])} "
-                f"({r['bound']}) | {r['prior_centre_limit']:.3f} | {r['gibbs_test_risk']:.3f} "
-                f"| {r['finished_test_risk']:.3f} |"
+                f"({r['bound']}) | {rounded_up(r['prior_centre_limit'], 3)} "
+                f"| {r['gibbs_test_risk']:.3f} | {r['finished_test_risk']:.3f} |"
             )
     return "\n".join(lines)
 

@@ -245,6 +245,13 @@ def test_dense_posteriors_go_through(kind, tiny_base, small_run, full_run, files
     assert gibbs.value < 0.02 or gibbs.lower > 0  # a violation of a bound could be seen
 
 
+def test_initial_factors_are_no_prior_in_weights_space(small_run, tiny_base, files):
+    with pytest.raises(InputError, match="--prior initial means the initial factors of a LoRA"):
+        load_inputs(str(tiny_base), small_run, *files, prior="initial", space=Space.WEIGHTS)
+    inputs = load_inputs(str(tiny_base), small_run, *files, prior="initial")
+    assert inputs.pair.prior_source == "the base and the saved initial factors"
+
+
 def test_a_full_checkpoint_has_no_factors(full_run, files):
     with pytest.raises(InputError, match="no factors"):
         load_inputs("strong", full_run, *files, space=Space.FACTORS)
