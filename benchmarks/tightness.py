@@ -270,7 +270,8 @@ def table(result: list[Record]) -> str:
             f"| {r['base']} | {r['n']:,} | {prior} | {r['posterior']} "
             f"| {r['kl_nats']:,.3g} | {rounded_up(r['empirical_risk_limit'], 3)} "
             f"| {said(r['value'])} | {others[0]} | {others[1]} | {centre} "
-            f"| {r['gibbs_test_risk']:.3f} | {r['finished_test_risk']:.3f}{about} | {least / r['finished_test_risk']:.2f} |"
+            f"| {r['gibbs_test_risk']:.3f} | {r['finished_test_risk']:.3f}{about} "
+            f"| {least / r['finished_test_risk']:.2f} |"
         )
     return "\n".join(lines)
 

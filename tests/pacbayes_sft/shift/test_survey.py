@@ -132,10 +132,15 @@ def test_without_a_column_it_says_what_would_give_an_upper_limit():
     assert found.profile is None
 
 
-def test_known_laws_are_enough_and_a_text_that_contradicts_them_is_believed(rows_dir):
+def test_known_laws_are_enough_and_a_text_that_contradicts_them_is_believed(tmp_path):
     from pacbayes_sft.data.rows import read_table
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
 
-    pair = [read_table(rows_dir / f"{name}.jsonl") for name in ("train", "test")]
+    pair = []
+    for seed, low in ((1, 2), (2, 3)):
+        write_problems(tmp_path / f"{seed}.jsonl", OpLaw.uniform(low, low + 2), size=96, seed=seed)
+        pair.append(read_table(tmp_path / f"{seed}.jsonl"))
     found = survey(*pair, 0.05)
     assert found.best.tv.guarantee is Guarantee.EXACT and len(found.findings) == 1
     assert found.best.tv.value == pytest.approx(1 / 3)
