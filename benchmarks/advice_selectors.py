@@ -4,7 +4,8 @@ A pool of iGSM problems with 2 to 16 operations; each selector takes SIZE rows o
 a word), the strong base is fine-tuned on them exactly as a cell of ``benchmarks/map/strong.yaml``
 is, and judged slice by slice on the map's own test rows. Finished ones are kept in
 ``benchmarks/results/advice_selectors.json`` and not done again; stop it anywhere. ``--only NAME``
-runs one, ``--records DIR`` takes the map that the curriculum follows from elsewhere.
+runs one, ``--seed K`` and ``--base weak`` do it again with another, ``--records DIR`` takes the map
+that the curriculum follows from elsewhere.
 ``benchmarks/advice.py`` turns them into regrets.
 
 `sft` shuffles rows once: the curriculum keeps its composition, not its order, as its record says.
@@ -24,7 +25,6 @@ import numpy as np
 from pacbayes_sft.advise import selectors
 from pacbayes_sft.advise.pilots import read_pilots
 from pacbayes_sft.advise.selectors.simple import Rows
-from pacbayes_sft.advise.split import as_record
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import read_config
@@ -129,7 +129,7 @@ def measure(table: Table, rows: Rows, base: str, size: int, seed: int) -> dict[s
     assert data.kind == "igsm"
     run, train, test = WORK / "run", WORK / "train.jsonl", WORK / "test.jsonl"
     shutil.rmtree(run, ignore_errors=True)
-    lines = [json.dumps(as_record(table.rows[i], table.units[i])) + "\n" for i in rows]
+    lines = [json.dumps(table.rows[i].as_record(table.units[i])) + "\n" for i in rows]
     train.write_text("".join(lines), encoding="utf-8")
     write_problems(test, OpLaw.parse(data.test), size=data.test_rows, seed=TEST_SEED)
     settings = Settings(
@@ -184,5 +184,7 @@ if __name__ == "__main__":
     if "--records" in words:
         MAP = Path(words[words.index("--records") + 1])
     one = words[words.index("--only") + 1] if "--only" in words else None
+    base = words[words.index("--base") + 1] if "--base" in words else "strong"
+    seed = int(words.pop(words.index("--seed") + 1)) if "--seed" in words else 0
     numbers = [int(w) for w in words if w.isdigit()]
-    main(numbers or [4096], one)
+    main(numbers or [4096], one, base, seed)

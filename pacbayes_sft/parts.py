@@ -11,6 +11,7 @@ from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.shift import CLASSIFIER, FEWEST_UNITS, KNOWN, NONE, TRIVIAL, laws_are_known
+from pacbayes_sft.shift.methods import enough_units
 from pacbayes_sft.unseen import check_recorded_prior, unseen_units
 
 
@@ -88,7 +89,7 @@ def possible_shifts(inputs: Inputs) -> tuple[Part, ...]:
     )
     named = ", ".join(columns)
     known = laws_are_known(train, test)
-    enough = min(len(set(train.units)), len(set(test.units))) >= FEWEST_UNITS
+    enough = enough_units(train, test)
     return (
         Part(
             KNOWN,

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from pacbayes_sft.advise.run import Prepared
-from pacbayes_sft.advise.split import as_record
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.metadata import Metadata, sidecar
 from pacbayes_sft.errors import InputError
@@ -88,7 +87,7 @@ def select_rows(
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
         for unit, row in zip(prepared.table.units, prepared.table.rows, strict=True):
             if unit in wanted:
-                lines.write(json.dumps(as_record(row, unit)) + "\n")
+                lines.write(json.dumps(row.as_record(unit)) + "\n")
                 rows += 1
     reused = len(wanted & prepared.pilot_side)
     known = prepared.table.metadata

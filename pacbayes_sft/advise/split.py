@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pacbayes_sft.advise.levels import Ladder
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.data.rows import Table
 
 LEVEL = "advise_level"
 
@@ -55,11 +54,4 @@ def write_units(table: Table, units: Iterable[str], ladder: Ladder, column: str,
         for unit, row in zip(table.units, table.rows, strict=True):
             if unit in wanted:
                 level = ladder.level(float(row.value_of(column)))
-                lines.write(json.dumps(as_record(row, unit) | {LEVEL: level}) + "\n")
-
-
-def as_record(row: Row, unit: str) -> dict[str, Any]:
-    """Return a row as it stands in a file, its unit named."""
-    fields = {"difficulty": row.difficulty, "answer": row.answer, "id": row.id, "unit": unit}
-    known = {k: v for k, v in fields.items() if v is not None}
-    return row.for_trl() | known | dict(row.attributes)
+                lines.write(json.dumps(row.as_record(unit) | {LEVEL: level}) + "\n")

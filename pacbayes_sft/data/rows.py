@@ -41,6 +41,21 @@ class Row:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Message, ...] | None = None
 
+    def as_record(self, unit: str | None = None) -> dict[str, Any]:
+        """Return the row as it stands in a file.
+
+        Args:
+            unit: The unit to name; the row's own if left out.
+        """
+        fields = {
+            "difficulty": self.difficulty,
+            "answer": self.answer,
+            "id": self.id,
+            "unit": self.unit if unit is None else unit,
+        }
+        known = {k: v for k, v in fields.items() if v is not None}
+        return self.for_trl() | known | dict(self.attributes)
+
     def for_trl(self) -> dict[str, Any]:
         """Return prompt and completion as TRL wants them: strings, or lists of messages."""
         if self.messages is None:

@@ -65,16 +65,8 @@ class Difficulty:
         """Write the rows with one more column a metric, whole or not at all."""
         with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
             for i, row in enumerate(self.table.rows):
-                fields = {
-                    "difficulty": row.difficulty,
-                    "unit": row.unit,
-                    "answer": row.answer,
-                    "id": row.id,
-                }
-                record = row.for_trl() | {k: v for k, v in fields.items() if v is not None}
-                record |= dict(row.attributes)
-                record |= {name: float(values[i]) for name, values in self.columns.items()}
-                lines.write(json.dumps(record) + "\n")
+                columns = {name: float(values[i]) for name, values in self.columns.items()}
+                lines.write(json.dumps(row.as_record() | columns) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.data.rows import Row, Table, read_table
+from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
@@ -140,7 +140,7 @@ class Pool:
         for file, units in ((train, chosen), (heldout, kept)):
             rows = [(unit, self.table.rows[i]) for unit in units for i in self.units[unit]]
             with replacing(file) as partial:
-                text = "".join(json.dumps(_record(row, unit)) + "\n" for unit, row in rows)
+                text = "".join(json.dumps(row.as_record(unit)) + "\n" for unit, row in rows)
                 partial.write_text(text, encoding="utf-8")
 
 
@@ -155,9 +155,3 @@ def _check_numbers(table: Table, column: str) -> None:
         value = row.value_of(column)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
-
-
-def _record(row: Row, unit: str) -> dict[str, object]:
-    text: dict[str, object] = row.for_trl()
-    fields = {"difficulty": row.difficulty, "answer": row.answer, "id": row.id, "unit": unit}
-    return text | {k: v for k, v in fields.items() if v is not None} | dict(row.attributes)
