@@ -7,9 +7,9 @@ an adapter has, the fewer nats a refined posterior must pay. Train and test rows
 
 Each cell is one ``sft`` and two ``bound`` commands in ``runs/tightness_real``; finished stages are
 not done again and refinements go on where they stopped. ``--cell NAME`` does one; ``--table`` only
-prints. Writes ``benchmarks/results/tightness_real.json`` after each bound: cells without a
-record were not run. Needs the extra ``real``. In float32, since a processor without bf16
-arithmetic takes four times as long in bf16.
+prints. Writes ``benchmarks/results/tightness_real.json`` after each bound (cells without a record
+were not run) and the README's table from it. Needs the extra ``real``. In float32, since a
+processor without bf16 arithmetic takes four times as long in bf16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import real
-from readme import Record, said
+from readme import Record, said, write_between
 
 from estimators.display import rounded_up
 
@@ -123,4 +123,5 @@ if __name__ == "__main__":
         for new in measure(name):
             kept = [r for r in kept if (r["cell"], r["prior"]) != (name, new[0]["prior"])] + new
             RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_between("tightness_real", table(kept))
     print(table(kept))

@@ -55,6 +55,7 @@ NAMES = [
     "demo",
     "tightness",
     "real",
+    "tightness_real",
     "coverage",
     "streaming",
     "whole_path",

@@ -85,5 +85,5 @@ def test_the_command_writes_rows_and_picture(rows, tmp_path):
     words += ["--metric", "difficulty", "--out", str(tmp_path / "o.jsonl"), "--json"]
     run = CliRunner().invoke(app, [*words, "--picture", str(tmp_path / "p.png")])
     found = json.loads(run.stdout)
-    assert found["rows"] == 24 and found["spearman"]["cot_tokens, difficulty"] > 0.8
+    assert found["rows"] == 16 and found["spearman"]["cot_tokens, difficulty"] > 0.8
     assert (tmp_path / "p.png").stat().st_size > 5_000 and (tmp_path / "p.svg").exists()
