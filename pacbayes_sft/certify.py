@@ -80,7 +80,8 @@ class Certificate:
         draws_a_unit: Draws behind each unit's share of the empirical risk.
         leaves: The δ that each leaf of the ledger received.
         measured: The truth, as far as the rows show it.
-        baselines: What could be quoted instead, each a claim of its own at 1 - δ.
+        baselines: What could be quoted instead, each a claim of its own at 1 - δ, or an estimate
+            where the shift term is one.
         ledger: Which event may fail, with which probability.
     """
 
