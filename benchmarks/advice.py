@@ -210,6 +210,10 @@ def selector_entries(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]
     return found
 
 
+def _case(entry: Mapping[str, Any]) -> tuple[str, int, str]:
+    return entry["base"], entry["budget"], entry["law"]
+
+
 def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return each rule's regret: mean, worst, and how often it is the best window.
 
@@ -221,7 +225,7 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         mine: defaultdict[tuple[str, int, str], list[float]] = defaultdict(list)
         for e in entries:
             if e["rule"] == rule:
-                mine[e["base"], e["budget"], e["law"]].append(e["regret"])
+                mine[_case(e)].append(e["regret"])
         means = {case: float(np.mean(regrets)) for case, regrets in mine.items()}
         every = np.concatenate([np.array(regrets) for regrets in mine.values()])
         found[rule] = {
@@ -239,10 +243,12 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def verdict(rules: Mapping[str, Any]) -> dict[str, float | None]:
-    """Hold the advice against the best fixed rule and against accuracy extrapolation."""
-    if ADVICE not in rules:
+def verdict(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Hold the advice against the best fixed rule and accuracy extrapolation, on its own cases."""
+    judged = {_case(e) for e in entries if e["rule"] == ADVICE}
+    if not judged:
         return {}  # the map lacks pilots for it yet
+    rules = summary([e for e in entries if _case(e) in judged])
     mine = rules[ADVICE]["mean"]
     fixed = min(rules[name]["mean"] for name in (*FIXED, "a window at random"))
     return {
@@ -282,7 +288,7 @@ def run(records: Path) -> dict[str, Any]:
             rules = summary(mine)
             stages[str(largest)] = {
                 "rules": rules,
-                "verdict": verdict(rules),
+                "verdict": verdict(mine),
                 "not_run": not_run(rules),
                 "judged_at": sorted({e["budget"] for e in mine}),
                 "pilot_seeds": len({e["pilot_seed"] for e in mine if e["rule"] == ADVICE}),

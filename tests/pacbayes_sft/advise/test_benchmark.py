@@ -70,6 +70,20 @@ def test_means_are_over_the_same_cases_however_many_pilot_seeds_a_case_has(bench
     assert found["advice"]["cases"] == 2 and found["advice"]["entries"] == 4
 
 
+def test_the_verdict_is_over_the_cases_that_the_advice_was_given_in(bench):
+    def entry(rule, base, regret):
+        return {"rule": rule, "base": base, "budget": 1, "law": "flat", "pilot_seed": 0,
+                "regret": regret}  # fmt: skip
+
+    fixed = [entry(rule, "a", 0.4) for rule in (*bench.FIXED, "a window at random")]
+    lucky = [entry(rule, "b", 0.0) for rule in (*bench.FIXED, "a window at random")]
+    mine = [entry(bench.ADVICE, "a", 0.1), entry(bench.ACCURACY, "a", 0.2)]
+    found = bench.verdict([*fixed, *lucky, *mine])
+    assert found["best_fixed_rule"] == pytest.approx(0.4) and found["advice"] == pytest.approx(0.1)
+    assert found["advice_over_best_fixed"] == pytest.approx(0.25)
+    assert bench.verdict(fixed) == {}
+
+
 def test_rules_named_beforehand_are_judged_by_what_came_after_and_by_nothing_else(
     bench, tmp_path, monkeypatch
 ):
