@@ -17,6 +17,7 @@ from pathlib import Path
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 ORDER_ON_RECORD = (
     "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
@@ -29,6 +30,11 @@ ORDER_OF_THE_FILE = (
 ORDER_DECLARED = (
     "the file given as --prior-train lists every row that shaped the prior, and the split was "
     "fixed in advance and random over whole units"
+)
+DECLARED = (
+    "which rows the prior saw is declared here, not recorded: a Trainer shuffles, so what a "
+    "checkpoint saw are not the first rows of the file, and a row that it saw and that is not "
+    "listed voids the bound"
 )
 NO_COINCIDENCES = (
     "the rows that read like one of {file} are the ones that the prior saw; none is a draw of its "
@@ -83,7 +89,9 @@ def certified_rows(
         raise InputError(f"{prior}: the fine-tune cannot be its own prior, it saw every row")
     recorded = record is not None and record.prior_rows and prior.resolve() == kept.resolve()
     if prior_train is not None and not recorded:
-        return _rows_outside(train, read_table(prior_train))
+        listed = read_table(prior_train)
+        check_trainer_state(prior, listed)
+        return _rows_outside(train, listed)
     if record is None or not recorded:
         why = f" ({record.order_unknown})" if record is not None and record.order_unknown else ""
         raise InputError(
@@ -97,6 +105,33 @@ def certified_rows(
     seen = subset(train, record.order[: record.prior_rows], "")
     source = ORDER_ON_RECORD if record.shuffled else ORDER_OF_THE_FILE
     return Split(certified, seen, _twins(certified, seen), (source,))
+
+
+def check_trainer_state(prior: Path, listed: Table) -> None:
+    """Hold a list of seen rows against what a transformers checkpoint says of its own steps.
+
+    Its ``trainer_state.json`` gives steps, epochs and rows a step and device, so a number of rows
+    that it had seen at the least (gradient accumulation and further devices only add to it).
+
+    Raises:
+        InputError: If the list is shorter, so it cannot hold all of them.
+    """
+    file = prior / "trainer_state.json"
+    if not file.is_file():
+        return
+    state = read_json(file)
+    told = [state.get(key) for key in ("global_step", "train_batch_size", "epoch")]
+    if not all(isinstance(x, int | float) and x > 0 for x in told):
+        return
+    steps, rows, epoch = (float(x) for x in told if x is not None)
+    in_a_pass = int(steps / max(1.0, epoch))
+    least = int(in_a_pass * rows - (rows - 1 if epoch >= 1 else 0))  # the last batch may be short
+    if len(listed.rows) < least:
+        raise InputError(
+            f"{listed.source}: lists {len(listed.rows):,} rows, but {file} says {steps:g} steps of "
+            f"{rows:g} rows at epoch {epoch:.3g}: the checkpoint had seen at least {least:,}; list "
+            "them all, or use --prior base"
+        )
 
 
 def check_recorded_prior(train: Table, record: RunRecord, finetuned: Path) -> None:
@@ -191,7 +226,7 @@ def _rows_outside(train: Table, listed: Table) -> Split:
     assumptions = [ORDER_DECLARED]
     if taken and any(count > 0 for count in wanted.values()):  # the list is not a part of the rows
         assumptions.append(NO_COINCIDENCES.format(file=listed.source))
-    warnings = _twins(certified, listed) if touched else (none,)
+    warnings = (*(_twins(certified, listed) if touched else (none,)), DECLARED)
     return Split(certified, listed, warnings, tuple(assumptions))
 
 

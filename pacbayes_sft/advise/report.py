@@ -83,7 +83,7 @@ def as_markdown(found: Found, command: str = "") -> str:
     for choice in advice.choices:
         lines += ["", f"## n = {choice.budget:,}", ""]
         lines += [
-            "| window | predicted | 90 % | train side | shift side | chance of being best | "
+            "| window | predicted | 90 % | train side | shift side | best in (share of draws) | "
             "Prop. 4.1 with TV | PAC-Bayes-kl with D⁺ + 0.3·TV |",
             "|---|---|---|---|---|---|---|---|",
         ]

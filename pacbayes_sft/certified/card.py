@@ -26,7 +26,7 @@ def model_card(record: dict[str, Any]) -> str:
     return f"""---
 {_metadata(record, _last(base))}
 ---
-# A certified adapter
+# {_title(record)}
 
 One draw from a Gaussian posterior around the fine-tune `{Path(sources["finetuned"]).name}` of
 `{_last(base)}`{f" at revision `{revision}`" if revision else ""}.
@@ -65,6 +65,17 @@ It rests on these assumptions, which no program can check:
 """  # noqa: E501 - a table's row is one line
 
 
+def _promises(record: dict[str, Any]) -> bool:
+    return record["bound"]["guarantee"] == "upper" and not record["vacuous"]
+
+
+def _title(record: dict[str, Any]) -> str:
+    if _promises(record):
+        return "A certified adapter"
+    kind = "a vacuous certificate" if record["vacuous"] else "an estimate, no certificate"
+    return f"An adapter with {kind}"
+
+
 def _metadata(record: dict[str, Any], base: str) -> str:
     """The card's head, as the hub reads it: what it is, and its results as a ``model-index``."""
     from huggingface_hub import ModelCardData
@@ -73,8 +84,8 @@ def _metadata(record: dict[str, Any], base: str) -> str:
         base_model=base,
         library_name="peft",
         pipeline_tag="text-generation",
-        tags=["lora", "pac-bayes", "certified"],
-        model_name="a certified adapter",
+        tags=["lora", "pac-bayes", *(["certified"] if _promises(record) else [])],
+        model_name=_title(record).lower(),
         eval_results=evaluation_results(record, record["measured"]["test_risk"], "draw"),
     )
     return str(data.to_yaml())

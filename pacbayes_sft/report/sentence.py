@@ -71,11 +71,14 @@ def sentence(record: Mapping[str, Any]) -> str:
             f"Vacuous: {what} on the test risk is {rounded_up(primary['raw'], 3)}, and no loss "
             f"in [0, 1] exceeds 1, so nothing is promised there. {rest}"
         )
-    return (
+    said = (
         f"With probability {100 * bound['confidence']:.4g} % over the draw of the training set"
         f"{_chance(record)}, {predictor} {claim.format(percent(primary['raw']))}, if the "
         "assumptions below hold."
     )
+    if keeps_the_fine_tune(record["drift"]):
+        return said
+    return f"{said} This certifies {record['prior']['centre']}, not what {name} learnt beyond it."
 
 
 def percent(limit: float) -> str:

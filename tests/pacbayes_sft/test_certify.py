@@ -207,6 +207,16 @@ def test_a_checkpoint_prior_counts_only_the_rows_it_never_saw(tiny_base, small_r
     assert any("saw only the first m rows" in a for a in record["assumptions"])
 
 
+def test_the_finished_weights_are_no_prior_wherever_they_lie(lora_run, files, tmp_path):
+    copy = shutil.copytree(
+        lora_run, tmp_path / "copy", ignore=shutil.ignore_patterns("pacbayes_sft")
+    )
+    seen = tmp_path / "seen.jsonl"
+    seen.write_text("\n".join(Path(files[0]).read_text().splitlines()[:4]))
+    with pytest.raises(InputError, match="holds the very weights of"):
+        load_inputs("strong", lora_run, *files, prior=copy, prior_train=str(seen))
+
+
 def test_a_prior_without_a_record_is_refused(lora_run, files, rows_dir, tmp_path):
     stray = shutil.copytree(lora_run / "pacbayes_sft" / "prior", tmp_path / "stray")
     with pytest.raises(InputError, match="not on record"):

@@ -13,6 +13,7 @@ from pacbayes_sft.hub import base_warnings, checkpoint_directory
 from pacbayes_sft.inspection import inspect_checkpoint
 from pacbayes_sft.models import BASES, local_directory, resolve_base
 from pacbayes_sft.terms import kl_term
+from pacbayes_sft.unseen import DECLARED
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -74,7 +75,7 @@ def test_a_prior_may_be_one_too(hub, lora_run, rows_dir):
         "lab/base@main", Path("lab/tuned@v1"), train, test, prior=Path("lab/prior@main"),
         prior_train=str(seen),
     )  # fmt: skip
-    assert inputs.n == 24 and inputs.prior.name == COMMIT and inputs.warnings == ()
+    assert inputs.n == 24 and inputs.prior.name == COMMIT and inputs.warnings == (DECLARED,)
 
 
 def test_the_revision_that_an_adapter_names_is_compared(hub, lora_run):

@@ -1,5 +1,6 @@
 """What a checkpoint prior never saw is a sample of the train distribution, or it is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.unseen import NO_COINCIDENCES, certified_rows
+from pacbayes_sft.unseen import DECLARED, NO_COINCIDENCES, certified_rows
 
 RUN = Path("run")
 PRIOR = RUN / RECORD_DIR / "prior"
@@ -110,6 +111,34 @@ def test_a_text_of_several_units_is_taken_out_of_the_unit_that_is_listed(listed)
     listed(Table("seen.jsonl", rows[1:2], "seen"))
     split = certified_rows(train, None, RUN, Path("stray"), "seen.jsonl")
     assert split.certified.units == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("state", "least"),
+    [
+        ({"global_step": 20, "train_batch_size": 8, "epoch": 1.25}, 121),  # 128 rows, all seen
+        ({"global_step": 8, "train_batch_size": 8, "epoch": 0.5}, 64),
+        ({"global_step": 8, "epoch": 0.5}, 0),  # says too little
+        (None, 0),
+    ],
+)
+def test_a_list_shorter_than_what_a_checkpoint_says_it_saw_is_refused(
+    state, least, listed, tmp_path
+):
+    """A finished run as its own earlier checkpoint, with four rows listed, was once certified."""
+    rows = [Row(f"row {i}", "") for i in range(128)]
+    train, prior = Table("train.jsonl", rows, ""), tmp_path / "checkpoint"
+    prior.mkdir()
+    if state is not None:
+        (prior / "trainer_state.json").write_text(json.dumps(state))
+    for count in {4, max(1, least - 1), max(1, least)}:
+        listed(Table("seen.jsonl", rows[:count], "seen"))
+        if count < least:
+            with pytest.raises(InputError, match=f"had seen at least {least}"):
+                certified_rows(train, None, RUN, prior, "seen.jsonl")
+        else:
+            split = certified_rows(train, None, RUN, prior, "seen.jsonl")
+            assert DECLARED in split.warnings
 
 
 @pytest.mark.parametrize("recorded", [True, False])
