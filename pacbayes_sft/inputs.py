@@ -92,12 +92,12 @@ def load_inputs(
     base_sha256 = base_files.sha256()
     check_recorded_base(finetuned, base_files)
     pair = _pair(base_files, finetuned, prior, space)
-    if isinstance(prior, Path) and pair.squared_distance == 0:
+    split = certified_rows(tables[0], record, finetuned, prior, prior_train)
+    if isinstance(prior, Path) and prior_train is not None and pair.squared_distance == 0:
         raise InputError(
             f"{prior}: holds the very weights of {finetuned}, so as its prior it saw all that the "
             "fine-tune saw; give a checkpoint from before the certified rows"
         )
-    split = certified_rows(tables[0], record, finetuned, prior, prior_train)
     for other in filter(None, (tables[1], held, marked)):
         refuse_shared_draws(tables[0], other)
     for other in filter(None, (held, marked)):
