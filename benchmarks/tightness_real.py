@@ -28,7 +28,6 @@ ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tightness_real.json"
 WORK = ROOT / "runs" / "tightness_real"
 ROWS = {"train": (2048, 1_000_000), "test": (1024, 3_000_000)}
-STEPS = {"checkpoint": 60, "base": 300}  # from the base there is further to go
 CELLS = {  # name: rank, target modules
     "r1-q,v": (1, "q_proj,v_proj"),
     "r1-down": (1, "down_proj"),
@@ -38,7 +37,7 @@ CELLS = {  # name: rank, target modules
 }
 SFT = "--prior-fraction 0.5 --epochs 1 --batch-size 16 --learning-rate 1e-3 --dtype float32"
 BOUND = (
-    "--posterior refined --refine-batch 16 --prior-scales 0.005,0.02 --draws 2 "
+    "--posterior refined --steps 60 --refine-batch 16 --prior-scales 0.005,0.02 --draws 2 "
     "--theorem recursive --dtype float32 --batch-size 32"
 )
 
@@ -66,7 +65,7 @@ def measure(name: str) -> Iterator[list[Record]]:
         if not (out / "bound.json").exists():
             real.command(
                 "bound", *common, "--finetuned", str(run), "--test", str(WORK / "test.jsonl"),
-                "--prior", where, "--out", str(out), "--steps", str(STEPS[prior]), *BOUND.split(),
+                "--prior", where, "--out", str(out), *BOUND.split(),
             )  # fmt: skip
         found = json.loads((out / "bound.json").read_text(encoding="utf-8"))
         yield [record(name, prior, bound, found) for bound in found["bounds"]]
