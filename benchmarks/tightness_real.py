@@ -9,7 +9,7 @@ Each cell is one ``sft`` and two ``bound`` commands in ``runs/tightness_real``; 
 not done again and refinements go on where they stopped. ``--cell NAME`` does one; ``--table`` only
 prints. Writes ``benchmarks/results/tightness_real.json`` after each bound (cells without a record
 were not run) and the README's table from it. Needs the extra ``real``. In float32, since a
-processor without bf16 arithmetic takes four times as long in bf16.
+processor without bf16 arithmetic takes three to four times as long in bf16.
 """
 
 from __future__ import annotations
