@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from estimators import Estimate
+from estimators.display import rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.certify import Certificate
 
@@ -55,7 +56,7 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
             )
         for place, name in enumerate(names):
             raw = c.bounds[name][0].upper
-            text = f"{raw:.2f}" + ("  vacuous" if raw >= 1 else "")
+            text = rounded_up(raw, 3) + ("  vacuous" if raw >= 1 else "")
             axes.text(
                 min(raw, WIDEST),
                 place,

@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from estimators import Estimate, Guarantee, catoni_grid, kl_bound, mcallester, recursive_bound
+from estimators.display import rounded_up
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.baselines import best_of
 from pacbayes_sft.bound_json import to_record, write_bound_json
@@ -185,6 +186,16 @@ def test_files_are_written_whole(certificate, tmp_path):
     assert json.loads((tmp_path / "bound.json").read_text())["version"] == 1
     assert (tmp_path / "bound.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bound.json", "bound.png"]
+
+
+def test_a_picture_rounds_limits_up(certificate, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, text = [], Axes.text
+    monkeypatch.setattr(Axes, "text", lambda *a, **k: drawn.append(str(a[3])) or text(*a, **k))
+    plot_bound(certificate, tmp_path / "bound.png")
+    for on_test, _ in certificate.bounds.values():
+        assert any(rounded_up(on_test.upper, 3) in line for line in drawn)
 
 
 def test_the_same_seed_gives_the_same_certificate(tiny_base, small_run, files, rows_dir):
