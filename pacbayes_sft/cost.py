@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from math import prod
+
+import torch
+
 from pacbayes_sft.baselines import LEVELS
 from pacbayes_sft.baselines import PILOT_UNITS as CODE_PILOT_UNITS
 from pacbayes_sft.choices import Posterior, PriorShape, Space, Start
@@ -18,6 +23,8 @@ from pacbayes_sft.posteriors import (
     TEMPERATURES,
     race_scales,
 )
+
+SIDE_ON_CPU, SIDE = 1024, 4096  # of the matrix that times a product
 
 
 def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
@@ -66,3 +73,37 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
         if refinement.start is Start.AUTO and not runners:
             evaluated += pilot(RACE_UNITS)
     return evaluated, curved + steps * min(refinement.batch_size, certified)
+
+
+def operations(
+    weights: int, tokens: float, evaluated: int, refined: int, *, all_trained: bool
+) -> float:
+    """Return the floating-point operations of that many rows of so many tokens, in products alone.
+
+    Two a weight and token forwards; backwards two more for the activations, and two for the
+    weights where these are all trained. Attention over the length is left out, as are padding,
+    the low-rank factors and the draws of the noise: a lower limit on the work.
+    """
+    backwards = 4 if all_trained else 2
+    return weights * tokens * (2 * (evaluated + refined) + backwards * refined)
+
+
+def matrix_weights(shapes: dict[str, tuple[int, ...]]) -> int:
+    """Return how many weights of a checkpoint lie in matrices.
+
+    An embedding counts: it is mostly the head as well.
+    """
+    return sum(prod(shape) for shape in shapes.values() if len(shape) > 1)
+
+
+def operations_a_second(device: str, dtype: str) -> float:
+    """Measure how many operations a second this machine gets out of one large matrix product."""
+    kind = torch.bfloat16 if dtype == "autocast" else getattr(torch, dtype)
+    side = SIDE_ON_CPU if torch.device(device).type == "cpu" else SIDE
+    left, right = (torch.rand(side, side, device=device).to(kind) for _ in range(2))
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        (left @ right)[0, 0].item()  # waits for the device
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacbayes_sft.checkpoints.adapter_files import adapter_directory
+from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import CONFIG, other_base
-from pacbayes_sft.checkpoints.record import read_record
-from pacbayes_sft.models import local_directory, public_name
+from pacbayes_sft.checkpoints.precision import stored_precision
+from pacbayes_sft.checkpoints.record import check_recorded_base, read_record
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import cached_directory, local_directory, public_name
 from pacbayes_sft.reading import read_json
+
+MATRICES_COMPARED, ROWS_COMPARED = 8, 64
+EQUAL_SHARE = 0.99  # of entries: rounding twice, to two types, leaves a few unequal
 
 
 def checkpoint_directory(name: str | Path) -> Path:
@@ -34,6 +40,56 @@ def here_or_snapshot(name: str | Path) -> Path:
     if path.exists() or path.parent.is_dir() or not is_id:
         return path
     return local_directory(str(name))
+
+
+def check_made_for(finetuned: Path, base: TensorFiles) -> None:
+    """Refuse a base that is not the one a fine-tune was made from, as far as that shows here.
+
+    A run record knows by hash. Without one, an adapter's config names its base: where that lies
+    here too (a directory, a shipped base, a snapshot in the hub's cache), its weights are looked
+    at. A copy in another floating type passes, and so does one that is or was quantised.
+
+    Raises:
+        InputError: Naming the base to give instead.
+    """
+    check_recorded_base(finetuned, base)
+    named = _named_base(finetuned) if read_record(finetuned) is None else None
+    if named is None or named.resolve() == base.directory.resolve():
+        return
+    try:
+        files, words = open_checkpoint(named), [stored_precision(named)]
+    except InputError:  # half a cache is no base
+        return
+    words.append(stored_precision(base.directory))
+    if not all(precision.startswith("as stored") for precision in words):
+        return
+    if not _same_weights(files, base):
+        raise InputError(
+            f"{finetuned}: adapter_config.json names another base, {public_name(str(named))}, "
+            f"whose weights are not those of {public_name(str(base.directory))}; give that one as "
+            "--base"
+        )
+
+
+def _named_base(finetuned: Path) -> Path | None:
+    file = finetuned / CONFIG
+    config = read_json(file) if file.is_file() else {}
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(name, str) or not name:
+        return None
+    return cached_directory(name, revision if isinstance(revision, str) else None)
+
+
+def _same_weights(one: TensorFiles, other: TensorFiles) -> bool:
+    """Compare some matrices of two checkpoints, up to the coarser one's rounding."""
+    shared = [n for n, shape in one.shape_of.items() if other.shape_of.get(n) == shape]
+    matrices = [n for n in shared if len(one.shape_of[n]) > 1]
+    for name in matrices[:: max(1, len(matrices) // MATRICES_COMPARED)]:
+        left, right = (files.rows(name, 0, ROWS_COMPARED) for files in (one, other))
+        equal = [(left.to(d) == right.to(d)).float().mean() for d in (left.dtype, right.dtype)]
+        if max(equal) < EQUAL_SHARE:
+            return False
+    return True
 
 
 def base_warnings(finetuned: Path, base: str) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import Pair, factor_pair, weight_pair
 from pacbayes_sft.checkpoints.lora import check_base, read_adapter
 from pacbayes_sft.checkpoints.precision import base_precision
-from pacbayes_sft.checkpoints.record import RunRecord, check_recorded_base, read_record
+from pacbayes_sft.checkpoints.record import RunRecord, read_record
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.overlap import overlap_warnings
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.hub import base_warnings, check_made_for, checkpoint_directory
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.shift import refuse_shared_draws
 from pacbayes_sft.unseen import certified_rows
@@ -90,7 +90,7 @@ def load_inputs(
     base_files = open_checkpoint(local_directory(base))
     record = read_record(finetuned)
     base_sha256 = base_files.sha256()
-    check_recorded_base(finetuned, base_files)
+    check_made_for(finetuned, base_files)
     pair = _pair(base_files, finetuned, prior, space)
     split = certified_rows(tables[0], record, finetuned, prior, prior_train)
     if isinstance(prior, Path) and prior_train is not None and pair.squared_distance == 0:

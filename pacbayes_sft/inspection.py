@@ -21,11 +21,10 @@ from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import (
     RECORD_DIR,
     RunRecord,
-    check_recorded_base,
     read_record,
 )
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.hub import here_or_snapshot
+from pacbayes_sft.hub import check_made_for, here_or_snapshot
 from pacbayes_sft.models import local_directory, resolve_base
 
 
@@ -177,7 +176,7 @@ def _named_base(directory: Path, base: str) -> str | None:
 
 def _changes(files: TensorFiles, directory: Path) -> tuple[Changes | None, str | None]:
     try:
-        check_recorded_base(directory, files)
+        check_made_for(directory, files)
         return weight_changes(files, directory), None
     except InputError as error:
         return None, str(error)

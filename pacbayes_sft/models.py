@@ -103,6 +103,27 @@ def local_directory(base: str) -> Path:
     return Path(found)
 
 
+def cached_directory(base: str, revision: str | None = None) -> Path | None:
+    """Return where a base's files lie on this machine already, without asking the hub, or None.
+
+    >>> cached_directory("strong").name, cached_directory("nobody/nothing")
+    ('strong', None)
+    """
+    for here in (BASES / base, Path(base)):
+        if (here / "config.json").is_file():
+            return here
+    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    name, _, pinned = base.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=pinned or revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def load_tokenizer(base: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the base's tokenizer; one without a padding token pads with end of sequence.
 

@@ -53,6 +53,13 @@ def possible_priors(inputs: Inputs) -> tuple[Part, ...]:
 
 
 def _checkpoint_prior(inputs: Inputs, kept: Path) -> Part:
+    if isinstance(inputs.prior, Path):  # its rows were checked when the inputs were read
+        return Part(
+            "checkpoint",
+            True,
+            f"given, {inputs.prior}: {inputs.n:,} units count, the KL is that of the later rows "
+            "alone",
+        )
     record = inputs.record
     if record is not None and record.order_unknown:
         return Part(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
@@ -27,12 +28,18 @@ from estimators.total_variation import classifier as two_sample
 from pacbayes_sft.certify import THEOREMS
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
+from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.choices import Loss, Space
-from pacbayes_sft.cost import rows_through_model
+from pacbayes_sft.cost import (
+    matrix_weights,
+    operations,
+    operations_a_second,
+    rows_through_model,
+)
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.inputs import Inputs, load_inputs
-from pacbayes_sft.models import load_config, load_tokenizer
+from pacbayes_sft.models import load_config, load_tokenizer, local_directory
 from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.parts import Part, missing_parts, possible_priors, possible_shifts
@@ -68,6 +75,8 @@ class Plan:
         ledger: The δ's as they would be spent.
         rows_evaluated: Rows through the model forwards.
         rows_refined: Rows through the model forwards and backwards.
+        operations: Floating-point operations that these take at least.
+        seconds: What they take at least here, were all of it one large matrix product.
     """
 
     inputs: Inputs
@@ -81,6 +90,8 @@ class Plan:
     ledger: Ledger
     rows_evaluated: int
     rows_refined: int
+    operations: float
+    seconds: float
 
     @property
     def guarantee(self) -> Guarantee:
@@ -144,6 +155,8 @@ class Plan:
                 "passes_over_the_certified_rows": round(
                     self.rows_evaluated / len(self.inputs.certified.rows), 2
                 ),
+                "operations_at_least": self.operations,
+                "seconds_at_least": round(self.seconds, 1),
             },
         }
 
@@ -184,9 +197,12 @@ def plan(
     ledger, leaves = open_ledger(inputs, options)
     method = method_for(inputs.train, inputs.test, options.shift)
     shift = _least_shift(inputs, options, method, leaves.shift)
-    _refuse_unreadable_rows(inputs, options)
+    tokens = _tokens_a_row(inputs, options)
     on_train = _least_bound(inputs, leaves, options)
     evaluated, refined = rows_through_model(inputs, options)
+    weights = matrix_weights(open_checkpoint(local_directory(inputs.base)).shape_of)
+    all_trained = inputs.pair.space is Space.WEIGHTS
+    work = operations(weights, tokens, evaluated, refined, all_trained=all_trained)
     return Plan(
         inputs,
         options,
@@ -199,6 +215,8 @@ def plan(
         ledger,
         evaluated,
         refined,
+        work,
+        work / operations_a_second(options.device, options.dtype),
     )
 
 
@@ -242,15 +260,22 @@ def _least_shift(inputs: Inputs, options: Options, method: str, delta: float) ->
     return replace(blank, assumptions=found.tv.assumptions)
 
 
-def _refuse_unreadable_rows(inputs: Inputs, options: Options) -> None:
-    """Tokenise every row, as the bound does: too long or untemplated rows are refused now."""
+def _tokens_a_row(inputs: Inputs, options: Options) -> float:
+    """Return the mean tokens of a certified row.
+
+    Every row is tokenised, as the bound does: too long or untemplated ones are refused now.
+    """
     trusted = options.trust_remote_code
     tokenizer = load_tokenizer(inputs.base, trust_remote_code=trusted)
     finetuned = None if is_adapter(inputs.finetuned) else inputs.finetuned
     config = load_config(inputs.base, finetuned, trust_remote_code=trusted)
     limit = options.max_length or getattr(config, "max_position_embeddings", None)
-    for table in filter(None, (inputs.certified, inputs.test, inputs.heldout)):
+    certified, *_ = (
         encode(table, tokenizer, limit, need_answers=options.loss is Loss.ANSWER)
+        for table in (inputs.certified, inputs.test, inputs.heldout)
+        if table is not None
+    )
+    return fmean(len(row.ids) for row in certified)
 
 
 class _Callable(ModuleType):

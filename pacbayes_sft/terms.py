@@ -17,12 +17,11 @@ from pacbayes_sft.checkpoints.finetune import (
 )
 from pacbayes_sft.checkpoints.merged import MergeDrift, merge_drift
 from pacbayes_sft.checkpoints.precision import base_precision, stored_precision
-from pacbayes_sft.checkpoints.record import check_recorded_base
 from pacbayes_sft.choices import By, Loss, Space
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.hub import base_warnings, check_made_for, checkpoint_directory
 from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import (
     context_length,
@@ -119,7 +118,7 @@ def kl_term(
         raise InputError(f"--sigma must be positive and finite, got {sigma}")
     base = resolve_base(base)
     files, directory = open_checkpoint(local_directory(base)), checkpoint_directory(finetuned)
-    check_recorded_base(directory, files)
+    check_made_for(directory, files)
     space, notes = Space(space), list[str]()
     parts = break_down(files, directory, space, sigma) if breakdown else None
     if space is Space.WEIGHTS:
@@ -210,7 +209,7 @@ def risk_term(
     table = read_table(test)
     if finetuned is not None:
         finetuned = checkpoint_directory(finetuned)
-        check_recorded_base(finetuned, open_checkpoint(local_directory(base)))
+        check_made_for(finetuned, open_checkpoint(local_directory(base)))
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)

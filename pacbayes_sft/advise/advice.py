@@ -83,6 +83,11 @@ class Choice:
     changes: tuple[str, ...]
     by_bound: bool
 
+    @property
+    def indifferent(self) -> bool:
+        """Whether the evidence tells no arm from the advised one: no preference."""
+        return len(self.predictions) > 1 and all(p.alike for p in self.predictions[1:])
+
 
 @dataclass(frozen=True)
 class Move:

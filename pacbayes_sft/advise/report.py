@@ -52,6 +52,8 @@ def as_markdown(found: Found, command: str = "") -> str:
         best = choice.predictions[0]
         alike = [arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike]
         advised = arm_name(choice.window, choice.objective)
+        if choice.indifferent:
+            alike = ["any of the others: no preference"]
         lines.append(
             f"| {choice.budget:,} | **{advised}** | {best.value:.3f} "
             f"[{best.lower:.3f}, {best.upper:.3f}] | {', '.join(alike) or '-'} |"
@@ -121,9 +123,7 @@ def _ties(advice: Advice) -> str:
 def moves_said(advice: Advice) -> list[str]:
     """Say where the advice moves."""
     found = []
-    if advice.choices and all(
-        all(p.alike for p in choice.predictions[1:]) for choice in advice.choices
-    ):
+    if advice.choices and all(choice.indifferent for choice in advice.choices):
         found.append("at no budget can these pilots tell the windows apart: the advice is a guess")
     if not advice.moves:
         return [*found, "on this range of n the advice does not move"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pacbayes_sft.certified.card import certificate_sentence
 from pacbayes_sft.certified.checks import (
     Check,
     check_hashes,
@@ -53,10 +54,12 @@ class Verification:
     Attributes:
         checks: The checks, in the order in which they were made.
         flips: Units whose loss differs from the recorded one; None where none was evaluated.
+        claim: What the certificate says, in one sentence.
     """
 
     checks: tuple[Check, ...]
     flips: int | None
+    claim: str
 
     def __bool__(self) -> bool:
         """Return whether all passed."""
@@ -67,6 +70,7 @@ class Verification:
         return {
             "verified": bool(self),
             "flips": self.flips,
+            "claim": self.claim,
             "checks": [
                 {"name": c.name, "passed": c.passed, "remark": c.remark} for c in self.checks
             ],
@@ -129,12 +133,13 @@ def verify_adapter(
             max_length=record["evaluation"]["max_length"],
             trust_remote_code=trust_remote_code,
         )
+        claim = certificate_sentence(record)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: not a certificate ({error!r}); copy it again") from None
     risk, flips = _check_risk(directory, rows, units, source, how)
-    return Verification((*checks, risk), flips)
+    return Verification((*checks, risk), flips, claim)
 
 
 def _check_risk(

@@ -191,7 +191,11 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
             arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
             f"{best.lower:.3f} to {best.upper:.3f}",
-            f"not told from {', '.join(alike)}" if alike else "",
+            "no preference: not told from any other"
+            if choice.indifferent
+            else f"not told from {', '.join(alike)}"
+            if alike
+            else "",
         )
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -49,6 +50,11 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("base weights", p.inputs.base_precision)
     table.add_row("rows evaluated", f"{p.rows_evaluated:,}")
     table.add_row("rows refined on", f"{p.rows_refined:,} (forwards and backwards)")
+    table.add_row(
+        "work at least",
+        f"{p.operations:.1e} operations: {timedelta(seconds=round(p.seconds))} (h:mm:ss) here, if "
+        "all of it were one large matrix product",
+    )
     return table
 
 

@@ -53,6 +53,7 @@ def verify(
     )
     for check in found.checks:
         table.add_row(check.name, "pass" if check.passed else "FAIL", check.remark)
+    table.add_row("what it says", "", found.claim)
     emit(found.to_dict(), table, as_json=json, out=None)
     if not found:
         raise typer.Exit(1)

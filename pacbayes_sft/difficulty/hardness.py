@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
 Values = NDArray[np.float64]
@@ -58,7 +58,7 @@ def irei(table: Table) -> Values:
     prompt = np.array([float(len(row.prompt)) for row in table.rows])
     completion = np.array([float(len(row.completion)) for row in table.rows])
     ratio = np.divide(completion, prompt, out=np.zeros_like(prompt), where=prompt > 0)
-    return (_scaled(prompt + completion) + _scaled(ratio)) / 2
+    return (scaled(prompt + completion) + scaled(ratio)) / 2
 
 
 def silhouettes(texts: list[str]) -> Values:
@@ -95,18 +95,14 @@ def intrinsic(table: Table) -> Values:
         InputError: If a row has neither.
     """
     if table.has("IHS"):
-        return np.array([_number(row, "IHS", table, i) for i, row in enumerate(table.rows, 1)])
+        return numbers(table, "IHS")
     if not all(table.has(column) for column in INTRINSIC):
         raise InputError(
             f"--metric thtb_intrinsic: {table.source} holds neither 'IHS' nor "
             f"{' and '.join(map(repr, INTRINSIC))} in every row; a language model's judgement "
             "makes them (THTB's code), or take --metric bloom_proxy, a stand-in"
         )
-    parts = [
-        [_number(row, column, table, i) for i, row in enumerate(table.rows, 1)]
-        for column in INTRINSIC
-    ]
-    return np.array(parts).mean(axis=0)
+    return np.mean([numbers(table, column) for column in INTRINSIC], axis=0)
 
 
 def bloom_proxy(table: Table) -> Values:
@@ -129,7 +125,8 @@ METRICS: dict[str, tuple[Callable[[Table], Values], str]] = {
 }
 
 
-def _scaled(values: Values) -> Values:
+def scaled(values: Values) -> Values:
+    """Return the values moved to [0, 1] over the file; 1/2 where all are alike."""
     low, high = float(values.min()), float(values.max())
     return np.full_like(values, 0.5) if high == low else (values - low) / (high - low)
 
@@ -139,8 +136,14 @@ def _words(text: str) -> str:
     return re.sub(r"[^\w\s]|\d", " ", text.lower()) if ascii_share > 0.8 else text
 
 
-def _number(row: Row, column: str, table: Table, number: int) -> float:
-    value = row.value_of(column)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
-    return float(value)
+def numbers(table: Table, column: str) -> Values:
+    """Return a column of numbers, shape (rows,).
+
+    Raises:
+        InputError: If a row has none.
+    """
+    found = [row.value_of(column) for row in table.rows]
+    for number, value in enumerate(found, start=1):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
+    return np.array(found, dtype=float)

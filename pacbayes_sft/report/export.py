@@ -42,14 +42,20 @@ _SYMBOLS = {
 
 
 def as_markdown(record: Mapping[str, Any]) -> str:
-    """Return the sentence and every table as GitHub's Markdown."""
-    parts = [sentence(record), *(markdown(table) for table in tables(record))]
+    """Return the sentence, the warnings and every table as GitHub's Markdown."""
+    warnings = [f"* Warning: {warning}" for warning in record.get("warnings", ())]
+    parts = [sentence(record), *warnings, *(markdown(table) for table in tables(record))]
     return "\n\n".join(parts) + "\n"
 
 
 def as_latex(record: Mapping[str, Any]) -> str:
-    r"""Return every table as a LaTeX ``table``; it needs ``\usepackage{booktabs}``."""
-    head = "% needs \\usepackage{booktabs}\n% " + sentence(record)
+    r"""Return every table as a LaTeX ``table``; it needs ``\usepackage{booktabs}``.
+
+    Sentence and warnings stand above them as comments.
+    """
+    said = [sentence(record), *(f"Warning: {warning}" for warning in record.get("warnings", ()))]
+    comments = [f"% {' '.join(words.split())}" for words in said]
+    head = "\n".join(["% needs \\usepackage{booktabs}", *comments])
     return "\n\n".join([head, *(_latex(table) for table in tables(record))]) + "\n"
 
 

@@ -33,6 +33,6 @@ def nothing_differs(train: Table, test: Table, delta: float) -> tuple[list[Findi
     reasons = (
         "the two files hold the same rows, so nothing differs: TV = 0 on them. One sample is no "
         "evidence about two laws; with two samples of this size a TV below "
-        f"{floors[0]:.3g} would look like noise",
+        f"{floors[0]:.3g} would look like noise to a classifier",
     )
     return [finding], Sharpest(tv, None, None, None, reasons)

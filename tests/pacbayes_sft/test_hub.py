@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.inspection import inspect_checkpoint
 from pacbayes_sft.models import BASES, local_directory, resolve_base
-from pacbayes_sft.terms import kl_term
+from pacbayes_sft.terms import kl_term, risk_term
 from pacbayes_sft.unseen import DECLARED
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -64,8 +67,6 @@ def test_every_path_is_also_a_hub_id(hub, lora_run):
 
 
 def test_a_prior_may_be_one_too(hub, lora_run, rows_dir):
-    from pacbayes_sft.inputs import load_inputs
-
     shutil.copytree(lora_run / "pacbayes_sft" / "prior", "prior")
     put(hub / "hub", "lab/prior", Path("prior"), (COMMIT,), {"main": COMMIT})
     train, test = (str(rows_dir / f"{name}.jsonl") for name in ("train", "test"))
@@ -87,6 +88,39 @@ def test_the_revision_that_an_adapter_names_is_compared(hub, lora_run):
     (warning,) = base_warnings(tuned, resolve_base("strong"))
     assert "names another base (lab/base)" in warning
     assert base_warnings(lora_run, resolve_base("lab/base@old")) == ()  # its record knows better
+
+
+def other_weights(source, target, change):
+    """Copy a base with its matrices changed."""
+    shutil.copytree(source, target)
+    file = Path(target, "model.safetensors")
+    tensors = load_file(file)
+    save_file({n: change(t) for n, t in tensors.items()}, file)
+
+
+@pytest.mark.parametrize("named", ["lab/base", "strong", "named"])
+def test_a_base_of_other_weights_than_the_named_one_is_refused(named, hub, rows_dir):
+    """The same shapes fit; only the weights tell that it is another model."""
+    tuned = Path("tuned")
+    config = json.loads((tuned / "adapter_config.json").read_text())
+    config |= {"base_model_name_or_path": named, "revision": None}
+    (tuned / "adapter_config.json").write_text(json.dumps(config))
+    shutil.copytree(BASES / "strong", "named")
+    other_weights("named", "half", lambda t: t.bfloat16())
+    other_weights("named", "other", lambda t: t * 1.02)
+    assert kl_term("half", tuned, sigma=0.1).kl.value > 0
+    files = [str(rows_dir / f"{name}.jsonl") for name in ("train", "test")]
+    said = r"names another base, .*(lab/base|strong|named).*weights are not those of other"
+    for refused in (
+        lambda: kl_term("other", tuned, sigma=0.1),
+        lambda: risk_term("other", files[1], tuned),
+        lambda: load_inputs("other", tuned, *files),
+    ):
+        with pytest.raises(InputError, match=said):
+            refused()
+    assert "another base" in inspect_checkpoint(str(tuned), base="other").ways[0].remark
+    Path("other/README.md").write_text("dequantized_from: x.gguf\n")  # rounded by a quantiser
+    assert kl_term("other", tuned, sigma=0.1).kl.value > 0
 
 
 def test_the_command_offline(hub):

@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.cost import matrix_weights, operations
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
-from pacbayes_sft.models import resolve_base
+from pacbayes_sft.models import load_model, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plan import plan
 from pacbayes_sft.posteriors import Refinement
@@ -82,6 +85,43 @@ def test_cost_ledger_and_label_are_those_of_the_bound(
     assert {k: record[k] for k in ("n", "n_train", "space", "squared_distance")} == {
         k: done[k] for k in ("n", "n_train", "space", "squared_distance")
     }
+
+
+def test_the_least_work_is_what_a_counter_counts_in_matrix_products(lora_run, files):
+    """`torch`'s own counter on a forward and a backward pass through the finished model."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    planned = plan("strong", lora_run, *files, QUICK)
+    shapes = open_checkpoint(Path(resolve_base("strong"))).shape_of
+    model = load_model(resolve_base("strong"), lora_run)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("lora_" in name)
+    ids = torch.arange(64)[None]
+    with FlopCounterMode(display=False) as forward:
+        loss = model(ids).logits.sum()
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    weights = matrix_weights(shapes)
+    for counted, (evaluated, refined) in (
+        (forward.get_total_flops(), (1, 0)),
+        (forward.get_total_flops() + backward.get_total_flops(), (0, 1)),
+    ):
+        least = operations(weights, 64, evaluated, refined, all_trained=False)
+        assert 0.6 < least / counted < 1
+    assert planned.operations > 64 * 2 * weights and planned.seconds > 0
+    whole = operations(weights, 64, 0, 1, all_trained=True)
+    assert whole == 3 * operations(weights, 64, 1, 0, all_trained=True)
+
+
+def test_a_given_checkpoint_prior_is_not_called_missing(lora_run, files, tmp_path):
+    """Without a run record it is the user's own word, and it is there."""
+    bare = shutil.copytree(lora_run, tmp_path / "bare", ignore=shutil.ignore_patterns("run.json"))
+    prior = shutil.move(bare / "pacbayes_sft" / "prior", tmp_path / "prior")
+    (tmp_path / "seen.jsonl").write_text("".join(Path(files[0]).read_text().splitlines(True)[:40]))
+    options = replace(QUICK, prior=prior, prior_train=str(tmp_path / "seen.jsonl"))
+    planned = plan("strong", bare, *files, options)
+    assert planned.priors[2].available and "24 units" in planned.priors[2].remark
+    assert not any(words.startswith("checkpoint prior") for words in planned.missing)
 
 
 def test_a_sample_of_the_units_can_be_planned(lora_run, files):

@@ -16,7 +16,6 @@ from pacbayes_sft.advise.selectors import (
     thtb,
     unsolved,
 )
-from pacbayes_sft.advise.selectors.thtb import irei, silhouettes
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 
@@ -91,13 +90,3 @@ def test_thtb_takes_hard_and_long_rows_and_says_what_is_proxied():
     assert min(filtered) >= 80 and said == ()  # only the best fifth by reward
     with pytest.raises(InputError, match="is not a number"):
         thtb(table, 10, Columns("missing"))
-
-
-def test_irei_and_silhouette():
-    rows = [Row("ab", "x" * 10), Row("ab", "x" * 4), Row("abcdefgh", "xx")]
-    found = irei(table_of(rows))
-    # totals 12, 6, 10 and ratios 5, 2, ¼, each scaled to [0, 1]
-    assert found == pytest.approx([1, (0 + 1.75 / 4.75) / 2, (4 / 6 + 0) / 2])
-    assert (silhouettes(table_of(rows)) == 0.5).all()
-    clusters = [Row(w, f"{w} {w}") for w in ("alpha", "beta", "gamma") for _ in range(4)]
-    assert silhouettes(table_of(clusters)).min() > 0.99
