@@ -1,4 +1,4 @@
-"""Put a table made from committed figures between its marks in the README."""
+"""Put a table made from committed figures between its marks in the README, or in a page."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def bound_table(cells: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def write_between(name: str, table: str, made_by: str = "") -> None:
+def write_between(name: str, table: str, made_by: str = "", page: Path = README) -> None:
     """Replace what stands between the marks of ``name``, made by the benchmark of that name.
 
     Raises:
-        ValueError: If the README lacks the marks.
+        ValueError: If the page lacks the marks.
     """
     begin, end = (
         f"<!-- {name} table: made by benchmarks/{made_by or name}.py -->",
         f"<!-- end of {name} table -->",
     )
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     if begin not in text or end not in text:
-        raise ValueError(f"{README.name} has no marks for {name}")
+        raise ValueError(f"{page.name} has no marks for {name}")
     head, _, rest = text.partition(begin)
     _, _, tail = rest.partition(end)
-    README.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")

@@ -6,6 +6,8 @@ with the true one), on the same tiny cells: same rows, steps, batch size, LoRA, 
 plain loop measures the three risks; the scan measures them *and* computes the bound named in its
 configuration: an isotropic one of one scale, and a refined one. Interleaved turns, one thread;
 beside the wall's ratio stands that of CPU time, which other work on the machine disturbs less.
+``--map`` does the same with a cell of the published map (1,024 rows, the two bounds of
+``benchmarks/map/strong.yaml``, float32): draws are a fixed number there, rows to generate are not.
 ``--workers`` measures one against two single-threaded Ray workers instead, which needs two free
 cores to mean anything; ``--held`` what loading once saves. Finished turns are kept in
 ``runs/scan_speed``, and the same command goes on (``--one`` does one turn and stops).
@@ -42,6 +44,7 @@ CELLS = {
     "fine_tune": {"least_steps": 10, "batch_size": 32},
     "primary": {"bound": "it", "theorem": "kl"},
 }
+OF_MAP = "the map's bounds"
 BOUNDS = {
     "isotropic": {"posterior": "isotropic", "prior_scales": [0.05]},
     "refined": {"posterior": "refined", "prior_scales": [0.05], "steps": 40},
@@ -49,8 +52,12 @@ BOUNDS = {
 
 
 def configuration(bound: str, seeds: list[int]) -> Any:
-    from pacbayes_sft.scan.config import Config
+    from pacbayes_sft.scan.config import Config, read_config
 
+    if bound == OF_MAP:
+        whole = read_config(Path(__file__).parent / "map" / "strong.yaml")
+        cell = {"windows": ("6:10",), "sizes": (1024,), "dtype": "float32", "seeds": tuple(seeds)}
+        return whole.model_copy(update=cell)
     return Config.model_validate(CELLS | {"seeds": seeds, "bounds": {"it": BOUNDS[bound]}})
 
 
@@ -67,17 +74,17 @@ def scanned(bound: str, seeds: list[int], workers: int = 0) -> Callable[[], None
     return run
 
 
-def plain(seeds: list[int]) -> Callable[[], None]:
-    """Return a function that does the same cells as a plain script would."""
+def plain(bound: str, seeds: list[int]) -> Callable[[], None]:
+    """Return a function that does the same cells as a plain script would, without the bound."""
 
     def run() -> None:
         for seed in seeds:
-            plain_cell(seed)
+            plain_cell(configuration(bound, [seed]), seed)
 
     return run
 
 
-def plain_cell(seed: int) -> dict[str, float]:
+def plain_cell(config: Any, seed: int) -> dict[str, float]:
     """Fine-tune through TRL and judge every split by what the model writes."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -89,7 +96,6 @@ def plain_cell(seed: int) -> dict[str, float]:
     from pacbayes_sft.scan.cells import Cell
     from pacbayes_sft.scan.rows import write_rows
 
-    config = configuration("isotropic", [seed])
     folder = WORK / "plain"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -100,6 +106,7 @@ def plain_cell(seed: int) -> dict[str, float]:
         lines = [json.loads(line) for line in Path(file).read_text().splitlines()]
         splits[name] = [{k: row[k] for k in ("prompt", "completion")} for row in lines]
     base, asked = resolve_base("strong"), config.fine_tune
+    steps = max(asked.least_steps, round(asked.epochs * cell.size / asked.batch_size))
     tokenizer = AutoTokenizer.from_pretrained(base)
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base),
@@ -109,7 +116,7 @@ def plain_cell(seed: int) -> dict[str, float]:
             task_type="CAUSAL_LM", r=asked.lora_rank, lora_alpha=16, target_modules="all-linear"
         ),
         args=SFTConfig(
-            output_dir=str(folder / "run"), max_length=None, max_steps=asked.least_steps,
+            output_dir=str(folder / "run"), max_length=None, max_steps=steps,
             per_device_train_batch_size=asked.batch_size, learning_rate=asked.learning_rate,
             use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
             save_strategy="no", disable_tqdm=True, seed=seed,
@@ -212,6 +219,11 @@ def main() -> None:
         seeds = list(range(6))
         ways = {f"{k} workers": scanned("isotropic", seeds, k) for k in (1, 2)}
         take_turns("workers", len(seeds), ways)
+    elif "--map" in sys.argv:
+        take_turns("map", 1, {
+            "plain loop, a cell of the map": plain(OF_MAP, [0]),
+            "scan with the map's bounds": scanned(OF_MAP, [0]),
+        })  # fmt: skip
     elif "--held" in sys.argv:
         take_turns("held", 2, {
             "loading every time": without_holding("isotropic", [0, 1]),
@@ -219,7 +231,7 @@ def main() -> None:
         })  # fmt: skip
     else:
         take_turns("plain", 1, {
-            "plain loop": plain([0]),
+            "plain loop": plain("isotropic", [0]),
             "scan with an isotropic bound": scanned("isotropic", [0]),
             "scan with a refined bound": scanned("refined", [0]),
         })  # fmt: skip
