@@ -73,6 +73,6 @@ RECIPES: dict[str, Recipe] = {
     "openmath-7b": Recipe(
         "Figures 3 and 4: OpenMath over n and difficulty", LARGE, OPENMATH, MATH500, new_tokens=3072
     ),
-    "chain-sum": Recipe("SmolLM2 on chain_sum by terms", SMOL, rows=8192, test_rows=512),
+    "chain-sum": Recipe("SmolLM2 on chain_sum by terms", SMOL, rows=8192, test_rows=240),
     "gsm-symbolic": Recipe("SmolLM2 on gsm_symbolic by chain length", SMOL, rows=2048, context=512),
 }
