@@ -42,7 +42,7 @@ def plain(rows_dir, tmp_path_factory):
 def test_it_goes_through_with_what_can_be_said_of_it(plain, rows_dir):
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
     certificate = bound(
-        "strong", plain, *files, Options(posterior="isotropic", prior_scales=(0.05,))
+        "strong", plain, *files, Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
     )
     record = to_record(certificate)
     assert record["n"] == 64 and record["provenance"]["saw"]["run_record"] is False

@@ -13,8 +13,10 @@ from pacbayes_sft.posteriors import Refinement
 
 OPTIONS = Options(
     posterior="refined",
-    refinement=Refinement(Schedule(steps=12), batch_size=16, start="finished"),
+    refinement=Refinement(Schedule(steps=4), batch_size=16, start="finished"),
     prior_scales=(0.05,),
+    baselines=False,
+    draws=1,
 )
 
 

@@ -97,17 +97,23 @@ def test_what_cannot_be_emitted_is_refused_and_leaves_nothing(certificate, full_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
 
 
-def test_an_adapter_whose_initial_was_lost_can_be_certified_too(lora_run, files, tmp_path):
-    bare = shutil.copytree(lora_run, tmp_path / "bare", ignore=shutil.ignore_patterns("pacbayes_*"))
-    options = Options(posterior="isotropic", prior_scales=(0.02,))
-    record = emit_adapter(bound("strong", bare, *files, options), tmp_path / "out")
+def test_an_adapter_whose_initial_was_lost_can_be_certified_too(
+    tiny_base, small_run, files, tmp_path
+):
+    bare = shutil.copytree(
+        small_run, tmp_path / "bare", ignore=shutil.ignore_patterns("pacbayes_*")
+    )
+    options = Options(posterior="isotropic", prior_scales=(0.02,), loss="token_error")
+    record = emit_adapter(bound(str(tiny_base), bare, *files, options), tmp_path / "out")
     assert json.loads((bare / "pacbayes_sft" / DRAWS).read_text())["draws"][0]["seed"] == 0
     assert any("centred on zero" in sentence for sentence in record["assumptions"])
     assert verify_adapter(tmp_path / "out", files[0])
 
 
-def test_the_command_line_emits_and_verifies(lora_run, files, tmp_path, monkeypatch, capsys):
-    run = shutil.copytree(lora_run, tmp_path / "run")
+def test_the_command_line_emits_and_verifies(
+    tiny_base, small_run, files, tmp_path, monkeypatch, capsys
+):
+    run = shutil.copytree(small_run, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
 
     def command(*words):
@@ -116,14 +122,25 @@ def test_the_command_line_emits_and_verifies(lora_run, files, tmp_path, monkeypa
             main()
         return left.value.code, capsys.readouterr().out
 
-    words = ["bound", "--base", "strong", "--finetuned", run, "--train", files[0], "--test"]
+    words = [
+        "bound",
+        "--loss",
+        "token_error",
+        "--base",
+        tiny_base,
+        "--finetuned",
+        run,
+        "--train",
+        files[0],
+        "--test",
+    ]
     words += [files[1], "--posterior", "isotropic", "--prior-scales", "0.02", "--out", "out"]
     words += ["--emit-adapter", "made", "--emit-dtype", "float16", "--draw-seed", 3]
     code, out = command(*words, "--declared-draws", 2, "--device", "cpu", "--json")
     made = json.loads(out)["certified_adapter"]
     assert code == 0 and made["deployed"]["dtype"] == "float16"
     assert made["draw"]["seed"] == 3 and made["draw"]["declared"] == 2
-    code, out = command("verify", "made", "--train", files[0], "--base", "strong")
+    code, out = command("verify", "made", "--train", files[0], "--base", tiny_base)
     assert code == 0 and "made: verified" in out
     assert command("verify", "run", "--train", files[0])[0] == 2
     assert command(*words, "--declared-draws", 3)[0] == 2  # before anything is computed

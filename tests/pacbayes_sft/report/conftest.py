@@ -10,11 +10,11 @@ from pacbayes_sft.options import Options
 
 
 @pytest.fixture(scope="session")
-def certificate(lora_run, rows_dir):
+def certificate(tiny_base, small_run, rows_dir):
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
-    options = Options(posterior="isotropic", prior_scales=(0.05,))
+    options = Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
     held = str(rows_dir / "heldout.jsonl")
-    return bound("strong", lora_run, *files, options, train_heldout=held)
+    return bound(str(tiny_base), small_run, *files, options, train_heldout=held)
 
 
 @pytest.fixture
