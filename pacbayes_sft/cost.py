@@ -78,11 +78,11 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
 def operations(
     weights: int, tokens: float, evaluated: int, refined: int, *, all_trained: bool
 ) -> float:
-    """Return the floating-point operations of that many rows of so many tokens, in products alone.
+    """Estimate the floating-point operations of so many rows of so many tokens, in products alone.
 
     Two a weight and token forwards; backwards two more for the activations, and two for the
     weights where these are all trained. Attention over the length is left out, as are padding,
-    the low-rank factors and the draws of the noise: a lower limit on the work.
+    the low-rank factors and the draws of the noise.
     """
     backwards = 4 if all_trained else 2
     return weights * tokens * (2 * (evaluated + refined) + backwards * refined)

@@ -75,8 +75,8 @@ class Plan:
         ledger: The δ's as they would be spent.
         rows_evaluated: Rows through the model forwards.
         rows_refined: Rows through the model forwards and backwards.
-        operations: Floating-point operations that these take at least.
-        seconds: What they take at least here, were all of it one large matrix product.
+        operations: Floating-point operations in their matrix products, an estimate.
+        seconds: What these take here at the rate of one large matrix product: usually too little.
     """
 
     inputs: Inputs
@@ -155,8 +155,10 @@ class Plan:
                 "passes_over_the_certified_rows": round(
                     self.rows_evaluated / len(self.inputs.certified.rows), 2
                 ),
-                "operations_at_least": self.operations,
-                "seconds_at_least": round(self.seconds, 1),
+                "matrix_operations": self.operations,
+                "seconds_at_product_rate": round(self.seconds, 1),
+                "note": "an estimate without attention, padding and noise; small models take "
+                "several times as long",
             },
         }
 

@@ -51,9 +51,9 @@ def plan_table(planned: Plan) -> Table:
     table.add_row("rows evaluated", f"{p.rows_evaluated:,}")
     table.add_row("rows refined on", f"{p.rows_refined:,} (forwards and backwards)")
     table.add_row(
-        "work at least",
-        f"{p.operations:.1e} operations: {timedelta(seconds=round(p.seconds))} (h:mm:ss) here, if "
-        "all of it were one large matrix product",
+        "matrix products",
+        f"about {p.operations:.1e} operations: {timedelta(seconds=round(p.seconds))} (h:mm:ss) "
+        "here at the rate of one large product; small models take several times as long",
     )
     return table
 

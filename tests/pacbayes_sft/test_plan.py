@@ -87,7 +87,7 @@ def test_cost_ledger_and_label_are_those_of_the_bound(
     }
 
 
-def test_the_least_work_is_what_a_counter_counts_in_matrix_products(lora_run, files):
+def test_the_work_is_nearly_what_a_counter_counts(lora_run, files):
     """`torch`'s own counter on a forward and a backward pass through the finished model."""
     from torch.utils.flop_counter import FlopCounterMode
 
