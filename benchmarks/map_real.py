@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "benchmarks" / "results" / "map_real"
 RESULT = RECORDS.with_suffix(".json")
 PAGE, PICTURE = ROOT / "docs" / "map.md", ROOT / "docs" / "map_real.png"
+NAME = "SmolLM2-135M-Instruct"
 BASE, FILES = Path("runs/real/base"), Path("runs/map_real")  # relative: records name no machine
 
 
@@ -67,7 +68,10 @@ def finished_records() -> list[Record]:
     config = configuration()
     store, keys = Store(RECORDS), Keys(config)
     names = [*map(keys.of_base, config.bases), *map(keys.of, list_cells(config))]
-    return [store.get(name) for name in names if store.has(name)]
+    found = [store.get(name) for name in names if store.has(name)]
+    for record in found:  # by the name that it has elsewhere, not by its place here
+        record.get("cell", record)["base"] = NAME
+    return found
 
 
 def summarise() -> Record:
@@ -81,7 +85,7 @@ def summarise() -> Record:
         **group["primary"],
         "labelled_upper_in_group": labelled_upper(group["primary"], group["others"]),
         "others": group["others"],
-        "cells": [cell(r) for r in records if "cell" in r],
+        "measured": [cell(r) for r in records if "cell" in r],
         "base": next(r for r in records if "cell" not in r)["measured"]["test_risk"],
         "cells_of": len(list_cells(config)),
         "advice": regrets(records),
@@ -96,10 +100,10 @@ def summarise() -> Record:
 
 def regrets(records: list[Record]) -> Record:
     """Return the regret of every rule on these records, as ``benchmarks/advice.py`` does."""
-    pilots = advice.read_pilots(records, bound=advice.BOUND, base=str(BASE))
+    pilots = advice.read_pilots(records, bound=advice.BOUND, base=NAME)
     low, high = TERMS
     pool = {float(d): 1 / (high - low + 1) for d in range(low, high + 1)}
-    entries = advice.replay(pilots, str(BASE), pool, advice.STAGES[0])
+    entries = advice.replay(pilots, NAME, pool, advice.STAGES[0])
     return {"rules": advice.summary(entries), "verdict": advice.verdict(entries)}
 
 
@@ -127,7 +131,7 @@ def cells_table(result: Record) -> str:
         "|" + "---|" * 9,
     ]
     groups: dict[tuple[int, str], list[Record]] = {}
-    for found in result["cells"]:
+    for found in result["measured"]:
         groups.setdefault((found["size"], found["window"]), []).append(found)
     for (size, window), cells in sorted(groups.items()):
         risks = [c["test_risk"]["value"] for c in cells]
@@ -140,7 +144,7 @@ def cells_table(result: Record) -> str:
             f"| {fmean(c['kl_nats']['paper'] for c in cells):,.0f} |"
         )
     risk = result["base"]["value"]
-    lines += ["", f"The base before any fine-tune: {risk:.3f}. {len(result['cells'])} of "
+    lines += ["", f"The base before any fine-tune: {risk:.3f}. {len(result['measured'])} of "
               f"{result['cells_of']} cells are measured."]  # fmt: skip
     return "\n".join(lines)
 

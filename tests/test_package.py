@@ -80,6 +80,16 @@ def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch
         assert bench.observations_table(result) in (ROOT / "README.md").read_text()
 
 
+def test_the_tables_of_the_real_map_are_made_from_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import map_real
+
+    result, page = json.loads(map_real.RESULT.read_text()), map_real.PAGE.read_text()
+    assert map_real.cells_table(result) in page and map_real.table(result) in page
+    names = {file.stem for file in (map_real.RECORDS / "records").glob("*.json")}
+    assert len(names) == 1 + len(result["measured"])  # the base's own, and a record a cell
+
+
 def test_the_citation_and_the_changelog_name_this_version():
     import tomllib
 
