@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,14 @@ def public_name(base: str) -> str:
             f"@{path.name}"
         )
     return base
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; True where torch does not tell (not x86)."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    ways = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, way, lambda: True)() for way in ways)
 
 
 def local_directory(base: str) -> Path:

@@ -136,7 +136,7 @@ def advise(
         seed=seed,
         batch_size=batch_size,
         device=resolve_device(device),
-        dtype=check_dtype(dtype),
+        dtype=check_dtype(dtype, device),
     )
     rule = Rule(*_rule(train_side, shift_side))
     by = _word(How, select_by, "--select-by")

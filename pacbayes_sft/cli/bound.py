@@ -154,7 +154,7 @@ def bound(
         trust_remote_code=trust_remote_code,
         seed=seed,
         device=resolve_device(device),
-        dtype=check_dtype(dtype),
+        dtype=check_dtype(dtype, device),
     )
     if dry_run:
         from pacbayes_sft.plan import plan

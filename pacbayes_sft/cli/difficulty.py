@@ -77,7 +77,7 @@ def difficulty(
             temperature=temperature,
             seed=seed,
             device=resolve_device(device),
-            dtype=check_dtype(dtype),
+            dtype=check_dtype(dtype, device),
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
         )

@@ -104,7 +104,7 @@ def sft(
         prior_fraction=prior_fraction,
         seed=seed,
         device=resolve_device(device),
-        dtype=check_dtype(dtype),
+        dtype=check_dtype(dtype, device),
         max_length=max_length,
         trust_remote_code=trust_remote_code,
     )

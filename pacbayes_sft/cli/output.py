@@ -70,14 +70,23 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def check_dtype(name: str) -> str:
-    """Return the name of a floating dtype.
+def check_dtype(name: str, device: str) -> str:
+    """Return the name of a floating dtype; say so if it is a slow one here.
 
     Raises:
         InputError: If it is none.
     """
+    from pacbayes_sft.models import computes_in_bfloat16
+
     if name not in ("float32", "bfloat16", "float16", "autocast"):
         raise InputError(f"--dtype {name}: must be float32, bfloat16, float16 or autocast")
+    slow = name in ("bfloat16", "autocast") and resolve_device(device) == "cpu"
+    if slow and not computes_in_bfloat16():
+        print(
+            f"note: this processor has no bfloat16 arithmetic, so {name} takes several times as "
+            "long as float32 here",
+            file=sys.stderr,
+        )
     return name
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.cli.output import Json, emit, new_table, quiet_stdout
+from pacbayes_sft.cli.output import Json, check_dtype, emit, new_table, quiet_stdout
 from pacbayes_sft.errors import InputError
 
 EXAMPLE = """\
@@ -64,6 +64,8 @@ def scan(
     from pacbayes_sft.scan.store import Store
 
     asked = read_config(config)
+    if asked.device == "cpu":  # another may be the workers' alone
+        check_dtype(asked.dtype, asked.device)
     where = Where(workers, address, threads, gpus)
     if dry_run:
         store = Store(out)

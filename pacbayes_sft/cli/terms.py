@@ -171,7 +171,7 @@ def risk(
             slice_by=slice_by,
             delta=delta,
             device=resolve_device(device),
-            dtype=check_dtype(dtype),
+            dtype=check_dtype(dtype, device),
             batch_size=batch_size,
             max_length=max_length,
             trust_remote_code=trust_remote_code,

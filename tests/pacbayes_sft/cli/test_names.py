@@ -19,8 +19,10 @@ from pacbayes_sft.advise.report import write_report
 from pacbayes_sft.advise.run import Pilots
 from pacbayes_sft.advise.select import select_rows
 from pacbayes_sft.cli import app
+from pacbayes_sft.cli.output import check_dtype
 from pacbayes_sft.data.harness import change, read_samples
 from pacbayes_sft.demo import run_demo
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.config import Bound, Config, FineTune
@@ -180,3 +182,17 @@ def test_a_shell_can_complete(shell, typed, offered):
         timeout=60,
     )
     assert offered in done.stdout, (done.stdout, done.stderr)
+
+
+def test_a_dtype_that_is_slow_here_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for dtype, said in (("float32", False), ("bfloat16", True), ("autocast", True)):
+        assert check_dtype(dtype, "cpu") == dtype
+        assert ("several times" in capsys.readouterr().err) == said
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    check_dtype("autocast", "auto")
+    assert not capsys.readouterr().err
+    with pytest.raises(InputError, match="--dtype int8"):
+        check_dtype("int8", "cpu")
