@@ -142,6 +142,15 @@ def test_the_command_offline(hub):
     assert "offline" in missing.stderr and len(missing.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["a b/c", "../..", "owner/", "/", "x" * 300, "a/b\0", "C:\\m\\b"])
+def test_what_names_no_base_that_is_here_refuses_nothing(name, hub):
+    config = json.loads(Path("tuned/adapter_config.json").read_text())
+    Path("tuned/adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": name})
+    )
+    assert kl_term("strong", Path("tuned"), sigma=0.1).kl.value > 0
+
+
 @pytest.mark.parametrize("path", ["nowhere", "./a/b", "/a/b", "tuned/deeper", "a/b/c"])
 def test_what_looks_like_a_path_is_one(path, hub):
     assert checkpoint_directory(path) == Path(path)
