@@ -120,7 +120,7 @@ def cached_directory(base: str, revision: str | None = None) -> Path | None:
     ('strong', None)
     """
     for here in (BASES / base, Path(base)):
-        if os.path.isfile(here / "config.json"):  # false, and no error, for a name too long
+        if os.path.isfile(here / "config.json"):  # noqa: PTH113 - false if it is too long
             return here
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
         return None
