@@ -86,7 +86,10 @@ def _same_weights(one: TensorFiles, other: TensorFiles) -> bool:
     matrices = [n for n in shared if len(one.shape_of[n]) > 1]
     for name in matrices[:: max(1, len(matrices) // MATRICES_COMPARED)]:
         left, right = (files.rows(name, 0, ROWS_COMPARED) for files in (one, other))
-        equal = [(left.to(d) == right.to(d)).float().mean() for d in (left.dtype, right.dtype)]
+        equal = [
+            (left.to(d).double() == right.to(d).double()).double().mean()  # 8-bit types cannot ==
+            for d in (left.dtype, right.dtype)
+        ]
         if max(equal) < EQUAL_SHARE:
             return False
     return True

@@ -50,13 +50,10 @@ def as_markdown(found: Found, command: str = "") -> str:
     ]
     for choice in advice.choices:
         best = choice.predictions[0]
-        alike = [arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike]
         advised = arm_name(choice.window, choice.objective)
-        if choice.indifferent:
-            alike = ["any of the others: no preference"]
         lines.append(
             f"| {choice.budget:,} | **{advised}** | {best.value:.3f} "
-            f"[{best.lower:.3f}, {best.upper:.3f}] | {', '.join(alike) or '-'} |"
+            f"[{best.lower:.3f}, {best.upper:.3f}] | {not_told_from(choice) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
     lines += ["", *[f"* {sentence}" for sentence in moves_said(advice)], ""]
@@ -118,6 +115,13 @@ def as_markdown(found: Found, command: str = "") -> str:
 
 def _ties(advice: Advice) -> str:
     return f"; between windows that it cannot tell apart, {advice.ties}" if advice.ties else ""
+
+
+def not_told_from(choice: Choice) -> str:
+    """Name the arms that the evidence does not tell from the advised one."""
+    if choice.indifferent:
+        return "any other: no preference"
+    return ", ".join(arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike)
 
 
 def moves_said(advice: Advice) -> list[str]:

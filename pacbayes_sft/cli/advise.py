@@ -179,23 +179,19 @@ def advise(
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
     from pacbayes_sft.advise.predict import arm_name
-    from pacbayes_sft.advise.report import moves_said
+    from pacbayes_sft.advise.report import moves_said, not_told_from
 
     title = f"Advice: {found.advice.rule} (estimates)"
     table = new_table(title, "budget n", "train on", "predicted", "90 %", "note")
     for choice in found.advice.choices:
         best = choice.predictions[0]
-        alike = [arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike]
+        alike = not_told_from(choice)
         table.add_row(
             f"{choice.budget:,}",
             arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
             f"{best.lower:.3f} to {best.upper:.3f}",
-            "no preference: not told from any other"
-            if choice.indifferent
-            else f"not told from {', '.join(alike)}"
-            if alike
-            else "",
+            f"not told from {alike}" if alike else "",
         )
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)

@@ -9,7 +9,7 @@ import pytest
 from pacbayes_sft.advise.advice import Move, _moves, advise
 from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
 from pacbayes_sft.advise.predict import Extra, Rule, Train, gather, observed_gamma
-from pacbayes_sft.advise.report import moves_said
+from pacbayes_sft.advise.report import moves_said, not_told_from
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import alike
 from pacbayes_sft.errors import InputError
@@ -154,6 +154,13 @@ def test_pilots_that_tell_no_window_from_another_make_a_guess():
     guess = "the advice is a guess"
     assert any(guess in s for s in moves_said(dataclasses.replace(found, choices=tuple(blind))))
     assert not any(guess in s for s in moves_said(found))
+    assert not_told_from(blind[0]) == "any other: no preference"
+    first, *others = blind[0].predictions
+    told = dataclasses.replace(others[0], alike=False)
+    some = dataclasses.replace(blind[0], predictions=(first, told, *others[1:]))
+    assert not_told_from(some).split(", ") == [p.window for p in others[1:]]
+    alone = dataclasses.replace(blind[0], predictions=(first,))
+    assert not_told_from(alone) == ""
 
 
 # measured test error of the pilot map (one seed, flat law): window -> by size

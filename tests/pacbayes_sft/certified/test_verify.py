@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from pacbayes_sft.certified.card import certificate_sentence
 from pacbayes_sft.certified.rows import find_rows, read_units, rows_sha256, write_units
 from pacbayes_sft.certified.verify import verify_adapter
 from pacbayes_sft.cli import main
@@ -20,6 +21,19 @@ def test_verify_passes_on_what_was_written(emitted, files):
     found = verify_adapter(emitted[0], files[0])
     assert found, found
     assert found.flips == 0
+    assert found.claim == found.to_dict()["claim"] == certificate_sentence(emitted[1])
+
+
+def test_a_vacuous_certificate_is_verified_as_one(emitted, files, monkeypatch, capsys):
+    """The sentence stands beside the checks: a table of passes alone would read as a promise."""
+    words = ["pacbayes-sft", "verify", str(emitted[0]), "--train", files[0]]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr(
+        "pacbayes_sft.certified.verify.certificate_sentence", lambda _: "Vacuous: nothing"
+    )
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0 and "Vacuous: nothing" in capsys.readouterr().out
 
 
 def test_rows_are_known_by_what_they_hold(emitted, files, tmp_path):

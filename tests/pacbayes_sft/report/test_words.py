@@ -80,10 +80,12 @@ def test_what_it_does_not_say_names_a_better_limit(record):
 
 def test_markdown_and_latex_hold_every_cell(record, tmp_path):
     record["shift"]["reason"] = "50 % of a|b & c_d, --x > 1"
+    record["warnings"] = ["it is odd,\n\\input{so}"]
     write_tables(record, tmp_path)
     markdown = (tmp_path / "tables.md").read_text()
     latex = (tmp_path / "tables.tex").read_text()
     assert (markdown, latex) == (as_markdown(record), as_latex(record))
+    assert "\n* Warning: it is odd," in markdown and "\n% Warning: it is odd, \\input" in latex
     assert r"50 % of a\|b & c_d, --x > 1" in markdown
     assert r"50 \% of a|b \& c\_d, -{}-x $>$ 1" in latex
     for table in tables(record):
