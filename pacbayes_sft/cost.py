@@ -67,7 +67,7 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
         evaluated += runners * pilot(RACE_UNITS)
         steps += runners * (steps // RACE_SHARE)
     if refinement.start is not Start.FINISHED:
-        evaluated += max(runners, 1) * pilot(RACE_UNITS)
+        evaluated += len(options.prior_scales) * pilot(RACE_UNITS)
         # at most: where the finished weights win, the last three are not made
         evaluated += pilot(RACE_UNITS) + 2 * pilot(DUEL_UNITS)
         if refinement.start is Start.AUTO and not runners:

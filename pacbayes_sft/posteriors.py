@@ -219,8 +219,9 @@ def _curved(
 def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement) -> Fitted:
     """Refine at the scale, and from the end, that win a race; keep the prior if nothing is gained.
 
-    From the finished weights the runners are short refinements, from the prior's centre the prior
-    itself, which a refinement can only improve on.
+    From the finished weights the runners are short refinements. From the prior's centre every scale
+    runs, as the prior itself, which a refinement can only improve on: the less noise, the nearer is
+    Q to the centre, whose own limit needs no KL.
     """
     if bench.centre is None or not bench.leaves.recursive:
         refinement = replace(refinement, start=Start.FINISHED)
@@ -235,7 +236,7 @@ def _refined(bench: Workbench, risks: dict[float, float], refinement: Refinement
             posterior = _refine(bench, sigma, _shortened(refinement), label)
             values[Start.FINISHED, sigma] = _value(bench, _fit(bench, posterior, sigma), RACE_UNITS)
     if refinement.start is not Start.FINISHED:
-        for sigma in runners or [likely]:
+        for sigma in sorted(risks):
             values[Start.PRIOR, sigma] = _value(bench, _prior_itself(bench, sigma), RACE_UNITS)
     if refinement.start is Start.AUTO and not runners:
         unmoved = _fit(bench, bench.start(likely), likely)

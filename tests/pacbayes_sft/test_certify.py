@@ -508,6 +508,18 @@ def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, few):
     assert "from the finished weights" in kept.fitted.reason
 
 
+def test_from_the_prior_every_scale_runs_and_the_quietest_wins(lora_run, few):
+    """Nothing is far from its own centre: the less noise, the nearer to the centre's own limit."""
+    refinement = Refinement(Schedule(steps=8), batch_size=16, start="prior")
+    scales = (0.2, 0.1, 0.05, 0.02, 0.001)
+    options = Options(
+        posterior="refined", refinement=refinement, prior_scales=scales, draws=1, baselines=False
+    )
+    fitted = bound("strong", lora_run, *few, options).fitted
+    assert fitted.sigma == 0.001
+    assert all(f"prior at {scale:g}:" in fitted.reason for scale in scales)
+
+
 def test_full_weights_are_refined_too(full_run, few):
     refinement = Refinement(Schedule(steps=3), batch_size=8)
     options = Options(
