@@ -21,6 +21,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from estimators import SumOfSquares, kl_bound, kl_isotropic
+from pacbayes_sft.beginning import TRAINED_BEFORE, is_at_base
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
 from pacbayes_sft.data.rows import Table, read_table
@@ -90,7 +91,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
         self._initial_kept = False
-        self._attached = False
+        self._attached = self._begun = False
         self._references: dict[str, tuple[TensorFiles, int]] = {}
 
     def attach(self, trainer: Any) -> CertificateCallback:
@@ -137,13 +138,12 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         base = resolve_base(self.base or _named_base(model))
         self._base = base, open_checkpoint(local_directory(base))
         self._base_sha256 = self._base[1].sha256()
-        fresh = state.global_step == 0
-        if fresh and not self._initial_kept:
-            for folder in (INITIAL, PRIOR):
-                shutil.rmtree(self._kept / folder, ignore_errors=True)
-            self.keep_initial(model)
+        again, self._begun = self._begun, True  # `train` called twice goes on from what it left
+        trained_before = state.global_step == 0 and not self._begin(model, again)
         tokenizer = given.get("processing_class")
         self._unknown = why_unknown(args, loader, self.table, self.positions, tokenizer)
+        if trained_before:
+            self._unknown = TRAINED_BEFORE
         if not self._unknown:
             self._watch(args, state, loader)
         elif self.prior_fraction:
@@ -198,6 +198,22 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
     @property
     def _notes(self) -> Path:
         return self._kept / NOTES
+
+    def _begin(self, model: Any, again: bool) -> bool:
+        """Keep the initial adapter of a fresh run; return whether the run begins at its base."""
+        if again:
+            shutil.rmtree(self._kept / PRIOR, ignore_errors=True)
+            self._prior_rows = 0
+            self._references.clear()
+            return False
+        if self._initial_kept:
+            return True
+        for folder in (INITIAL, PRIOR):
+            shutil.rmtree(self._kept / folder, ignore_errors=True)
+        if not is_at_base(model, self._base[1]):
+            return False
+        self.keep_initial(model)
+        return True
 
     def _watch(self, args: Any, state: Any, loader: Any) -> None:
         """Begin, or take up again, the record of the first pass over the rows."""

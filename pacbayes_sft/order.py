@@ -12,7 +12,7 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from pacbayes_sft.data.rows import Row, Table
 
 LOOKED_AT = 200  # rows whose text is compared with the training file
-_HEAD = 64  # characters of each text that are compared
+SHORTEST_CUT = 64  # characters that must be left of a text that a trainer cut
 
 
 class WatchedSampler(Sampler[int]):
@@ -81,22 +81,45 @@ def why_unknown(
 
 
 def _first_difference(dataset: Any, table: Table, positions: Sequence[int], tokenizer: Any) -> str:
-    """Compare the text of some rows; a data set in another order than the file is found out."""
+    """Compare the whole text of some rows with the file, and make sure that this tells rows apart.
+
+    A looked-at example must hold its own row. If most hold the row of the next place as well, as
+    where one prompt has many short answers, a data set in another order would not be found out.
+    """
     if not hasattr(tokenizer, "decode"):
         return "the trainer has no tokenizer, so its rows cannot be compared with the file"
     step = max(1, len(positions) // LOOKED_AT)
-    for place in range(0, len(positions), step):
+    looked_at = range(0, len(positions), step)
+    alike = 0
+    for place in looked_at:
         example, row = dataset[place], table.rows[positions[place]]
         tokens = example.get("input_ids") if hasattr(example, "get") else None
         if tokens is None:
             return "the rows have no input_ids, so they cannot be compared with the file"
         text = _squashed(tokenizer.decode(tokens, skip_special_tokens=True))
-        if any(_squashed(part)[:_HEAD] not in text for part in _texts(row)):
+        if not _holds(text, row):
             return (
                 f"row {place + 1} of the trainer's data set does not hold the text of row "
                 f"{positions[place] + 1} of {table.source}; give the rows in the order of the file"
             )
+        other = table.rows[positions[(place + step) % len(positions)]]
+        alike += _texts(other) != _texts(row) and _holds(text, other)
+    if 2 * alike > len(looked_at):
+        return (
+            f"most rows of {table.source} hold the text of others, so a data set in another order "
+            "could not be told from it"
+        )
     return ""
+
+
+def _holds(text: str, row: Row) -> bool:
+    """Return whether squashed text holds all texts of a row, the last of them perhaps cut short."""
+    for part in map(_squashed, _texts(row)):
+        if part in text:
+            continue
+        begins = text.find(part[:SHORTEST_CUT])
+        return begins >= 0 and len(text) - begins >= SHORTEST_CUT and part.startswith(text[begins:])
+    return True
 
 
 def _texts(row: Row) -> list[str]:

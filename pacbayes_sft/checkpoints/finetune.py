@@ -23,7 +23,13 @@ from pacbayes_sft.checkpoints.adapter_weights import adapter_changes
 from pacbayes_sft.checkpoints.changes import Changes
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.full_weights import full_changes
-from pacbayes_sft.checkpoints.lora import Adapter, check_base, read_adapter
+from pacbayes_sft.checkpoints.lora import (
+    Adapter,
+    adds_nothing,
+    begins_at_nothing,
+    check_base,
+    read_adapter,
+)
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Space
@@ -105,6 +111,7 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
     if initial_was_kept(adapter.directory):
         centre = dict(_initial_factors(initial))
         _check_same_shapes(posterior, centre, initial)
+        _refuse_trained(centre, adapter, initial)
         return Pair(
             Space.FACTORS,
             posterior,
@@ -244,6 +251,19 @@ def _initial_factors(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in open_checkpoint(directory):
         module = name.removeprefix("base_model.model.").removesuffix(".weight")
         yield module, tensor.float()
+
+
+def _refuse_trained(centre: dict[str, torch.Tensor], adapter: Adapter, where: Path) -> None:
+    """Refuse "initial" factors that change the base: rows that nobody recorded taught them that."""
+    if not begins_at_nothing(adapter.config.get("init_lora_weights", True)):
+        return
+    for module in adapter.layers:
+        if not adds_nothing(centre[f"{module}.lora_A"], centre[f"{module}.lora_B"]):
+            raise InputError(
+                f"{where / ADAPTER}: {module!r} changes the base before the first step, so these "
+                "factors had been trained before that run, on rows that are not on record; remove "
+                f"{where} for a prior centred on zero"
+            )
 
 
 def _check_same_shapes(

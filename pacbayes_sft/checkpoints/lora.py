@@ -17,6 +17,8 @@ from pacbayes_sft.checkpoints.precision import quantisation
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json
 
+ROUNDING = 1e-10  # of ‖BA‖² beside ‖A‖²‖B‖²: factors made orthogonal in float32 leave 1e-14
+
 
 @dataclass(frozen=True)
 class LoraLayer:
@@ -120,6 +122,24 @@ def beyond_factors(adapter: AdapterFiles) -> str | None:
         ),
     }
     return next((words for words, there in said.items() if there), None)
+
+
+def begins_at_nothing(init: object) -> bool:
+    """Return whether an ``init_lora_weights`` gives factors whose product is 0."""
+    return init in (True, None, "gaussian", "orthogonal", "eva")
+
+
+def adds_nothing(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Return whether BA is 0, up to the rounding of factors that are orthogonal to each other.
+
+    Args:
+        a: Shape (r, in), or more axes behind r.
+        b: Shape (out, r), or more axes of size 1 behind.
+    """
+    right, left = a.detach().flatten(1).double(), b.detach().flatten(1).double()
+    inner, outer = right @ right.T, left.T @ left
+    most = float(inner.trace() * outer.trace())
+    return float((inner * outer).sum()) <= ROUNDING * most
 
 
 def check_base(adapter: Adapter, base: TensorFiles) -> None:
