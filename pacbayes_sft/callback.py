@@ -60,6 +60,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         positions: Row of the file at each place of the trainer's data set, if not in its order.
         settings: What to record as settings; the trainer's arguments, if None.
 
+    Of several processes the first alone keeps anything.
+
     Attributes:
         record: The run record, once training has ended.
 
@@ -117,6 +119,10 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             if (partial / ADAPTER).is_file():
                 (self._kept / INITIAL).mkdir(parents=True, exist_ok=True)
                 shutil.move(partial / ADAPTER, self._kept / INITIAL / ADAPTER)
+            else:
+                warnings.warn(
+                    "the initial adapter is not kept: its name is not 'default'", stacklevel=3
+                )
             shutil.rmtree(partial)
 
     def keep_prior(self, model: Any, rows: int, saw: Sequence[int] = ()) -> None:
@@ -132,6 +138,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Keep the initial adapter and put a watch on the sampler."""
+        if not state.is_world_process_zero:
+            self._unknown = "this process keeps nothing"
+            return
         self.out = self.out or Path(args.output_dir)
         self._kept.mkdir(parents=True, exist_ok=True)
         model, loader = given["model"], given["train_dataloader"]
@@ -171,6 +180,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Write the run record."""
+        if not state.is_world_process_zero:
+            return
         order = [] if self._unknown else self._order()
         folders = [f for f in (INITIAL, PRIOR) if (self._kept / f).is_dir()]
         self.record = RunRecord(

@@ -47,7 +47,7 @@ from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.prior_shape import prior_shape
-from pacbayes_sft.profile import RiskProfile, risk_profile
+from pacbayes_sft.profile import RiskProfile, check_levels, risk_profile
 from pacbayes_sft.shift import Shift, shift_term
 
 Theorem = Callable[[Estimate, Estimate, int, float], Estimate]
@@ -159,6 +159,8 @@ def bound(
         heldout=train_heldout,
         labelled=labelled,
     )
+    if options.profile is not None:
+        check_levels(inputs, options.profile)
     ledger, leaves = open_ledger(inputs, options)
 
     # the data pair gives the shift term

@@ -134,19 +134,22 @@ def _squashed(text: str) -> str:
 
 
 def append_drawn(file: Path, drawn: Sequence[int]) -> None:
-    """Add what was drawn since to a run's notes, so that a killed run knows its order."""
-    if drawn:
-        with file.open("a", encoding="utf-8") as notes:
-            notes.write(json.dumps(list(drawn)) + "\n")
+    """Add what was drawn since to a run's notes, so that a killed run knows its order.
+
+    A line that a kill cut short is taken off first: it was not counted as drawn when it was read.
+    """
+    if not drawn:
+        return
+    with file.open("a+b") as notes:
+        end = notes.tell()
+        notes.seek(max(0, end - 1))
+        if notes.read() not in (b"", b"\n"):
+            notes.seek(0)
+            notes.truncate(notes.read().rfind(b"\n") + 1)
+        notes.write(json.dumps(list(drawn)).encode() + b"\n")
 
 
 def read_drawn(file: Path) -> list[int]:
-    """Return what a run had drawn; a line cut short by a kill, and all after it, is left out."""
-    found: list[int] = []
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                found += json.loads(line)
-            except json.JSONDecodeError:
-                break
-    return found
+    """Return what a run had drawn; a line cut short by a kill is left out."""
+    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
+    return [place for line in whole for place in json.loads(line)]

@@ -43,6 +43,7 @@ from pacbayes_sft.models import load_config, load_tokenizer, local_directory
 from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.parts import Part, missing_parts, possible_priors, possible_shifts
+from pacbayes_sft.profile import check_levels
 from pacbayes_sft.shift import (
     CLASSIFIER,
     FEWEST_UNITS,
@@ -171,6 +172,7 @@ def plan(
     options: Options | None = None,
     *,
     train_heldout: str | None = None,
+    labelled: str | None = None,
 ) -> Plan:
     """Return what `certify.bound` would do with these arguments, and at what cost.
 
@@ -181,6 +183,7 @@ def plan(
         test: Rows of the test distribution.
         options: As for the bound.
         train_heldout: Further rows of the train distribution.
+        labelled: Labelled rows for the profile of `Options.profile`.
 
     Raises:
         InputError: Where the bound itself would refuse its inputs.
@@ -195,7 +198,10 @@ def plan(
         prior_train=options.prior_train,
         space=options.space,
         heldout=train_heldout,
+        labelled=labelled,
     )
+    if options.profile is not None:
+        check_levels(inputs, options.profile)
     ledger, leaves = open_ledger(inputs, options)
     method = method_for(inputs.train, inputs.test, options.shift)
     shift = _least_shift(inputs, options, method, leaves.shift)

@@ -109,6 +109,17 @@ def sums_by(
     return {level: (sum(here), len(here)) for level, here in sorted(found.items())}
 
 
+def check_levels(inputs: Inputs, column: str) -> None:
+    """Refuse, before anything is computed, rows without the number that a profile needs.
+
+    Raises:
+        InputError: If a row of any of the files has no number there, or a unit several.
+    """
+    for table in (inputs.train, inputs.test, inputs.labelled, inputs.heldout):
+        if table is not None:
+            levels_of(table, column)
+
+
 def levels_of(table: Table, column: str) -> dict[str, float]:
     """Return the difficulty of each unit, in order of first mention.
 

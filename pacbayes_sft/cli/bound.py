@@ -160,7 +160,15 @@ def bound(
         from pacbayes_sft.plan import plan
 
         with quiet_stdout():
-            planned = plan(base, finetuned, train, test, options, train_heldout=train_heldout)
+            planned = plan(
+                base,
+                finetuned,
+                train,
+                test,
+                options,
+                train_heldout=train_heldout,
+                labelled=labelled,
+            )
         emit(planned.to_dict(), plan_table(planned), as_json=json, out=None)
         return
     if emit_adapter is not None:

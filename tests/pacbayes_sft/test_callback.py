@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from estimators import kl_bound
+from pacbayes_sft.beginning import TRAINED_BEFORE
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.callback import CertificateCallback
 from pacbayes_sft.certify import bound
@@ -349,6 +351,39 @@ def test_an_order_that_nobody_can_know_is_unknown(name, base, rows, tmp_path):
     trainer.model.save_pretrained(prior)
     with pytest.raises(InputError, match="not on record"):
         load_inputs(str(base), tmp_path, str(rows), str(rows), prior=prior, space="weights")
+
+
+def test_a_second_call_of_train_keeps_no_prior(base, rows, tmp_path):
+    """It begins at step 0, on weights that have seen every row."""
+    trainer = sft(base, rows, tmp_path, max_steps=10)
+    keeper = CertificateCallback(rows, base=str(base), prior_fraction=0.5).attach(trainer)
+    trainer.train()
+    assert keeper.record.prior_rows == 20
+    with pytest.warns(UserWarning, match="no prior checkpoint"):
+        trainer.train()
+    assert keeper.record.order_unknown == TRAINED_BEFORE and keeper.record.prior_rows == 0
+    assert set(keeper.record.kept_sha256) == {"initial"}  # of the first call: it had seen nothing
+    kept = load_file(tmp_path / KEPT / "initial" / ADAPTER)
+    assert all(not t.any() for name, t in kept.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("peft", [True, False])
+def test_weights_that_were_trained_before_are_no_beginning(peft, base, rows, tmp_path):
+    trainer = sft(base, rows, tmp_path, max_steps=2, peft=peft)
+    trainer.train()
+    keeper = CertificateCallback(rows, base=str(base), prior_fraction=0.5).attach(trainer)
+    with pytest.warns(UserWarning, match="no prior checkpoint"):
+        trainer.train()
+    assert keeper.record.order_unknown == TRAINED_BEFORE and keeper.record.kept_sha256 == {}
+
+
+def test_one_process_of_several_keeps_what_is_kept(base, rows, tmp_path):
+    keeper = CertificateCallback(rows, base=str(base), out=tmp_path / "run")
+    args, state = SimpleNamespace(output_dir="run"), SimpleNamespace(is_world_process_zero=False)
+    keeper.on_train_begin(args, state, None)
+    keeper.on_step_end(args, state, None)
+    keeper.on_train_end(args, state, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_that_mean_nothing(rows):

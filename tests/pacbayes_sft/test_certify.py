@@ -355,6 +355,16 @@ def test_a_prior_changed_after_the_run_is_refused(part, lora_run, files, tmp_pat
         load_inputs("strong", run, *files)
 
 
+def test_initial_factors_that_change_the_base_are_no_prior(lora_run, files, tmp_path):
+    """They had been trained before the run that kept them, on rows that nobody recorded."""
+    run = shutil.copytree(lora_run, tmp_path / "run")
+    kept = run / "pacbayes_sft" / "initial" / "adapter_model.safetensors"
+    save_file({k: t + 0.01 for k, t in load_file(kept).items()}, kept)
+    (run / "pacbayes_sft" / "run.json").unlink()
+    with pytest.raises(InputError, match="trained before that run"):
+        load_inputs("strong", run, *files)
+
+
 @pytest.mark.parametrize("order", [list(range(32)) * 2, [*range(63), 999]])
 def test_an_order_that_is_no_permutation_is_refused(order, lora_run, files, tmp_path):
     run = shutil.copytree(lora_run, tmp_path / "run")

@@ -41,6 +41,27 @@ def test_no_model_is_loaded(lora_run, files, monkeypatch):
     assert plan("strong", lora_run, *files).guarantee == "upper"
 
 
+@pytest.mark.parametrize("without", ["certified", "test", "labelled"])
+def test_rows_without_the_profiles_number_are_refused_before_a_model_is_loaded(
+    without, lora_run, files, rows_dir, tmp_path, monkeypatch
+):
+    """It was refused at the very end, behind hours of passes."""
+    train, test, labelled = *files, str(rows_dir / "heldout.jsonl")
+    bare = tmp_path / "bare.jsonl"
+    rows = [json.loads(line) for line in Path(labelled).read_text().splitlines()]
+    del rows[7]["difficulty"]
+    bare.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    column = "nosuch" if without == "certified" else "difficulty"
+    options = replace(QUICK, profile=column, shift="none")
+    test, labelled = (
+        str(bare) if without == w else f for w, f in (("test", test), ("labelled", labelled))
+    )
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", None)
+    for call in (plan, bound):
+        with pytest.raises(InputError, match=f"'{column}' is not a number"):
+            call("strong", lora_run, train, test, options, labelled=labelled)
+
+
 @pytest.mark.parametrize(
     ("prior", "further"),
     [
