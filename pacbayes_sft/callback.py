@@ -133,7 +133,11 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             rows: How many rows it saw.
             saw: Which rows of the file, where a training before this one read them.
         """
-        model.save_pretrained(self._kept / PRIOR)
+        partial = self._kept / f".{PRIOR}.partial"
+        for folder in (partial, self._kept / PRIOR):
+            shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(partial)
+        partial.rename(self._kept / PRIOR)  # at once: half of one must not pass for a prior
         self._prior_rows, self._saw = rows, list(saw)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:

@@ -52,6 +52,7 @@ def test_what_the_record_says(emitted, certificate):
     assert sum(row["delta"] for row in record["delta_ledger"]) <= record["delta"]
     assert any("prior scales was fixed" in a for a in record["assumptions"])
     assert any("base model did not depend" in a for a in record["assumptions"])
+    assert any("shift term were named" in a for a in record["assumptions"])
     made = certificate.measured.test_risk_finetuned.to_dict()
     assert record["measured"]["test_risk_finetuned"] == made
     assert "base_model: strong" in (emitted[0] / "README.md").read_text()
