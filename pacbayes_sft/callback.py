@@ -60,7 +60,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         positions: Row of the file at each place of the trainer's data set, if not in its order.
         settings: What to record as settings; the trainer's arguments, if None.
 
-    Of several processes the first alone keeps anything.
+    Of several processes the first alone keeps anything. No prior is kept where nobody could say
+    which rows it had seen (`order.why_unknown`), or where the weights had left the base before the
+    first step, as when ``train()`` is called twice.
 
     Attributes:
         record: The run record, once training has ended.
