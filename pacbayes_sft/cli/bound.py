@@ -131,7 +131,7 @@ def bound(
 
     check_delta(delta)
     options = Options(
-        prior=prior if prior in ("base", "initial") else Path(prior),
+        prior=prior,
         prior_train=prior_train,
         prior_shape=prior_shape,
         posterior=posterior,

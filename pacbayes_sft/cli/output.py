@@ -53,21 +53,14 @@ def refuse_input(out: Path, *inputs: str) -> None:
 
 
 def resolve_device(name: str) -> str:
-    """Turn ``auto`` into the device there is.
+    """Turn ``auto`` into the device there is; torch is loaded by no command before it needs it.
 
     Raises:
         InputError: If the device named cannot be used here.
     """
-    import torch
+    from pacbayes_sft import models
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"--device {name}: cannot be used here ({reason})") from None
-    return name
+    return models.resolve_device(name)
 
 
 def check_dtype(name: str, device: str) -> str:

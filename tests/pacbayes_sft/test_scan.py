@@ -65,6 +65,9 @@ def test_the_printed_example_is_a_configuration():
         ({"data": {"kind": "web"}}, "data"),
         ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
+        ({"bounds": {"plain": {"prior_scales": [0.02, 0.02]}}}, "bounds.plain.prior_scales"),
+        ({"bounds": {"plain": {"prior_scales": []}}}, "bounds.plain.prior_scales"),
+        ({"device": "gpu"}, "device: 'gpu' is no device"),
         ({"primary": {"bound": "none"}}, "primary.bound"),
         ({"primary": {"bound": "plain", "shift": "d_plus"}}, "primary.shift"),
         (
