@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.cli.output import (
@@ -24,6 +23,7 @@ from pacbayes_sft.cli.output import (
     emit,
     quiet_stdout,
     resolve_device,
+    terminal,
 )
 from pacbayes_sft.cli.show import plan_table, show
 from pacbayes_sft.errors import InputError
@@ -194,15 +194,16 @@ def bound(
             record["certified_adapter"] = drawn
         print(json_module.dumps(record, indent=1, allow_nan=False))
     else:
-        show(certificate, Console())
-        Console().print(
+        console = terminal()
+        show(certificate, console)
+        console.print(
             f"wrote bound.json, bound.png, report.html, tables.md and tables.tex to {out}",
             highlight=False,
         )
         if emit_adapter is not None:
             from pacbayes_sft.certified.card import certificate_sentence
 
-            Console().print(
+            console.print(
                 f"wrote a certified adapter (draw {drawn['draw']['k']}) to {emit_adapter}: "
                 f"{certificate_sentence(drawn)}",
                 highlight=False,

@@ -91,6 +91,11 @@ def quiet_stdout() -> Iterator[None]:
         yield
 
 
+def terminal(**how: Any) -> Console:
+    """Return a console that prints users' words as they are: ``[INST]`` is no markup to it."""
+    return Console(markup=False, emoji=False, **how)
+
+
 def emit(record: dict[str, Any], table: RichTable, *, as_json: bool, out: Path | None) -> None:
     """Print a table, or the record as JSON; write the record to ``out`` if asked."""
     text = json.dumps(record, indent=1, allow_nan=False)
@@ -100,7 +105,7 @@ def emit(record: dict[str, Any], table: RichTable, *, as_json: bool, out: Path |
     if as_json:
         print(text)
     else:
-        Console().print(table)
+        terminal().print(table)
 
 
 def new_table(title: str, *columns: str) -> RichTable:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pacbayes_sft.choices import By, Loss, Space
@@ -28,6 +27,7 @@ from pacbayes_sft.cli.output import (
     new_table,
     quiet_stdout,
     resolve_device,
+    terminal,
 )
 from pacbayes_sft.errors import InputError
 
@@ -93,7 +93,7 @@ def kl(
         table.add_row("picture", "", str(picture))
     emit(result.to_dict(by), table, as_json=json, out=out)
     if by is not None and result.breakdown is not None and not json:
-        Console().print(movement_table(result.breakdown, by))
+        terminal().print(movement_table(result.breakdown, by))
 
 
 def movement_table(breakdown: Breakdown, by: By) -> Table:

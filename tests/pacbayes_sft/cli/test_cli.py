@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from estimators import Estimate
 from pacbayes_sft.cli import main
+from pacbayes_sft.cli.output import emit, new_table
 from pacbayes_sft.models import resolve_base
 
 
@@ -386,6 +388,32 @@ def test_a_place_that_cannot_be_written_is_said(rows_dir, tmp_path):
     words = ("difficulty", rows_dir / "train.jsonl", "--metric", "difficulty")
     text = complaint(*words, "--out", tmp_path / "file" / "out.jsonl")
     assert "file" in text and "error:" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device"),
+        (ConnectionError("no cluster\nat all"), "error: no cluster"),
+        (ConnectionError(), "error: ConnectionError"),
+    ],
+)
+def test_an_error_of_the_system_without_a_file_is_a_sentence_too(error, says, rows_dir):
+    with mock.patch("pacbayes_sft.data.rows.refuse_missing", side_effect=error):
+        assert complaint("tv", "--train", "a.jsonl", "--test", "b.jsonl") == says
+
+
+def test_users_words_are_no_markup(rows_dir, tmp_path):
+    words = "[INST] rows [/INST] [medium] :smile:"
+    table, out = new_table(f"Title {words}", "column"), io.StringIO()
+    table.add_row(words)
+    with contextlib.redirect_stdout(out):
+        emit({}, table, as_json=False, out=None)
+    assert " ".join(out.getvalue().split()).count(words) == 2
+    mine = shutil.copy(rows_dir / "test.jsonl", tmp_path / "rows[medium].jsonl")
+    done = run("difficulty", mine, "--metric", "difficulty", "--out", tmp_path / "out.jsonl")
+    assert "[medium]" in "".join(done.stdout.split())
+    assert complaint("plot", "[/INST]\\", "--bound", "x").startswith("error: [/INST]\\: holds")
 
 
 def test_a_folder_without_weights_is_no_checkpoint(rows_dir):
