@@ -26,7 +26,7 @@ from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
 from pacbayes_sft.scan.pictures import plot_scan
-from pacbayes_sft.scan.rows import open_pool, write_rows
+from pacbayes_sft.scan.rows import Pool, open_pool, write_rows
 from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
 from pacbayes_sft.scan.store import Store
 
@@ -157,6 +157,35 @@ def test_sliding_and_equal_windows(pool):
     assert of(rule(by="equal", count=2)) == ("0:49.5", "49.5:99")
     sliding = [tuple(map(float, w.split(":"))) for w in of(rule(by="equal", count=3, overlap=0.5))]
     assert sliding == [(0, 49.5), (24.75, 74.25), (49.5, 99)]
+
+
+def test_the_edges_of_a_rule_are_those_of_the_rows(pool, tmp_path):
+    """Six digits of them would leave the easiest and the hardest unit outside every window."""
+    levels = [0.12345678, 0.5, 0.98765432]
+    for name in ("pool", "test"):
+        rows = [{"prompt": f"{name}{x}", "completion": "c", "length": x} for x in levels]
+        (tmp_path / f"{name}2.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    files = {name: str(tmp_path / f"{name}2.jsonl") for name in ("pool", "test")}
+    rule = type(pool.windows)
+    for by in ("equal", "quantile"):
+        found = Pool(pool.data.model_copy(update=files)).windows(rule(by=by, count=2))
+        ends = [float(edge) for window in found for edge in window.split(":")]
+        assert (ends[0], ends[-1]) == (levels[0], levels[-1])
+
+
+def test_labelled_rows_are_known_by_their_content(pool, tmp_path):
+    rows = tmp_path / "labelled.jsonl"
+
+    def key(**further):
+        open_pool.cache_clear()  # as another process would
+        asked = pool.model_copy(update={"data": pool.data.model_copy(update=further)})
+        return Keys(asked).of(list_cells(pool)[0])
+
+    rows.write_text('{"prompt": "p", "completion": "c", "length": 1}\n')
+    before = key(labelled=str(rows))
+    assert before == key(labelled=str(rows)) != key()
+    rows.write_text('{"prompt": "p", "completion": "d", "length": 1}\n')
+    assert key(labelled=str(rows)) != before
 
 
 def test_a_window_without_rows_enough_is_said(pool, tmp_path):
@@ -367,6 +396,35 @@ def test_the_commands(faked, tmp_path):
         app, ["plot", str(tmp_path / "out"), "--bound", "plain", "--theorem", "proposition_4_1"]
     )
     assert drawn.exit_code == 0
+    assert not list((tmp_path / "out").rglob(".partial*"))
+
+
+def weighted(config, cell, key, folder):
+    """A cell with two bounds: one by importance weights too, one without."""
+    record = fake(config, cell, key, folder)
+    plain = record["bounds"]["plain"]
+    shifts = plain["shifts"] | {"importance": {"upper": 0.4, "guarantee": "upper"}}
+    record["bounds"]["weighted"] = plain | {"shifts": shifts}
+    return record
+
+
+def test_importance_weights_can_be_the_primary_term_and_be_drawn(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "measure_cell", weighted)
+    bound = {"posterior": "isotropic", "prior_scales": [0.05], "shifts": ["tv", "importance"]}
+    primary = {"bound": "weighted", "shift": "importance"}
+    asked = TINY | {"bounds": TINY["bounds"] | {"weighted": bound}, "primary": primary}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(asked))
+    words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert found["primary"] == primary | {"theorem": "importance"}
+    assert found["groups"]["strong, nll, lora"]["primary"]["cells"] == 2
+    plot = ["plot", str(tmp_path / "out"), "--json", "--shift"]
+    drawn = CliRunner().invoke(app, [*plot, "importance", "--bound", "weighted"])
+    assert len(json.loads(drawn.stdout)["files"]) == 5
+    nowhere = ("importance --bound plain", "tv --bound weighted --theorem importance")
+    for further in map(str.split, nowhere):
+        with pytest.raises(InputError, match="no record holds"):
+            CliRunner().invoke(app, [*plot, *further], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
