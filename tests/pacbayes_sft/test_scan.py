@@ -272,6 +272,63 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
         store.get("j")
 
 
+def test_two_scans_do_not_train_in_one_folder(faked, tmp_path, monkeypatch):
+    def another(config, cell, key, folder):
+        with pytest.raises(InputError, match="another scan is at work there"):
+            run_scan(asked, tmp_path)
+        return fake(config, cell, key, folder)
+
+    asked = config()
+    monkeypatch.setattr(running, "measure_cell", another)
+    whole = run_scan(asked, tmp_path)
+    with running._alone(Store(tmp_path)):
+        assert run_scan(asked, tmp_path) == whole  # nothing is missing, so nothing is trained
+
+
+def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    roots = []
+
+    class Task:
+        def options(self, **_):
+            return self
+
+        def remote(self, shared, job, threads, root):
+            roots.append(root)
+            left = root / "pacbayes-sft-x" / job.key
+            left.mkdir(parents=True)
+            return left
+
+    def get(_):
+        raise ray.exceptions.OutOfMemoryError("9 GB used")
+
+    named = {
+        "is_initialized": lambda: True,
+        "cluster_resources": lambda: {"CPU": 2},
+        "remote": lambda work: Task(),
+        "put": lambda content: content,
+        "wait": lambda waiting, num_returns: (waiting[:1], waiting[1:]),
+        "get": get,
+        "cancel": lambda reference, force: None,
+    }
+    for name, instead in named.items():
+        monkeypatch.setattr(ray, name, instead)
+    stale = Store(tmp_path).work("ray") / "stale"
+    stale.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"died on one cell 4 times \(OutOfMemoryError\)"):
+        run_scan(config(), tmp_path, Where(workers=2))
+    assert set(roots) == {stale.parent} and not stale.parent.exists()
+
+
+def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(running.loaded, "keep", lambda on: None)
+    folders = []
+    monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]))
+    root = tmp_path / "work" / "ray"
+    running._work(config().model_dump(mode="json"), list_jobs(config())[0], 1, root)
+    assert folders[0].is_relative_to(root) and not any(root.iterdir())
+
+
 def test_hours_come_from_what_was_measured(faked, tmp_path):
     asked = config(sizes=[16])
     records = run_scan(asked, tmp_path)
@@ -456,7 +513,7 @@ def test_a_cell_for_real(tmp_path):
     assert sum(found["terms"].values()) == pytest.approx(
         found["bounds"]["proposition_4_1"]["raw"], rel=1e-6
     )
-    assert not any((tmp_path / "work").iterdir())
+    assert [left.name for left in (tmp_path / "work").iterdir()] == [".lock"]
     assert str(tmp_path) not in json.dumps([base, cell])  # a record holds no place
 
 
