@@ -52,6 +52,21 @@ def refuse_input(out: Path, *inputs: str) -> None:
         raise InputError(f"--out {out}: is one of the files to be read; give another name")
 
 
+def check_picture(file: Path | None) -> None:
+    """Raise, before any work, if a picture's suffix names no format; without one it is a PNG.
+
+    Raises:
+        InputError: Naming the formats.
+    """
+    if file is None or not file.suffix:
+        return
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix[1:].lower() not in known:
+        raise InputError(f"--picture {file}: no format of pictures; end it in .png, .svg or .pdf")
+
+
 def resolve_device(name: str) -> str:
     """Turn ``auto`` into the device there is; torch is loaded by no command before it needs it.
 

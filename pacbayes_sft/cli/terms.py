@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from pacbayes_sft.cli.output import (
     TrustRemoteCode,
     check_delta,
     check_dtype,
+    check_picture,
     claim,
     emit,
     interval,
@@ -30,6 +32,9 @@ from pacbayes_sft.cli.output import (
     terminal,
 )
 from pacbayes_sft.errors import InputError
+
+# Beyond these its square leaves a float's range, or the KL does.
+LEAST_SIGMA, LARGEST_SIGMA = 1e-100, 1e100
 
 if TYPE_CHECKING:
     from pacbayes_sft.movement import Breakdown
@@ -61,6 +66,12 @@ def kl(
     Example: `pacbayes-sft kl --base strong --finetuned runs/ft --sigma 0.05 --by layer --picture
     moved.png`
     """
+    check_picture(picture)
+    if 0 < sigma < LEAST_SIGMA or LARGEST_SIGMA < sigma < math.inf:
+        raise InputError(
+            f"--sigma {sigma:g}: a scale of weights lies between {LEAST_SIGMA:g} and "
+            f"{LARGEST_SIGMA:g}"
+        )
     from pacbayes_sft.terms import kl_term
 
     wanted = by is not None or picture is not None

@@ -376,6 +376,23 @@ def test_options_out_of_range_are_refused_before_any_work(rows_dir, bound_words,
     assert "seed" in complaint("bound", *words, "--seed", -1)
 
 
+def test_a_picture_of_no_format_is_refused_before_any_work(rows_dir, tmp_path):
+    words = ("difficulty", rows_dir / "test.jsonl", "--metric", "difficulty")
+    words += ("--out", tmp_path / "out.jsonl", "--picture", tmp_path / "x.foo")
+    assert "no format of pictures" in complaint(*words) and not list(tmp_path.iterdir())
+    kl = ("kl", "--base", "strong", "--finetuned", tmp_path / "none", "--sigma", 0.1)
+    assert "no format of pictures" in complaint(*kl, "--picture", "moved.foo")
+    assert "none" in complaint(*kl, "--picture", "moved.PNG")  # the next thing that is wrong
+
+
+@pytest.mark.parametrize("sigma", ["1e-200", "1e200"])
+def test_a_sigma_whose_square_is_no_float_is_refused(sigma, lora_run):
+    words = ("kl", "--base", "strong", "--finetuned", lora_run, "--sigma", sigma)
+    assert f"--sigma {float(sigma):g}: a scale of weights" in complaint(*words)
+    near = ("1e-100", "1e100")[float(sigma) > 1]
+    assert run(*words[:-1], near).returncode == 0
+
+
 def test_what_is_read_is_not_written_over(rows_dir, tmp_path):
     mine = shutil.copy(rows_dir / "train.jsonl", tmp_path / "rows.jsonl")
     before = mine.read_bytes()
