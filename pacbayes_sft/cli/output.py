@@ -27,7 +27,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or autocast.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 MaxLength = Annotated[
-    int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
+    int | None,
+    typer.Option(min=1, help="Refuse rows with more tokens (default: what the model reads)."),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that lies beside the base's weights.")
@@ -40,6 +41,23 @@ def check_delta(delta: float) -> None:
     """Raise unless 0 < delta < 1."""
     if not 0 < delta < 1:
         raise InputError(f"--delta must lie strictly between 0 and 1, got {delta}")
+
+
+def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
+    """Raise if an option was given that does nothing in this call.
+
+    Args:
+        context: The call.
+        where: In which calls, as "without --stream".
+        names: The options, by the names of their parameters.
+
+    Raises:
+        InputError: Naming the first of them that was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')}: does nothing {where}; leave it out")
 
 
 def refuse_input(out: Path, *inputs: str) -> None:

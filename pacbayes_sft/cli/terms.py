@@ -28,6 +28,7 @@ from pacbayes_sft.cli.output import (
     interval,
     new_table,
     quiet_stdout,
+    refuse_unused,
     resolve_device,
     terminal,
 )
@@ -35,6 +36,8 @@ from pacbayes_sft.errors import InputError
 
 # Beyond these its square leaves a float's range, or the KL does.
 LEAST_SIGMA, LARGEST_SIGMA = 1e-100, 1e100
+# Options that speak of an evaluation here.
+MEASURING = ("loss", "device", "dtype", "batch_size", "max_length", "trust_remote_code")
 
 if TYPE_CHECKING:
     from pacbayes_sft.movement import Breakdown
@@ -125,6 +128,7 @@ def movement_table(breakdown: Breakdown, by: By) -> Table:
 
 
 def risk(
+    context: typer.Context,
     base: Annotated[
         str | None, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")
     ] = None,
@@ -167,6 +171,7 @@ def risk(
     if samples is not None:
         if base or test or finetuned:
             raise InputError("--samples: a finished evaluation; leave --base, --test, --finetuned")
+        refuse_unused(context, "with --samples, where the risk was measured before", *MEASURING)
         logged_risk(samples, against, filter, metric, slice_by, delta, as_json=json, out=out)
         return
     if base is None or test is None:
