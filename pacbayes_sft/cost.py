@@ -18,6 +18,7 @@ from pacbayes_sft.posteriors import (
     CURVED,
     DUEL_UNITS,
     PILOT_UNITS,
+    PLACES,
     RACE_SHARE,
     RACE_UNITS,
     TEMPERATURES,
@@ -45,6 +46,9 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
     evaluated += looked_at * options.draws + test + heldout  # the Gibbs predictor
     if every and options.draws > 1 and inputs.pair.space is Space.FACTORS:
         evaluated += 2 * pilot(SPLIT_UNITS)  # does split-kl pay?
+    if options.profile is not None and inputs.pair.space is Space.FACTORS:
+        # at most: held-out rows that are labelled rows too are left out
+        evaluated += heldout + (len(inputs.labelled.rows) if inputs.labelled else 0)
     if options.baselines:
         evaluated += certified + len(LEVELS) * pilot(CODE_PILOT_UNITS)  # the quantised fine-tune
     if every or options.baselines:
@@ -54,6 +58,9 @@ def rows_through_model(inputs: Inputs, options: Options) -> tuple[int, int]:
     if options.posterior in CURVED:  # at most: the search may stop early
         evaluated += len(options.prior_scales) * len(TEMPERATURES) * pilot(PILOT_UNITS)
         return evaluated, curved + min(CURVATURE_ROWS, certified)
+    if options.posterior is Posterior.INTERPOLATED:  # at most, as there
+        evaluated += len(options.prior_scales) * len(PLACES) * pilot(PILOT_UNITS)
+        return evaluated, curved
     if len(options.prior_scales) > 1:
         evaluated += len(options.prior_scales) * pilot(PILOT_UNITS)
     if options.posterior is Posterior.AUTO:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.certify import Certificate, bound
-from pacbayes_sft.checkpoints.record import RECORD_DIR
+from pacbayes_sft.checkpoints.record import RECORD_DIR, read_record
 from pacbayes_sft.choices import Posterior
+from pacbayes_sft.data.metadata import read_metadata
+from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
-from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.igsm.files import generator_name, write_problems
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.sft import PARTIAL, Settings, run_sft
 
 BASE = "strong"
@@ -34,16 +38,26 @@ class Demo:
 
 
 def run_demo(out: Path, *, seed: int = 0) -> Demo:
-    """Draw data, fine-tune the shipped base, and bound the result under two priors."""
-    finetuned = out / "finetune"
+    """Draw data, fine-tune the shipped base, and bound the result under two priors.
+
+    Raises:
+        InputError: If ``out`` holds rows or a fine-tune that no demo made.
+    """
+    finetuned, settings = out / "finetune", replace(SETTINGS, seed=seed)
     files = {name: out / f"{name}.jsonl" for name in ("train", "heldout", "test")}
     laws = {"train": TRAIN_LAW, "heldout": TRAIN_LAW, "test": TEST_LAW}
     sizes = {"train": TRAIN_SIZE, "heldout": TEST_SIZE, "test": TEST_SIZE}
+    unfinished = (finetuned / PARTIAL).exists()  # `run_sft` goes on with it, or refuses it
+    for name, file in files.items():
+        if file.exists() and not _drawn(file, laws[name]):
+            raise InputError(f"{file}: not the rows that a demo draws; give another --out")
+    if finetuned.exists() and not unfinished and not _trained(finetuned):
+        raise InputError(f"{finetuned}: not what a demo left there; give another --out")
     for stream, (name, file) in enumerate(files.items()):
         write_problems(file, laws[name], size=sizes[name], seed=3 * seed + stream)
-    if finetuned.exists() and not (finetuned / PARTIAL).exists():
-        shutil.rmtree(finetuned)  # an earlier demo's own output
-    run_sft(BASE, str(files["train"]), finetuned, SETTINGS)
+    if finetuned.exists() and not unfinished:
+        shutil.rmtree(finetuned)
+    run_sft(BASE, str(files["train"]), finetuned, settings)
     train, test = str(files["train"]), str(files["test"])
     heldout = str(files["heldout"])
     return Demo(
@@ -52,7 +66,12 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
             finetuned,
             train,
             test,
-            Options(posterior=Posterior.REFINED, refinement=REFINEMENT, prior_scales=SCALES),
+            Options(
+                posterior=Posterior.REFINED,
+                refinement=REFINEMENT,
+                prior_scales=SCALES,
+                seed=seed,
+            ),
             train_heldout=heldout,
         ),
         bound(
@@ -64,7 +83,23 @@ def run_demo(out: Path, *, seed: int = 0) -> Demo:
                 prior=finetuned / RECORD_DIR / "prior",
                 posterior=Posterior.ISOTROPIC,
                 prior_scales=SCALES,
+                seed=seed,
             ),
             train_heldout=heldout,
         ),
     )
+
+
+def _drawn(file: Path, law: OpLaw) -> bool:
+    """Whether a file holds problems of a law as they were drawn: they can be drawn again."""
+    known = read_metadata(file, sha256_of(file)) if file.is_file() else None
+    if known is None or known.generator != generator_name(abstract=True):
+        return False
+    return known.law == {str(op): weight for op, weight in law.weights.items()}
+
+
+def _trained(finetuned: Path) -> bool:
+    """Whether a folder holds a fine-tune by the demo's own settings, of whatever seed."""
+    record = read_record(finetuned) if finetuned.is_dir() else None
+    own = json.loads(json.dumps(asdict(SETTINGS)))
+    return record is not None and {**record.settings, "seed": own["seed"]} == own

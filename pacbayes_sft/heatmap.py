@@ -54,12 +54,12 @@ def plot_movement(breakdown: Breakdown, file: Path, *, name: str = "") -> None:
         )
         _heading(figure.add_subplot(grid[0, :]), breakdown, name)
         main = figure.add_subplot(grid[2, 0])
-        _grid(main, cells, layers, matrices, colour)
+        _grid(main, cells, layers, matrices, colour, matrix=True)
         main.set_ylabel("layer")
         _module_shares(figure.add_subplot(grid[1, 0], sharex=main), breakdown, matrices)
         if gains:
             beside = figure.add_subplot(grid[2, 1], sharey=main)
-            _grid(beside, cells, layers, gains, colour)
+            _grid(beside, cells, layers, gains, colour, matrix=False)
             beside.tick_params(labelleft=False)
             beside.set_title("norms and biases", fontsize=9, color=QUIET)
         _layer_shares(figure.add_subplot(grid[2, 2], sharey=main), breakdown, layers)
@@ -153,13 +153,15 @@ def _grid(
     layers: list[int],
     modules: list[str],
     colour: _Colours,
+    *,
+    matrix: bool,
 ) -> None:
-    """Draw one panel of cells, layer 0 at the top."""
+    """Draw one panel of cells, layer 0 at the top; a bias has the name of its matrix's module."""
     import matplotlib as mpl
 
     for layer in layers:
         for column, module in enumerate(modules):
-            part = cells.get((layer, module, True)) or cells.get((layer, module, False))
+            part = cells.get((layer, module, matrix))
             box = mpl.patches.Rectangle(
                 (column, layer), 1, 1, facecolor=colour.of(part), edgecolor="white", linewidth=1
             )

@@ -65,6 +65,21 @@ def computes_in_bfloat16() -> bool:
     return any(getattr(torch.cpu, way, lambda: True)() for way in ways)
 
 
+def resolve_device(name: str) -> str:
+    """Turn ``auto`` into the device there is.
+
+    Raises:
+        InputError: If the device named cannot be used here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: cannot be used here ({_first_line(error)})") from None
+    return name
+
+
 def local_directory(base: str) -> Path:
     """Return the directory of a base's files: the path itself, or a hub id's snapshot.
 
@@ -176,6 +191,7 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
+    device = resolve_device(device)
     adapter = finetuned is not None and is_adapter(finetuned)
     weights = str(finetuned) if finetuned is not None and not adapter else base
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Theorem
+from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import resolve_device
 from pacbayes_sft.refine import Refinement
 
 PRIOR_SCALES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -39,7 +41,7 @@ class Options:
         batch_size: Rows a forward pass.
         max_length: Longest row; None refuses only what the model cannot read.
         seed: Root of all noise.
-        device: Device to evaluate on.
+        device: Device to evaluate on; ``auto``: the one there is.
         dtype: Dtype the model is evaluated in.
         trust_remote_code: Whether code that lies beside the base's weights may run.
     """
@@ -74,12 +76,26 @@ class Options:
             raise InputError(
                 f"the prior scales must be positive and finite, got {self.prior_scales}"
             )
+        if has_repeats(self.prior_scales):
+            raise InputError(f"the prior scales name one twice: {self.prior_scales}")
         if self.draws < 1 or self.batch_size < 1:
             raise InputError("draws and batch size must be at least 1")
         if self.units is not None and self.units < 1:
             raise InputError(f"units looked at must be at least 1, got {self.units}")
+        if self.units is not None and self.refinement.start is Start.PRIOR:
+            raise InputError("--start prior needs all certified units; leave out units, or --start")
+        if self.max_length is not None and self.max_length < 1:
+            raise InputError(f"--max-length must be at least 1, got {self.max_length}")
+        if self.prior not in ("base", "initial"):  # a slip of the finger is a path that is missing
+            object.__setattr__(self, "prior", Path(self.prior))
+        object.__setattr__(self, "device", resolve_device(self.device))
         object.__setattr__(self, "loss", Loss(self.loss))
         object.__setattr__(self, "space", None if self.space is None else Space(self.space))
         object.__setattr__(self, "posterior", Posterior(self.posterior))
         object.__setattr__(self, "prior_shape", PriorShape(self.prior_shape))
         object.__setattr__(self, "theorem", Theorem(self.theorem))
+
+
+def has_repeats(scales: Sequence[float]) -> bool:
+    """Return whether two prior scales read alike; each has an event of its own in the ledger."""
+    return len({f"{scale:g}" for scale in scales}) < len(scales)

@@ -125,16 +125,20 @@ def risk_estimate(losses: Losses, delta: float, *, population: str) -> Estimate:
 def slice_risks(
     losses: Losses, units: Sequence[str], labels: Sequence[object], delta: float, *, population: str
 ) -> dict[str, Estimate]:
-    """Return the risk on each slice of rows, smallest label first, each at its own 1 - delta."""
-    members: dict[object, list[int]] = {}
+    """Return the risk on each slice of rows, smallest label first, each at its own 1 - delta.
+
+    Labels that read alike are one slice (1 and "1"), and so are equal numbers (1 and 1.0).
+    """
+    names: dict[tuple[bool, object], str] = {}
+    members: dict[str, tuple[object, list[int]]] = {}
     for i, label in enumerate(labels):
         plain = label if isinstance(label, int | float | str) else json.dumps(label, sort_keys=True)
-        members.setdefault(plain, []).append(i)
+        name = names.setdefault((isinstance(plain, bool), plain), str(plain))
+        members.setdefault(name, (plain, []))[1].append(i)
     found = {}
-    for label in sorted(members, key=_slice_order):
-        here = members[label]
+    for name, (_, here) in sorted(members.items(), key=lambda slice: _slice_order(slice[1][0])):
         means = unit_means(losses[here], [units[i] for i in here])
-        found[str(label)] = risk_estimate(means, delta, population=f"{population}, slice {label}")
+        found[name] = risk_estimate(means, delta, population=f"{population}, slice {name}")
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from pacbayes_sft.cli.advise import advise
 from pacbayes_sft.cli.bound import bound
@@ -17,6 +17,7 @@ from pacbayes_sft.cli.demo import demo
 from pacbayes_sft.cli.difficulty import difficulty
 from pacbayes_sft.cli.inspect import inspect
 from pacbayes_sft.cli.make import igsm, sft
+from pacbayes_sft.cli.output import terminal
 from pacbayes_sft.cli.recipe import recipe
 from pacbayes_sft.cli.scan import plot, scan
 from pacbayes_sft.cli.terms import kl, risk
@@ -77,16 +78,11 @@ def main() -> None:
     except InputError as error:
         _refuse(str(error))
     except OSError as error:  # a full disk, a path that is a file, a folder without permission
-        if error.filename is None:
-            raise
-        _refuse(f"{error.filename}: {error.strerror}")
+        reason = error.strerror or str(error).strip().split("\n")[0] or type(error).__name__
+        _refuse(reason if error.filename is None else f"{error.filename}: {reason}")
 
 
 def _refuse(sentence: str) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]error:[/] {_escaped(sentence)}")
+    words = Text.assemble(("error:", "bold red"), " ", sentence)
+    terminal(stderr=True, soft_wrap=True, highlight=False).print(words)
     sys.exit(2)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -64,10 +64,16 @@ def advise(
     lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA factors.")] = 8,
     train_side: Annotated[
         str,
-        typer.Option(help="heldout, kl_bound or bound: what stands for the risk on the window."),
+        typer.Option(
+            help="heldout, kl_bound, bound, empirical, kl or nothing: what stands for the risk on "
+            "the window."
+        ),
     ] = "heldout",
     shift_side: Annotated[
-        str, typer.Option(help="profile, robust, slack, d_plus or tv: what carries it to the test.")
+        str,
+        typer.Option(
+            help="profile, robust, slack, d_plus, tv or nothing: what carries it to the test."
+        ),
     ] = "profile",
     bound_breaks_ties: Annotated[
         bool,

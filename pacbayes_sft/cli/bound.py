@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.cli.output import (
@@ -23,13 +22,21 @@ from pacbayes_sft.cli.output import (
     check_dtype,
     emit,
     quiet_stdout,
+    refuse_unused,
     resolve_device,
+    terminal,
 )
 from pacbayes_sft.cli.show import plan_table, show
 from pacbayes_sft.errors import InputError
 
+SHIFTS = "auto, known, none, classifier, monotone, monotone:COLUMN, trivial, or a column."
+# Options that speak of a refinement, and of a certified adapter.
+REFINING = ("steps", "refine_batch", "time_budget", "radius", "start")
+EMITTING = ("emit_dtype", "declared_draws", "draw_seed")
+
 
 def bound(
+    context: typer.Context,
     base: Base,
     finetuned: Annotated[Path, typer.Option(help="PEFT adapter directory or full checkpoint.")],
     train: Annotated[str, typer.Option(help="The rows it was trained on.")],
@@ -74,9 +81,7 @@ def bound(
     space: Annotated[
         Space | None, typer.Option(help="Where the noise lives (default: factors for an adapter).")
     ] = None,
-    shift: Annotated[
-        str, typer.Option(help="auto, known, none, classifier, monotone, or a column.")
-    ] = "auto",
+    shift: Annotated[str, typer.Option(help=SHIFTS)] = "auto",
     loss: Annotated[Loss, typer.Option(help="A loss in [0, 1].")] = Loss.EXACT_MATCH,
     draws: Annotated[int, typer.Option(min=1, help="Monte-Carlo draws a row.")] = 4,
     theorem: Annotated[
@@ -120,6 +125,13 @@ def bound(
     from pacbayes_sft.data.rows import refuse_missing
 
     refuse_missing(train, test, train_heldout, labelled, prior_train)
+    if posterior not in (Posterior.AUTO, Posterior.REFINED):
+        where = f"with --posterior {posterior}, which is not refined"
+        refuse_unused(context, where, *REFINING)
+    if emit_adapter is None:
+        refuse_unused(context, "without --emit-adapter", *EMITTING)
+    if dry_run:
+        refuse_unused(context, "under --dry-run", "emit_adapter")
 
     from estimators.posteriors.refined import Schedule
     from pacbayes_sft.bound_json import to_record, write_bound_json
@@ -131,7 +143,7 @@ def bound(
 
     check_delta(delta)
     options = Options(
-        prior=prior if prior in ("base", "initial") else Path(prior),
+        prior=prior,
         prior_train=prior_train,
         prior_shape=prior_shape,
         posterior=posterior,
@@ -202,15 +214,16 @@ def bound(
             record["certified_adapter"] = drawn
         print(json_module.dumps(record, indent=1, allow_nan=False))
     else:
-        show(certificate, Console())
-        Console().print(
+        console = terminal()
+        show(certificate, console)
+        console.print(
             f"wrote bound.json, bound.png, report.html, tables.md and tables.tex to {out}",
             highlight=False,
         )
         if emit_adapter is not None:
             from pacbayes_sft.certified.card import certificate_sentence
 
-            Console().print(
+            console.print(
                 f"wrote a certified adapter (draw {drawn['draw']['k']}) to {emit_adapter}: "
                 f"{certificate_sentence(drawn)}",
                 highlight=False,

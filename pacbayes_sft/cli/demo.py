@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pacbayes_sft.cli.output import Json, Seed, quiet_stdout
+from pacbayes_sft.cli.output import Json, Seed, quiet_stdout, terminal
 
 
 def demo(
@@ -30,7 +29,7 @@ def demo(
     from pacbayes_sft.plots import plot_bound
     from pacbayes_sft.report import write_report
 
-    console = Console()
+    console = terminal()
     with quiet_stdout():
         result = run_demo(out, seed=seed)
         for name, certificate in (

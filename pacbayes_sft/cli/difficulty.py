@@ -15,6 +15,7 @@ from pacbayes_sft.cli.output import (
     Seed,
     TrustRemoteCode,
     check_dtype,
+    check_picture,
     emit,
     new_table,
     quiet_stdout,
@@ -67,6 +68,7 @@ def difficulty(
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 
     refuse_input(out, train)
+    check_picture(picture)
     with quiet_stdout():
         found = measure_difficulty(
             train,

@@ -111,8 +111,11 @@ def sft(
     with quiet_stdout():
         record = run_sft(base, train, out, settings)
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
-    table.add_row("rows given, none dropped", f"{len(record.order):,}")
-    read = min(len(record.order), steps * batch_size) if steps else len(record.order)
+    rows = len(record.order)
+    table.add_row("rows given, none dropped", f"{rows:,}")
+    # as `run_sft` counts them; an epoch may end before its last batch
+    taken = steps or max(1, round(epochs * rows / batch_size))
+    read = min(rows, taken * batch_size)
     table.add_row("rows read at least once", f"{read:,}")
     table.add_row("rows the prior checkpoint saw", f"{record.prior_rows:,}")
     table.add_row("run record", str(out / "pacbayes_sft" / "run.json"))

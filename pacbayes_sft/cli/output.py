@@ -27,7 +27,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or autocast.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 MaxLength = Annotated[
-    int | None, typer.Option(help="Refuse rows with more tokens (default: what the model reads).")
+    int | None,
+    typer.Option(min=1, help="Refuse rows with more tokens (default: what the model reads)."),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that lies beside the base's weights.")
@@ -42,6 +43,23 @@ def check_delta(delta: float) -> None:
         raise InputError(f"--delta must lie strictly between 0 and 1, got {delta}")
 
 
+def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
+    """Raise if an option was given that does nothing in this call.
+
+    Args:
+        context: The call.
+        where: In which calls, as "without --stream".
+        names: The options, by the names of their parameters.
+
+    Raises:
+        InputError: Naming the first of them that was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')}: does nothing {where}; leave it out")
+
+
 def refuse_input(out: Path, *inputs: str) -> None:
     """Raise if a file to be written is one that is read.
 
@@ -52,22 +70,30 @@ def refuse_input(out: Path, *inputs: str) -> None:
         raise InputError(f"--out {out}: is one of the files to be read; give another name")
 
 
+def check_picture(file: Path | None) -> None:
+    """Raise, before any work, if a picture's suffix names no format; without one it is a PNG.
+
+    Raises:
+        InputError: Naming the formats.
+    """
+    if file is None or not file.suffix:
+        return
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix[1:].lower() not in known:
+        raise InputError(f"--picture {file}: no format of pictures; end it in .png, .svg or .pdf")
+
+
 def resolve_device(name: str) -> str:
-    """Turn ``auto`` into the device there is.
+    """Turn ``auto`` into the device there is; torch is loaded by no command before it needs it.
 
     Raises:
         InputError: If the device named cannot be used here.
     """
-    import torch
+    from pacbayes_sft import models
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"--device {name}: cannot be used here ({reason})") from None
-    return name
+    return models.resolve_device(name)
 
 
 def check_dtype(name: str, device: str) -> str:
@@ -98,6 +124,11 @@ def quiet_stdout() -> Iterator[None]:
         yield
 
 
+def terminal(**how: Any) -> Console:
+    """Return a console that prints users' words as they are: ``[INST]`` is no markup to it."""
+    return Console(markup=False, emoji=False, **how)
+
+
 def emit(record: dict[str, Any], table: RichTable, *, as_json: bool, out: Path | None) -> None:
     """Print a table, or the record as JSON; write the record to ``out`` if asked."""
     text = json.dumps(record, indent=1, allow_nan=False)
@@ -107,7 +138,7 @@ def emit(record: dict[str, Any], table: RichTable, *, as_json: bool, out: Path |
     if as_json:
         print(text)
     else:
-        Console().print(table)
+        terminal().print(table)
 
 
 def new_table(title: str, *columns: str) -> RichTable:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.cli.output import Json, check_dtype, emit, new_table, quiet_stdout
 from pacbayes_sft.errors import InputError
 
@@ -84,11 +85,12 @@ def scan(
     with quiet_stdout():
         records = run_scan(asked, out, where)
         frame = cells_frame(records)
-        frame.to_csv(out / "cells.csv", index=False)
+        with replacing(out / "cells.csv") as partial:
+            frame.to_csv(partial, index=False)
         first = asked.primary
         found = summary(frame, first.bound, first.theorem, first.shift)
         plot_scan(records, out / "pictures", first.bound, first.theorem, first.shift)
-    primary = f"{first.bound}, {first.theorem}, {first.shift}"
+    primary = ", ".join(found["primary"].values())
     table = new_table(
         f"{asked.name}: measured against {primary}",
         "group",
@@ -118,7 +120,9 @@ def scan(
 def plot(
     directory: Annotated[Path, typer.Argument(help="What `scan` wrote.")],
     bound: Annotated[str, typer.Option(help="Which bound of the configuration.")],
-    theorem: Annotated[str, typer.Option(help="Which theorem's value.")] = "kl",
+    theorem: Annotated[
+        str, typer.Option(help="Which theorem's value; importance weights have their own.")
+    ] = "kl",
     shift: Annotated[str, typer.Option(help="Which shift term.")] = "tv",
     json: Json = False,
 ) -> None:
@@ -126,26 +130,31 @@ def plot(
 
     Example: `pacbayes-sft plot runs/map --bound refined --theorem proposition_4_1`
     """
+    from pacbayes_sft.scan.frame import IMPORTANCE, theorem_of
     from pacbayes_sft.scan.pictures import plot_scan
     from pacbayes_sft.scan.store import Store
 
     if not (directory / "records").is_dir():
         raise InputError(f"{directory}: holds no records; make them with `pacbayes-sft scan`")
     records = list(Store(directory).all())
-    names = {name for r in records if "cell" in r for name in r["bounds"]}
-    theorems = {
-        t for r in records if "cell" in r for b in r["bounds"].values() for t in b["bounds"]
-    }
-    shifts = {s for r in records if "cell" in r for b in r["bounds"].values() for s in b["shifts"]}
+    every = [(name, b) for r in records if "cell" in r for name, b in r["bounds"].items()]
+    names = {name for name, _ in every}
+    shifts = {s for _, b in every for s in b["shifts"]}
+    theorems = {t for _, b in every for t in b["bounds"]} | (shifts & {IMPORTANCE})
     for flag, value, known in (
         ("bound", bound, names),
-        ("theorem", theorem, theorems),
+        ("theorem", theorem_of(shift, theorem), theorems),
         ("shift", shift, shifts),
     ):
         if value not in known:
             raise InputError(f"--{flag} {value}: not in the records ({', '.join(sorted(known))})")
     with quiet_stdout():
         files = plot_scan(records, directory / "pictures", bound, theorem, shift)
+    if not files:
+        raise InputError(
+            f"{directory}: no record holds --bound {bound}, --theorem {theorem} and --shift "
+            f"{shift} together"
+        )
     table = new_table("Drawn", "file")
     for file in files:
         table.add_row(str(file))

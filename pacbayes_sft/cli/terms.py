@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pacbayes_sft.choices import By, Loss, Space
@@ -22,14 +22,22 @@ from pacbayes_sft.cli.output import (
     TrustRemoteCode,
     check_delta,
     check_dtype,
+    check_picture,
     claim,
     emit,
     interval,
     new_table,
     quiet_stdout,
+    refuse_unused,
     resolve_device,
+    terminal,
 )
 from pacbayes_sft.errors import InputError
+
+# Beyond these its square leaves a float's range, or the KL does.
+LEAST_SIGMA, LARGEST_SIGMA = 1e-100, 1e100
+# Options that speak of an evaluation here.
+MEASURING = ("loss", "device", "dtype", "batch_size", "max_length", "trust_remote_code")
 
 if TYPE_CHECKING:
     from pacbayes_sft.movement import Breakdown
@@ -61,6 +69,12 @@ def kl(
     Example: `pacbayes-sft kl --base strong --finetuned runs/ft --sigma 0.05 --by layer --picture
     moved.png`
     """
+    check_picture(picture)
+    if 0 < sigma < LEAST_SIGMA or LARGEST_SIGMA < sigma < math.inf:
+        raise InputError(
+            f"--sigma {sigma:g}: a scale of weights lies between {LEAST_SIGMA:g} and "
+            f"{LARGEST_SIGMA:g}"
+        )
     from pacbayes_sft.terms import kl_term
 
     wanted = by is not None or picture is not None
@@ -93,7 +107,7 @@ def kl(
         table.add_row("picture", "", str(picture))
     emit(result.to_dict(by), table, as_json=json, out=out)
     if by is not None and result.breakdown is not None and not json:
-        Console().print(movement_table(result.breakdown, by))
+        terminal().print(movement_table(result.breakdown, by))
 
 
 def movement_table(breakdown: Breakdown, by: By) -> Table:
@@ -114,6 +128,7 @@ def movement_table(breakdown: Breakdown, by: By) -> Table:
 
 
 def risk(
+    context: typer.Context,
     base: Annotated[
         str | None, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")
     ] = None,
@@ -156,6 +171,7 @@ def risk(
     if samples is not None:
         if base or test or finetuned:
             raise InputError("--samples: a finished evaluation; leave --base, --test, --finetuned")
+        refuse_unused(context, "with --samples, where the risk was measured before", *MEASURING)
         logged_risk(samples, against, filter, metric, slice_by, delta, as_json=json, out=out)
         return
     if base is None or test is None:

@@ -21,6 +21,7 @@ from pacbayes_sft.cli.output import (
     interval,
     new_table,
     quiet_stdout,
+    refuse_unused,
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
@@ -38,6 +39,7 @@ P_VALUE = (
 
 
 def tv(
+    context: typer.Context,
     train: Annotated[str, typer.Option(help="Training rows.")],
     test: Annotated[str, typer.Option(help="Test rows.")],
     attribute: Annotated[
@@ -96,6 +98,8 @@ def tv(
     check_delta(delta)
     if attribute and view:
         raise InputError("--attribute and --view are two methods; give one of them")
+    if not stream and Features.HIDDEN not in (features or []):
+        refuse_unused(context, "without --features hidden", "base", "cache")
     folder = out if out is not None and out.suffix != ".json" else None
     file = out if folder is None else folder / "tv.json"
     if stream:
@@ -105,6 +109,7 @@ def tv(
                 "--stream runs one two-sample test on texts; give at most one --view and "
                 "--out FILE.json beside it"
             )
+        refuse_unused(context, "under --stream", "base", "cache", "device", "batch_size")
         from pacbayes_sft.shift.streamed import stream_two_sample
 
         looked = (view or [View.FULL])[0]

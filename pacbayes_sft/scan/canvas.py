@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from pacbayes_sft.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -43,8 +45,9 @@ def save(figure: Figure, stem: Path) -> Path:
     """Write PNG and SVG; return the PNG."""
     import matplotlib.pyplot as plt
 
-    for suffix in (".svg", ".png"):
-        figure.savefig(stem.with_name(stem.name + suffix), dpi=110)
+    for suffix in ("svg", "png"):
+        with replacing(stem.with_name(f"{stem.name}.{suffix}")) as partial:
+            figure.savefig(partial, dpi=110, format=suffix)
     plt.close(figure)
     return stem.with_name(stem.name + ".png")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import (
     BaseModel,
@@ -17,7 +18,7 @@ from pydantic import (
 
 from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.options import PRIOR_SCALES
+from pacbayes_sft.options import PRIOR_SCALES, has_repeats
 from pacbayes_sft.shift.methods import NEED_FACTORS, check_shift
 
 THEOREMS = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni")
@@ -130,6 +131,13 @@ class Bound(_Strict):
     draws: Positive = 512
     shifts: tuple[str, ...] = ("tv",)
 
+    @field_validator("prior_scales")
+    @classmethod
+    def _apart(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if not scales or has_repeats(scales):
+            raise ValueError("holds nothing, or a scale twice")
+        return scales
+
     @field_validator("shifts")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -172,7 +180,7 @@ class Config(_Strict):
         bounds: Bounds by name.
         primary: Which of them is reported first.
         batch_size: Rows a forward pass.
-        device: Device of every cell.
+        device: Device of every cell; ``auto``: the one there is.
         dtype: Dtype of every cell.
     """
 
@@ -192,6 +200,15 @@ class Config(_Strict):
     batch_size: Positive = 64
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16", "autocast"] = "float32"
+
+    @field_validator("device")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        try:  # whether it can be used shows where the cells run
+            torch.device("cpu" if name == "auto" else name)
+        except RuntimeError as error:
+            raise ValueError(f"{name!r} is no device ({str(error).splitlines()[0]})") from None
+        return name
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

@@ -79,6 +79,15 @@ def _limits(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
             }  # fmt: skip
 
 
+def theorem_of(shift: str, theorem: str) -> str:
+    """Return the theorem that a frame holds a shift term under: importance weights have their own.
+
+    >>> theorem_of("tv", "kl"), theorem_of("importance", "kl")
+    ('kl', 'importance')
+    """
+    return IMPORTANCE if shift == IMPORTANCE else theorem
+
+
 def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row a cell × test slice: measured risk, and its change over the base's own.
 
@@ -222,9 +231,10 @@ def summary(frame: pd.DataFrame, bound: str, theorem: str, shift: str) -> dict[s
     Args:
         frame: `cells_frame` of all records.
         bound: Name of the primary bound.
-        theorem: Its theorem.
+        theorem: Its theorem; passed over where importance weights are the shift term.
         shift: Its shift term.
     """
+    theorem = theorem_of(shift, theorem)
     found: dict[str, Any] = {}
     for group, of_group in frame.groupby(GROUP):
         each = {

@@ -11,7 +11,7 @@ import pandas as pd
 from pacbayes_sft.scan.canvas import save
 from pacbayes_sft.scan.contrasts import against, dropped, slice_changes
 from pacbayes_sft.scan.curves import curves, heat_maps, optimum, saturation
-from pacbayes_sft.scan.frame import GROUP, cells_frame, slices_frame
+from pacbayes_sft.scan.frame import GROUP, cells_frame, slices_frame, theorem_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,18 +26,18 @@ def plot_scan(
         records: What `run_scan` returned.
         out: Directory to write into.
         bound: Which bound is drawn.
-        theorem: Which theorem's value.
+        theorem: Which theorem's value; passed over where importance weights are the shift term.
         shift: Which shift term, where records hold several.
 
     Returns:
-        The PNG files; an SVG lies beside each.
+        The PNG files; an SVG lies beside each. None where no record holds that bound.
     """
+    theorem = theorem_of(shift, theorem)
     frame, slices = cells_frame(records), slices_frame(records)
     chosen = frame[(frame["bound"] == bound) & (frame["theorem"] == theorem)]
     if "shift" in frame:
         chosen = chosen[chosen["shift"] == shift]
         theorem = f"{theorem}, {shift}"
-    out.mkdir(parents=True, exist_ok=True)
     files = []
     for group, rows in chosen.groupby(GROUP):
         name = "-".join(_plain(str(part)) for part in group)

@@ -18,7 +18,7 @@ class Watch:
         self.done, self.total, self.workers = done, total, workers
         self.began, self.new = time.monotonic(), 0
         self.risks: dict[tuple[int, str], list[float]] = {}
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def __enter__(self) -> Watch:
         """Begin."""

@@ -99,7 +99,10 @@ class Pool:
 
     def hashes(self) -> dict[str, str]:
         """Return the hashes of the files."""
-        return {"pool": self.table.sha256, "test": self.test.sha256}
+        found = {"pool": self.table.sha256, "test": self.test.sha256}
+        if self.data.labelled is not None:
+            found["labelled"] = read_table(self.data.labelled).sha256
+        return found
 
     def windows(self, rule: Windows) -> tuple[str, ...]:
         """Cut the pool by a rule; the edges are values of the column."""
@@ -114,7 +117,7 @@ class Pool:
                 low, high = np.quantile(levels, ends, method="inverted_cdf")
             else:
                 low, high = levels[0] + ends * (levels[-1] - levels[0])
-            found.append(f"{low:g}:{high:g}")
+            found.append(f"{_edge(low)}:{_edge(high)}")
         return tuple(dict.fromkeys(found))
 
     def write(self, cell: Cell, train: Path, heldout: Path) -> None:
@@ -142,6 +145,12 @@ class Pool:
             with replacing(file) as partial:
                 text = "".join(json.dumps(row.as_record(unit)) + "\n" for unit, row in rows)
                 partial.write_text(text, encoding="utf-8")
+
+
+def _edge(value: float) -> str:
+    """Write an edge so that it reads back as itself; else the outermost units fall outside."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 @functools.lru_cache(maxsize=4)

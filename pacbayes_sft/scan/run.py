@@ -6,11 +6,14 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pacbayes_sft import loaded
 from pacbayes_sft.errors import InputError
@@ -74,7 +77,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
         Records of the bases, then of the cells, in the order of `list_cells`.
 
     Raises:
-        InputError: If an input cannot be used.
+        InputError: If an input cannot be used, or another scan is at work in ``out``.
     """
     _refuse_several_processes()
     where, store = where or Where(), Store(out)
@@ -82,14 +85,29 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     missing = [job for job in jobs if not store.has(job.key)]
     results = _on_ray if where.workers or where.address else _here
     watch = Watch(len(jobs) - len(missing), len(jobs), where.workers or 1)
-    with watch:
+    with watch, _alone(store) if missing else contextlib.nullcontext():
         for job in jobs:
             if store.has(job.key):
                 watch.saw(store.get(job.key), finished=False)
-        for record in results(config, missing, store, where):
+        for record in results(config, missing, store, where) if missing else ():
             store.put(record)
             watch.saw(record, finished=True)
     return [store.get(job.key) for job in jobs]
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Keep other scans out of a directory: two would train in one folder."""
+    lock = store.work(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(lock, timeout=0).acquire()
+    except Timeout:
+        raise InputError(
+            f"{store.directory}: another scan is at work there; wait for it, or give another --out"
+        ) from None
+    with held:
+        yield
 
 
 def list_jobs(config: Config) -> list[Job]:
@@ -120,12 +138,15 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
         here = {"num_cpus": where.workers, "include_dashboard": False}
         options: dict[str, Any] = {"address": where.address} if where.address else here
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    # beside the records, where what a killed scan left is found and removed
+    root = None if where.address else store.work("ray").resolve()
     waiting: list[Any] = []
     try:
+        _sweep(root)
         _refuse_unmet(ray.cluster_resources(), where)
         task: Any = ray.remote(_work).options(**task_options(where))
         shared = ray.put(config.model_dump(mode="json"))
-        waiting = [task.remote(shared, job, where.threads or 1) for job in jobs]
+        waiting = [task.remote(shared, job, where.threads or 1, root) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
             try:
@@ -135,11 +156,23 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
                 if cause is None:
                     raise
                 raise cause from None
+            except ray.exceptions.RayError as error:
+                raise InputError(
+                    f"scan: a Ray worker died on one cell {RETRIES + 1} times "
+                    f"({type(error).__name__}), most likely for want of memory; give fewer "
+                    "--workers or a smaller batch_size (finished cells are kept)"
+                ) from None
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
         if started:
             ray.shutdown()
+        _sweep(root)
+
+
+def _sweep(root: Path | None) -> None:
+    if root is not None:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def task_options(where: Where) -> dict[str, Any]:
@@ -185,11 +218,13 @@ def _refuse_several_processes() -> None:
         )
 
 
-def _work(config: dict[str, Any], job: Job, threads: int) -> Record:
-    """Measure one job in a worker."""
+def _work(config: dict[str, Any], job: Job, threads: int, root: Path | None) -> Record:
+    """Measure one job in a worker, in a folder of its own, under ``root`` or the system's."""
     _set_threads(threads)
     loaded.keep(True)
-    with tempfile.TemporaryDirectory(prefix="pacbayes-sft-") as folder:
+    if root is not None:
+        root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pacbayes-sft-", dir=root) as folder:
         return job.run(Config.model_validate(config), Path(folder) / job.key)
 
 

@@ -26,6 +26,7 @@ from pacbayes_sft.progress import track
 
 States = NDArray[np.float32]
 PART = 256  # texts a file of the cache: what a kill can cost
+NAME = 32  # hexadecimal digits of such a file's name; the folder may hold other files
 
 
 def hidden_states(
@@ -133,13 +134,13 @@ def _read(cache: Path, wanted: set[str]) -> dict[str, States]:
     from safetensors import SafetensorError, safe_open
 
     kept: dict[str, States] = {}
-    for file in sorted(cache.glob("*.safetensors")):
+    for file in sorted(cache.glob(f"{'[0-9a-f]' * NAME}.safetensors")):
         try:
             with safe_open(file, framework="numpy") as part:
                 for name in wanted & set(part.keys()):
                     kept[name] = part.get_tensor(name)
         except (SafetensorError, OSError):
-            file.unlink(missing_ok=True)
+            continue
     return kept
 
 
@@ -148,7 +149,7 @@ def _write(cache: Path, found: dict[str, States]) -> None:
 
     if not found:
         return
-    name = hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:32]
+    name = hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:NAME]
     with replacing(cache / f"{name}.safetensors") as partial:
         partial.write_bytes(save({k: np.ascontiguousarray(v) for k, v in found.items()}))
 

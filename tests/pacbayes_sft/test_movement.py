@@ -5,13 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pacbayes_sft import heatmap
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import factor_pair, squared_distance
 from pacbayes_sft.checkpoints.lora import read_adapter
 from pacbayes_sft.choices import By, Space
 from pacbayes_sft.heatmap import plot_movement
 from pacbayes_sft.models import BASES
-from pacbayes_sft.movement import break_down
+from pacbayes_sft.movement import Breakdown, Moved, break_down
 from pacbayes_sft.terms import kl_term
 
 STRONG = BASES / "strong"
@@ -112,6 +113,18 @@ def test_names_that_would_collide_and_experts(tmp_path):
     assert [r["name"] for r in parts.records(By.LAYER)] == ["wte", "layer 0", "layer 1", "ln_f"]
     assert all(r["relative_change"] is None for r in parts.records(By.TENSOR))  # W₀ = 0
     plot_movement(parts, tmp_path / "zero.png")
+
+
+def test_a_bias_has_a_cell_of_its_own(tmp_path, monkeypatch):
+    """Qwen2 names a matrix and its bias alike; the panel of biases shows the bias's change."""
+    parts = [
+        Moved(f"q_proj.{kind}", 0, "q_proj", matrix, 4, change, change, 1.0)
+        for kind, matrix, change in (("weight", True, 0.01), ("bias", False, 0.25))
+    ]
+    shown = []
+    monkeypatch.setattr(heatmap, "_number", lambda *words: shown.append(words[3].relative_change))
+    plot_movement(Breakdown(tuple(parts), 1.0), tmp_path / "moved.png")
+    assert shown == pytest.approx([0.1, 0.5])
 
 
 def test_the_term_carries_it(lora_run, tmp_path):

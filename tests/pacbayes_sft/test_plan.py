@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from estimators.posteriors.refined import Schedule
+from pacbayes_sft import gibbs, refine
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
 from pacbayes_sft.checkpoints.files import open_checkpoint
@@ -21,7 +22,7 @@ from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.models import load_model, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plan import plan
-from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.posteriors import PLACES, Refinement
 
 QUICK = Options(
     refinement=Refinement(Schedule(steps=8), 8), prior_scales=(0.02, 0.1), batch_size=32
@@ -31,6 +32,25 @@ QUICK = Options(
 @pytest.fixture(scope="module")
 def files(rows_dir):
     return str(rows_dir / "train.jsonl"), str(rows_dir / "test.jsonl")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Rows through the model, counted where they go through it."""
+    seen = {"evaluated": 0, "refined": 0}
+    evaluate, collate = gibbs.row_losses, refine.collate
+
+    def counting(model, rows, *rest, **named):
+        seen["evaluated"] += len(rows)
+        return evaluate(model, rows, *rest, **named)
+
+    def collating(rows, *rest):
+        seen["refined"] += len(rows)
+        return collate(rows, *rest)
+
+    monkeypatch.setattr(gibbs, "row_losses", counting)
+    monkeypatch.setattr(refine, "collate", collating)
+    return seen
 
 
 def test_no_model_is_loaded(lora_run, files, monkeypatch):
@@ -74,27 +94,12 @@ def test_rows_without_the_profiles_number_are_refused_before_a_model_is_loaded(
     ],
 )
 def test_cost_ledger_and_label_are_those_of_the_bound(
-    prior, further, lora_run, files, rows_dir, monkeypatch
+    prior, further, lora_run, files, rows_dir, seen
 ):
     kept = lora_run / "pacbayes_sft" / "prior"
     options = replace(QUICK, prior=kept if prior == "checkpoint" else "base", **further)
     held = str(rows_dir / "heldout.jsonl")
     planned = plan("strong", lora_run, *files, options, train_heldout=held)
-    seen = {"evaluated": 0, "refined": 0}
-    from pacbayes_sft import gibbs, refine
-
-    evaluate, collate = gibbs.row_losses, refine.collate
-
-    def counting(model, rows, *rest, **named):
-        seen["evaluated"] += len(rows)
-        return evaluate(model, rows, *rest, **named)
-
-    def collating(rows, *rest):
-        seen["refined"] += len(rows)
-        return collate(rows, *rest)
-
-    monkeypatch.setattr(gibbs, "row_losses", counting)
-    monkeypatch.setattr(refine, "collate", collating)
     certificate = bound("strong", lora_run, *files, options, train_heldout=held)
     assert seen == {"evaluated": planned.rows_evaluated, "refined": planned.rows_refined}
     assert planned.ledger.rows() == certificate.ledger.rows()
@@ -106,6 +111,20 @@ def test_cost_ledger_and_label_are_those_of_the_bound(
     assert {k: record[k] for k in ("n", "n_train", "space", "squared_distance")} == {
         k: done[k] for k in ("n", "n_train", "space", "squared_distance")
     }
+
+
+def test_an_interpolated_posterior_costs_pilots_and_no_refinement(
+    tiny_base, small_run, files, rows_dir, seen
+):
+    """A profile's held-out rows go through too; the search for the best place may stop early."""
+    prior = small_run / "pacbayes_sft" / "prior"
+    options = replace(QUICK, posterior="interpolated", prior=prior, profile="difficulty")
+    held = str(rows_dir / "heldout.jsonl")
+    planned = plan(str(tiny_base), small_run, *files, options, train_heldout=held)
+    bound(str(tiny_base), small_run, *files, options, train_heldout=held)
+    assert seen["refined"] == planned.rows_refined == 0
+    pilot, most = 32, len(options.prior_scales) * len(PLACES)  # all 32 certified units
+    assert (planned.rows_evaluated - seen["evaluated"]) / pilot in range(most)
 
 
 def test_the_work_is_nearly_what_a_counter_counts(lora_run, files):

@@ -26,7 +26,7 @@ from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
 from pacbayes_sft.scan.pictures import plot_scan
-from pacbayes_sft.scan.rows import open_pool, write_rows
+from pacbayes_sft.scan.rows import Pool, open_pool, write_rows
 from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
 from pacbayes_sft.scan.store import Store
 
@@ -65,6 +65,9 @@ def test_the_printed_example_is_a_configuration():
         ({"data": {"kind": "web"}}, "data"),
         ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
+        ({"bounds": {"plain": {"prior_scales": [0.02, 0.02]}}}, "bounds.plain.prior_scales"),
+        ({"bounds": {"plain": {"prior_scales": []}}}, "bounds.plain.prior_scales"),
+        ({"device": "gpu"}, "device: 'gpu' is no device"),
         ({"primary": {"bound": "none"}}, "primary.bound"),
         ({"primary": {"bound": "plain", "shift": "d_plus"}}, "primary.shift"),
         (
@@ -156,6 +159,35 @@ def test_sliding_and_equal_windows(pool):
     assert sliding == [(0, 49.5), (24.75, 74.25), (49.5, 99)]
 
 
+def test_the_edges_of_a_rule_are_those_of_the_rows(pool, tmp_path):
+    """Six digits of them would leave the easiest and the hardest unit outside every window."""
+    levels = [0.12345678, 0.5, 0.98765432]
+    for name in ("pool", "test"):
+        rows = [{"prompt": f"{name}{x}", "completion": "c", "length": x} for x in levels]
+        (tmp_path / f"{name}2.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    files = {name: str(tmp_path / f"{name}2.jsonl") for name in ("pool", "test")}
+    rule = type(pool.windows)
+    for by in ("equal", "quantile"):
+        found = Pool(pool.data.model_copy(update=files)).windows(rule(by=by, count=2))
+        ends = [float(edge) for window in found for edge in window.split(":")]
+        assert (ends[0], ends[-1]) == (levels[0], levels[-1])
+
+
+def test_labelled_rows_are_known_by_their_content(pool, tmp_path):
+    rows = tmp_path / "labelled.jsonl"
+
+    def key(**further):
+        open_pool.cache_clear()  # as another process would
+        asked = pool.model_copy(update={"data": pool.data.model_copy(update=further)})
+        return Keys(asked).of(list_cells(pool)[0])
+
+    rows.write_text('{"prompt": "p", "completion": "c", "length": 1}\n')
+    before = key(labelled=str(rows))
+    assert before == key(labelled=str(rows)) != key()
+    rows.write_text('{"prompt": "p", "completion": "d", "length": 1}\n')
+    assert key(labelled=str(rows)) != before
+
+
 def test_a_window_without_rows_enough_is_said(pool, tmp_path):
     cell = replace(list_cells(pool)[0], size=21)
     with pytest.raises(InputError, match=r"window 0:24 holds 25 units, 5 held out"):
@@ -238,6 +270,63 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
     (tmp_path / "records" / "j.json").write_text('{"key": "k"}')
     with pytest.raises(InputError, match="not the record of j"):
         store.get("j")
+
+
+def test_two_scans_do_not_train_in_one_folder(faked, tmp_path, monkeypatch):
+    def another(config, cell, key, folder):
+        with pytest.raises(InputError, match="another scan is at work there"):
+            run_scan(asked, tmp_path)
+        return fake(config, cell, key, folder)
+
+    asked = config()
+    monkeypatch.setattr(running, "measure_cell", another)
+    whole = run_scan(asked, tmp_path)
+    with running._alone(Store(tmp_path)):
+        assert run_scan(asked, tmp_path) == whole  # nothing is missing, so nothing is trained
+
+
+def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    roots = []
+
+    class Task:
+        def options(self, **_):
+            return self
+
+        def remote(self, shared, job, threads, root):
+            roots.append(root)
+            left = root / "pacbayes-sft-x" / job.key
+            left.mkdir(parents=True)
+            return left
+
+    def get(_):
+        raise ray.exceptions.OutOfMemoryError("9 GB used")
+
+    named = {
+        "is_initialized": lambda: True,
+        "cluster_resources": lambda: {"CPU": 2},
+        "remote": lambda work: Task(),
+        "put": lambda content: content,
+        "wait": lambda waiting, num_returns: (waiting[:1], waiting[1:]),
+        "get": get,
+        "cancel": lambda reference, force: None,
+    }
+    for name, instead in named.items():
+        monkeypatch.setattr(ray, name, instead)
+    stale = Store(tmp_path).work("ray") / "stale"
+    stale.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"died on one cell 4 times \(OutOfMemoryError\)"):
+        run_scan(config(), tmp_path, Where(workers=2))
+    assert set(roots) == {stale.parent} and not stale.parent.exists()
+
+
+def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(running.loaded, "keep", lambda on: None)
+    folders = []
+    monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]))
+    root = tmp_path / "work" / "ray"
+    running._work(config().model_dump(mode="json"), list_jobs(config())[0], 1, root)
+    assert folders[0].is_relative_to(root) and not any(root.iterdir())
 
 
 def test_hours_come_from_what_was_measured(faked, tmp_path):
@@ -364,6 +453,35 @@ def test_the_commands(faked, tmp_path):
         app, ["plot", str(tmp_path / "out"), "--bound", "plain", "--theorem", "proposition_4_1"]
     )
     assert drawn.exit_code == 0
+    assert not list((tmp_path / "out").rglob(".partial*"))
+
+
+def weighted(config, cell, key, folder):
+    """A cell with two bounds: one by importance weights too, one without."""
+    record = fake(config, cell, key, folder)
+    plain = record["bounds"]["plain"]
+    shifts = plain["shifts"] | {"importance": {"upper": 0.4, "guarantee": "upper"}}
+    record["bounds"]["weighted"] = plain | {"shifts": shifts}
+    return record
+
+
+def test_importance_weights_can_be_the_primary_term_and_be_drawn(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "measure_cell", weighted)
+    bound = {"posterior": "isotropic", "prior_scales": [0.05], "shifts": ["tv", "importance"]}
+    primary = {"bound": "weighted", "shift": "importance"}
+    asked = TINY | {"bounds": TINY["bounds"] | {"weighted": bound}, "primary": primary}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(asked))
+    words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert found["primary"] == primary | {"theorem": "importance"}
+    assert found["groups"]["strong, nll, lora"]["primary"]["cells"] == 2
+    plot = ["plot", str(tmp_path / "out"), "--json", "--shift"]
+    drawn = CliRunner().invoke(app, [*plot, "importance", "--bound", "weighted"])
+    assert len(json.loads(drawn.stdout)["files"]) == 5
+    nowhere = ("importance --bound plain", "tv --bound weighted --theorem importance")
+    for further in map(str.split, nowhere):
+        with pytest.raises(InputError, match="no record holds"):
+            CliRunner().invoke(app, [*plot, *further], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +513,7 @@ def test_a_cell_for_real(tmp_path):
     assert sum(found["terms"].values()) == pytest.approx(
         found["bounds"]["proposition_4_1"]["raw"], rel=1e-6
     )
-    assert not any((tmp_path / "work").iterdir())
+    assert [left.name for left in (tmp_path / "work").iterdir()] == [".lock"]
     assert str(tmp_path) not in json.dumps([base, cell])  # a record holds no place
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,17 @@ from functools import partial
 from unittest import mock
 
 import pytest
+import typer
 
 from estimators import Estimate
-from pacbayes_sft.cli import main
+from pacbayes_sft.advise.predict import Extra, Train
+from pacbayes_sft.checkpoints.record import RunRecord
+from pacbayes_sft.cli import app, main
+from pacbayes_sft.cli.output import emit, new_table
 from pacbayes_sft.models import resolve_base
+from pacbayes_sft.shift.methods import RESERVED
+
+COMMANDS = dict(typer.main.get_command(app).commands)
 
 
 @dataclass
@@ -374,6 +383,88 @@ def test_options_out_of_range_are_refused_before_any_work(rows_dir, bound_words,
     assert "seed" in complaint("bound", *words, "--seed", -1)
 
 
+def test_a_picture_of_no_format_is_refused_before_any_work(rows_dir, tmp_path):
+    words = ("difficulty", rows_dir / "test.jsonl", "--metric", "difficulty")
+    words += ("--out", tmp_path / "out.jsonl", "--picture", tmp_path / "x.foo")
+    assert "no format of pictures" in complaint(*words) and not list(tmp_path.iterdir())
+    kl = ("kl", "--base", "strong", "--finetuned", tmp_path / "none", "--sigma", 0.1)
+    assert "no format of pictures" in complaint(*kl, "--picture", "moved.foo")
+    assert "none" in complaint(*kl, "--picture", "moved.PNG")  # the next thing that is wrong
+
+
+@pytest.mark.parametrize("sigma", ["1e-200", "1e200"])
+def test_a_sigma_whose_square_is_no_float_is_refused(sigma, lora_run):
+    words = ("kl", "--base", "strong", "--finetuned", lora_run, "--sigma", sigma)
+    assert f"--sigma {float(sigma):g}: a scale of weights" in complaint(*words)
+    near = ("1e-100", "1e100")[float(sigma) > 1]
+    assert run(*words[:-1], near).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--posterior isotropic --steps 400", "--steps: does nothing with --posterior isotropic"),
+        ("--posterior laplace --start prior", "--start: does nothing with --posterior laplace"),
+        ("--emit-dtype float16", "--emit-dtype: does nothing without --emit-adapter"),
+        ("--declared-draws 2", "--declared-draws: does nothing without"),
+        ("--draw-seed 0", "--draw-seed: does nothing without"),
+        ("--dry-run --emit-adapter x", "--emit-adapter: does nothing under --dry-run"),
+    ],
+)
+def test_options_of_bound_that_would_do_nothing(words, says, bound_words):
+    given = [part for pair in bound_words.items() for part in pair]
+    assert says in complaint("bound", *given, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("tv --stream --batch-size 64", "--batch-size: does nothing under --stream"),
+        ("tv --stream --base strong", "--base: does nothing under --stream"),
+        ("tv --base strong", "--base: does nothing without --features hidden"),
+        ("tv --features words --cache c", "--cache: does nothing without --features hidden"),
+        ("risk --samples s.jsonl --loss answer", "--loss: does nothing with --samples"),
+        ("risk --samples s.jsonl --dtype float32", "--dtype: does nothing with --samples"),
+    ],
+)
+def test_options_that_would_do_nothing(words, says, rows_dir):
+    command, *further = words.split()
+    files = ("--train", rows_dir / "train.jsonl", "--test", rows_dir / "test.jsonl")
+    assert says in complaint(command, *(files if command == "tv" else ()), *further)
+
+
+def test_a_length_of_nothing_is_refused(rows_dir):
+    words = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--max-length", 0)
+    assert "max-length" in complaint(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [("--epochs 0.5", "48"), ("--epochs 1", "96"), ("--epochs 3", "100"), ("--steps 2", "64")],
+)
+def test_rows_read_are_those_of_whole_batches(words, read, rows_dir, tmp_path):
+    """An epoch of 100 rows is rounded to three batches of 32; half an epoch to one and a half."""
+    record = RunRecord(
+        base="strong", base_sha256="", train="", train_sha256="", row_sha256=[""] * 100,
+        order=list(range(100)), prior_rows=0, settings={}, versions={},
+    )  # fmt: skip
+    sft = ("sft", "--base", "strong", "--train", rows_dir / "train.jsonl", "--out", tmp_path)
+    with mock.patch("pacbayes_sft.sft.run_sft", return_value=record):
+        done = run(*sft, *words.split(), "--batch-size", 24 if words.endswith("0.5") else 32)
+    (line,) = (line for line in done.stdout.splitlines() if "read at least once" in line)
+    assert line.split()[-2] == read
+
+
+def test_help_names_every_word_that_is_understood():
+    options = {p.name: p.help for c in ("bound", "advise") for p in COMMANDS[c].params}
+    for name, known in (
+        ("shift", (*RESERVED, "monotone:COLUMN")),
+        ("train_side", Train),
+        ("shift_side", Extra),
+    ):
+        assert set(known) <= set(re.split(r"[ .,]+|: ", options[name])), name
+
+
 def test_what_is_read_is_not_written_over(rows_dir, tmp_path):
     mine = shutil.copy(rows_dir / "train.jsonl", tmp_path / "rows.jsonl")
     before = mine.read_bytes()
@@ -386,6 +477,32 @@ def test_a_place_that_cannot_be_written_is_said(rows_dir, tmp_path):
     words = ("difficulty", rows_dir / "train.jsonl", "--metric", "difficulty")
     text = complaint(*words, "--out", tmp_path / "file" / "out.jsonl")
     assert "file" in text and "error:" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device"),
+        (ConnectionError("no cluster\nat all"), "error: no cluster"),
+        (ConnectionError(), "error: ConnectionError"),
+    ],
+)
+def test_an_error_of_the_system_without_a_file_is_a_sentence_too(error, says, rows_dir):
+    with mock.patch("pacbayes_sft.data.rows.refuse_missing", side_effect=error):
+        assert complaint("tv", "--train", "a.jsonl", "--test", "b.jsonl") == says
+
+
+def test_users_words_are_no_markup(rows_dir, tmp_path):
+    words = "[INST] rows [/INST] [medium] :smile:"
+    table, out = new_table(f"Title {words}", "column"), io.StringIO()
+    table.add_row(words)
+    with contextlib.redirect_stdout(out):
+        emit({}, table, as_json=False, out=None)
+    assert " ".join(out.getvalue().split()).count(words) == 2
+    mine = shutil.copy(rows_dir / "test.jsonl", tmp_path / "rows[medium].jsonl")
+    done = run("difficulty", mine, "--metric", "difficulty", "--out", tmp_path / "out.jsonl")
+    assert "[medium]" in "".join(done.stdout.split())
+    assert complaint("plot", "[/INST]\\", "--bound", "x").startswith("error: [/INST]\\: holds")
 
 
 def test_a_folder_without_weights_is_no_checkpoint(rows_dir):

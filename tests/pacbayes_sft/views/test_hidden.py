@@ -55,6 +55,18 @@ def test_what_was_kept_is_not_computed_again(tmp_path, monkeypatch):
     )
 
 
+def test_no_file_of_the_folder_is_removed(tmp_path):
+    """It may be the user's own, another process's that is being written, or unreadable just now."""
+    names = ("mine.safetensors", f".partial-7-{'0' * 32}.safetensors", f"{'0' * 32}.safetensors")
+    for name in names:
+        (tmp_path / name).write_bytes(b"not to be read")
+    (tmp_path / f"{'1' * 32}.safetensors").mkdir()
+    state = np.ones(2, np.float32)
+    hidden._write(tmp_path, {"a": state})
+    assert hidden._read(tmp_path, {"a", "b"}).keys() == {"a"}
+    assert len(list(tmp_path.iterdir())) == 5
+
+
 def test_a_kill_costs_one_part(tmp_path, monkeypatch):
     monkeypatch.setattr(hidden, "PART", 1)
     real = hidden._write
