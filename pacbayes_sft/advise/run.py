@@ -266,7 +266,7 @@ def advise_on(
         column: The difficulty.
         how: See `Pilots`.
         rule: What is minimised.
-        bound_breaks_ties: Between arms that the evidence cannot tell apart, take the least bound.
+        bound_breaks_ties: Between arms that tie with the least, take the one of least bound.
         where: Where pilots run.
 
     Raises:

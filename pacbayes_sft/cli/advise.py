@@ -72,7 +72,7 @@ def advise(
     bound_breaks_ties: Annotated[
         bool,
         typer.Option(
-            help="Among windows that the pilots cannot tell apart, take the least predicted bound."
+            help="Among windows that tie with the least (5 %, each alone), take the least bound."
         ),
     ] = True,
     select: Annotated[
@@ -191,7 +191,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
             arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
             f"{best.lower:.3f} to {best.upper:.3f}",
-            f"not told from {alike}" if alike else "",
+            f"not told from {alike} (at 5 %, all at once)" if alike else "",
         )
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
