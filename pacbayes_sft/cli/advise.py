@@ -111,9 +111,8 @@ def advise(
     from pacbayes_sft.advise.advice import out_of_reach
     from pacbayes_sft.advise.predict import Rule, check_sizes
     from pacbayes_sft.advise.report import write_report
-    from pacbayes_sft.advise.run import Pilots, advise_on, prepare
+    from pacbayes_sft.advise.run import Pilots, advise_on, fine_tune, prepare
     from pacbayes_sft.advise.select import How, select_rows
-    from pacbayes_sft.scan.config import FineTune
     from pacbayes_sft.scan.run import Where
 
     check_delta(delta)
@@ -123,7 +122,7 @@ def advise(
         sizes=_numbers(pilot_sizes, "--pilot-sizes"),
         seeds=pilot_seeds,
         objectives=tuple(_word(Objective, o, "--objectives") for o in objectives.split(",")),
-        fine_tune=FineTune(
+        fine_tune=fine_tune(
             epochs=epochs,
             least_steps=least_steps,
             learning_rate=learning_rate,
