@@ -46,7 +46,8 @@ def _rounded(limit: float, places: int | None, rounding: str) -> str:
     exact = Decimal(repr(float(limit)))
     if places is None:
         return f"{float(Context(prec=4, rounding=rounding).create_decimal(exact)):.4g}"
-    return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=rounding):f}"
+    enough = Context(prec=max(28, exact.adjusted() + 2 + places))  # the default has 28 digits
+    return f"{exact.quantize(Decimal(1).scaleb(-places), rounding, enough):f}"
 
 
 def value(estimate: Estimate) -> str:

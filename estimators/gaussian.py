@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -155,7 +156,8 @@ def kl_isotropic(
     With equal sigmas it is ‖Δ‖²/(2σ²).
 
     Raises:
-        ValueError: If a sigma is not positive, or the distance is negative or not finite.
+        ValueError: If a sigma is not positive, its square or that of the sigmas' ratio is no float,
+            or the distance is negative or not finite.
 
     >>> kl_isotropic(2.0, 10, 0.5, 0.5).value
     4.0
@@ -164,7 +166,14 @@ def kl_isotropic(
         raise ValueError("sigma must be positive and finite (a point mass has infinite KL)")
     if not 0 <= squared_distance < math.inf:
         raise ValueError(f"a squared distance is finite and >= 0, got {squared_distance}")
-    ratio = (sigma_posterior / sigma_prior) ** 2
+    quotient = sigma_posterior / sigma_prior
+    for root in (sigma_prior, quotient):
+        if not sys.float_info.min <= root * root < math.inf:
+            raise ValueError(
+                f"sigmas {sigma_posterior:g} (posterior) and {sigma_prior:g} (prior): a square of "
+                "theirs, or of their ratio, is too small or too large for a float"
+            )
+    ratio = quotient**2
     value = 0.5 * (squared_distance / sigma_prior**2 + parameters * (ratio - 1 - math.log(ratio)))
     return Estimate.exactly(value, method="KL of isotropic Gaussians", unit="nats")
 

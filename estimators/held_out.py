@@ -35,7 +35,7 @@ def held_out_bound(losses: ArrayLike, delta: float) -> Estimate:
     n, mean = x.size, float(x.mean())
     if np.isin(x, (0.0, 1.0)).all():
         errors = int(x.sum())
-        upper = 1.0 if errors == n else float(stats.beta.ppf(1 - delta, errors + 1, n - errors))
+        upper = 1.0 if errors == n else float(stats.beta.isf(delta, errors + 1, n - errors))
         method = f"binomial tail inversion on {n} unseen units"
     else:
         upper = kl_inverse_upper(mean, math.log(1 / delta) / n)

@@ -177,8 +177,9 @@ def bound(
     if every or options.baselines:
         centre = prior_centre(evaluator, slots, inputs, certified)
     bench = Workbench(
-        evaluator, slots, inputs.pair, certified, inputs.n, leaves, centre, options.draws, shape
-    )
+        evaluator, slots, inputs.pair, certified, inputs.n, leaves, centre, options.draws, shape,
+        f"{inputs.base_sha256} {inputs.finetuned_sha256} {options.dtype}",
+    )  # fmt: skip
     fitted = fit_posterior(options.posterior, bench, options.prior_scales, options.refinement)
     kl = _kl(fitted, (*inputs.pair.assumptions, *shape.assumptions))
 

@@ -264,6 +264,7 @@ class Slots:
     """Where the named tensors of a Gaussian live inside a loaded model.
 
     Attributes:
+        space: ``factors`` of an adapter or ``weights`` of the model.
         parameters: Parameter behind each name, to read and overwrite.
         modules: For ``factors``: the linear module behind each name, to add noise to its output.
     """

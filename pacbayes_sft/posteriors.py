@@ -93,6 +93,8 @@ def fit_posterior(
         return _curved(bench, family, sigmas, _curvature(bench, family))
     if family is Posterior.INTERPOLATED:
         return _interpolated(bench, sigmas)
+    if family is not Posterior.ISOTROPIC:  # before pilots and race are paid for
+        _check_state(bench, refinement)
     at_scale = _pilot_risks(bench, sigmas)
     if family is Posterior.ISOTROPIC:
         return _isotropic(bench, at_scale)
@@ -271,10 +273,18 @@ def _prior_itself(bench: Workbench, sigma: float) -> Fitted:
 def _identity(bench: Workbench, refinement: Refinement) -> str:
     """Name what a refinement runs on, so that it is never resumed on anything else."""
     evaluator = bench.evaluator
-    digest = hashlib.sha256(f"{evaluator.loss} {evaluator.seed} {refinement.batch_size}".encode())
+    words = (bench.identity, bench.n, bench.delta, evaluator.loss, evaluator.seed)
+    digest = hashlib.sha256(f"{words} {refinement.batch_size} {refinement.schedule}".encode())
     for row in bench.rows.encoded:
         digest.update(f"{row.prompt_length} {row.ids}".encode())
     return digest.hexdigest()
+
+
+def _check_state(bench: Workbench, refinement: Refinement) -> None:
+    try:
+        refined.check_state(refinement.state_file, _identity(bench, refinement))
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _shortened(refinement: Refinement) -> Refinement:

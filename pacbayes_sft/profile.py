@@ -43,10 +43,17 @@ class RiskProfile:
         """Return a JSON-ready object; values of the difficulty are strings."""
         return {
             "column": self.column,
-            "certified": {f"{v:g}": list(pair) for v, pair in sorted(self.certified.items())},
-            "units": {f"{v:g}": count for v, count in sorted(self.units.items())},
-            "labelled": {f"{v:g}": list(pair) for v, pair in sorted(self.labelled.items())},
+            "certified": {_key(v): list(pair) for v, pair in sorted(self.certified.items())},
+            "units": {_key(v): count for v, count in sorted(self.units.items())},
+            "labelled": {_key(v): list(pair) for v, pair in sorted(self.labelled.items())},
+            "one_row_a_unit": self.one_row_a_unit,
         }
+
+
+def _key(level: float) -> str:
+    """The level as text, short where that is all of it: levels that are close are two still."""
+    short = f"{level:g}"
+    return short if float(short) == level else repr(float(level))
 
 
 def risk_profile(

@@ -29,7 +29,8 @@ class Refinement:
     Attributes:
         schedule: Steps, rates, radius and time budget.
         batch_size: Rows a step.
-        state_file: Where an interrupted fit is kept, to go on from; None: nowhere.
+        state_file: Where an interrupted fit is kept, to go on from; None: nowhere. The last state
+            stays: remove the file when the certificate is written.
         start: Where it begins; with a radius, which is one around them, the finished weights.
     """
 
@@ -39,7 +40,9 @@ class Refinement:
     start: Start = Start.AUTO
 
     def __post_init__(self) -> None:
-        """Refuse a radius around the finished weights for a fit that begins elsewhere."""
+        """Refuse no rows, and a radius around the finished weights for a fit from elsewhere."""
+        if self.batch_size < 1:
+            raise InputError(f"a refinement step needs at least one row, got {self.batch_size}")
         start = Start(self.start)
         if self.schedule.radius is not None:
             if start is Start.PRIOR:

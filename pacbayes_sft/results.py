@@ -19,6 +19,8 @@ COLUMNS = (
     *("source", "kind", "name", "predictor", "target", "value", "lower", "upper"),
     *("confidence", "guarantee", "unit", "method", "vacuous"),
 )
+# the input whose guarantee a term of Proposition 4.1 has
+OF_TERM = {"empirical_risk": "empirical_risk", "generalization": "kl", "extrapolation": "tv"}
 
 
 def results_frame(*sources: Certificate | str | Path) -> pd.DataFrame:
@@ -39,25 +41,22 @@ def results_frame(*sources: Certificate | str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [row for source in sources for row in _rows(*_record(source))]
+    rows = [row for source in sources for row in _rows_of(source)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _record(source: Certificate | str | Path) -> tuple[str, Mapping[str, Any]]:
+def _rows_of(source: Certificate | str | Path) -> list[dict[str, Any]]:
     if not isinstance(source, (str, Path)):
         from pacbayes_sft.bound_json import to_record
 
-        return source.inputs.finetuned.name, to_record(source)
+        return list(_rows(source.inputs.finetuned.name, to_record(source)))
     try:
-        record = json.loads(Path(source).read_text(encoding="utf-8"))
-        bounds = record["bounds"], record["terms"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return list(_rows(str(source), json.loads(Path(source).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{source}: no bound.json ({type(error).__name__}: {error}); give a file that "
             "`pacbayes-sft bound` wrote"
         ) from None
-    assert bounds
-    return str(source), record
 
 
 def _rows(source: str, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -65,7 +64,10 @@ def _rows(source: str, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in ("empirical_risk", "kl", "tv"):
         yield _row(source, "input", name, record[name])
     for name, value in record["terms"].items():
-        yield _row(source, "term", name, {"value": value} | gibbs)
+        stands_on = OF_TERM.get(name)  # ε is a formula
+        label = record[stands_on]["guarantee"] if stands_on else "exact"
+        found = {"value": value, "guarantee": label, "unit": "probability"}
+        yield _row(source, "term", name, found | gibbs)
     for name, entry in record["bounds"].items():
         for target, raw in (("test_distribution", "raw"), ("train_distribution", "train_raw")):
             value = math.inf if entry[raw] is None else entry[raw]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
 from pacbayes_sft.choices import Objective
@@ -35,6 +36,7 @@ from pacbayes_sft.models import (
 PARTIAL = ".partial"
 DONE = ".done"
 NOTE = "asked.json"
+EVERY = "all-linear"  # PEFT's word
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Settings:
     objective: Objective = Objective.NLL
     lora_rank: int = 8
     lora_alpha: float = 16.0
-    target_modules: str = "all-linear"
+    target_modules: str = EVERY
     steps: int = 0
     epochs: float = 3.0
     batch_size: int = 32
@@ -84,9 +86,18 @@ class Settings:
             raise InputError(f"--prior-fraction must lie in [0, 1), got {self.prior_fraction}")
         if min(self.lora_rank, self.steps, self.seed) < 0 or self.batch_size < 1:
             raise InputError("rank, steps and seed must be >= 0 and the batch size >= 1")
+        if not all(self.target_names):
+            raise InputError(
+                f"--target-modules {self.target_modules!r}: names no module between two commas"
+            )
         for name in ("epochs", "learning_rate", "lora_alpha"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The target modules one by one."""
+        return tuple(name.strip() for name in self.target_modules.split(","))
 
 
 def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
@@ -242,24 +253,39 @@ def _with_factors(model: Any, settings: Settings) -> Any:
 
     torch.manual_seed(settings.seed)
     try:
-        return get_peft_model(model, _lora_config(settings))
+        made = get_peft_model(model, _lora_config(settings))
     except ValueError as error:
         raise InputError(
             f"--target-modules {settings.target_modules}: PEFT cannot put factors there "
             f"({str(error).splitlines()[0]})"
         ) from None
+    _refuse_unmatched(made.targeted_module_names, settings)
+    return made
+
+
+def _refuse_unmatched(trained: list[str], settings: Settings) -> None:
+    """Refuse a name that PEFT passed over in silence, since another one matched."""
+    if settings.target_names == (EVERY,):
+        return
+    for name in settings.target_names:
+        if not any(module == name or module.endswith(f".{name}") for module in trained):
+            found = ", ".join(sorted({module.rpartition(".")[2] for module in trained}))
+            raise InputError(
+                f"--target-modules {settings.target_modules}: the base has no module {name!r}; "
+                f"the other names match {found}"
+            )
 
 
 def _lora_config(settings: Settings) -> Any:
     from peft import LoraConfig
 
-    targets = settings.target_modules
+    names = settings.target_names
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # PEFT takes floats
         lora_dropout=0.0,
-        target_modules=targets if targets == "all-linear" else targets.split(","),
+        target_modules=EVERY if names == (EVERY,) else list(names),
     )
 
 
@@ -272,7 +298,14 @@ def _refuse_other_use(out: Path, asked: Any) -> None:
     """Refuse a directory that holds anything but this very run, unfinished."""
     note = out / PARTIAL / NOTE
     if note.is_file():
-        if json.loads(note.read_text()) != asked:
+        try:
+            before = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(
+                f"{note}: cut short, so nobody can say what the unfinished fine-tune there was; "
+                "remove its directory, or give another --out"
+            ) from None
+        if before != asked:
             raise InputError(
                 f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
                 "to finish it, or another --out"
@@ -283,6 +316,5 @@ def _refuse_other_use(out: Path, asked: Any) -> None:
 
 def _note_what_was_asked(out: Path, asked: Any) -> None:
     """Leave what a resumed run must match; the first thing written."""
-    note = out / PARTIAL / NOTE
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(asked))
+    with replacing(out / PARTIAL / NOTE) as partial:
+        partial.write_text(json.dumps(asked), encoding="utf-8")

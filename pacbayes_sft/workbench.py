@@ -41,6 +41,7 @@ class Workbench:
         centre: The prior's own centre, measured on the rows; None leaves the recursive bound out.
         draws: Draws a row that the certificate will make.
         shape: The prior's relative scales.
+        identity: Names base, fine-tune and dtype, so that a refinement of others is not resumed.
     """
 
     evaluator: Evaluator
@@ -52,6 +53,7 @@ class Workbench:
     centre: PriorCentre | None
     draws: int = 1
     shape: Shape = field(default_factory=lambda: Shape(PriorShape.ISOTROPIC, {}))
+    identity: str = ""
 
     @property
     def delta(self) -> float:

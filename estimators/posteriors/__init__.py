@@ -1,5 +1,5 @@
 """Gaussian posteriors around fine-tuned weights: one file a family, each with a `fit`."""
 
-from estimators.posteriors import isotropic, kfac, laplace, per_tensor
+from estimators.posteriors import interpolated, isotropic, kfac, laplace, per_tensor, refined
 
-__all__ = ["isotropic", "kfac", "laplace", "per_tensor"]
+__all__ = ["interpolated", "isotropic", "kfac", "laplace", "per_tensor", "refined"]

@@ -33,6 +33,8 @@ Surrogate = Callable[[Tensors, Tensors, int], torch.Tensor]
 
 SAVE_EVERY = 50
 WARM_UP = 20
+KEPT = ("key", "about", "step", "seconds", "optimizer", "mean", "log_scale")
+ELSE = "holds a fit of something else that was not taken to its end; remove it"
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,16 @@ def fit(
         schedule: See `Schedule`.
         price: What a nat of KL costs, where another bound than McAllester's is to be small: of the
             recursive one it is 1/(n·x) at the bet x. None: McAllester's root.
-        state_file: Where to keep what an interrupted fit goes on from (removed at the end). A fit
-            that was interrupted ends where an uninterrupted one does, bit for bit, unless a time
-            budget cut it.
+        state_file: Where to keep what an interrupted fit goes on from. A fit that was interrupted
+            ends where an uninterrupted one does, bit for bit, unless a time budget cut it. The last
+            state stays, so that a fit called again returns at once: remove the file when what was
+            fitted is safe.
         about: Identifies the surrogate (sample, loss, seed), into which the state file cannot see.
         progress: Wraps the steps, to show a bar.
 
     Raises:
         ValueError: If ``start`` and ``prior`` differ in names or shapes, n < 1, ``state_file``
-            holds another fit, or the objective or its gradient stops being a number.
+            holds another fit or is damaged, or the objective or its gradient stops being a number.
     """
     check_delta(delta)
     if n < 1:
@@ -132,6 +135,7 @@ def fit(
     key = _fingerprint(start, prior, n, delta, schedule, price, about)
     first, spent = _resume(state_file, key, mean, log_scale, optimizer)
     epsilon = math.log(2 * math.sqrt(n) / delta)
+    kept = done = first
     began = time.monotonic() - spent
     for step in progress(range(first, schedule.steps)):
         elapsed = _share_spent(time.monotonic() - began, schedule.time_budget)
@@ -152,11 +156,13 @@ def fit(
         optimizer.step()
         if schedule.radius is not None:
             _project(mean, start.mean, schedule.radius)
-        if state_file is not None and (step + 1) % SAVE_EVERY == 0:
-            spent = time.monotonic() - began
-            _save(state_file, key, mean, log_scale, optimizer, step + 1, spent)
-    if state_file is not None:
-        state_file.unlink(missing_ok=True)
+        done = step + 1
+        if state_file is not None and done % SAVE_EVERY == 0:
+            spent, kept = time.monotonic() - began, done
+            _save(state_file, key, about, mean, log_scale, optimizer, done, spent)
+    if state_file is not None and done > kept:
+        spent = time.monotonic() - began
+        _save(state_file, key, about, mean, log_scale, optimizer, done, spent)
     return DiagonalGaussian(
         {name: t.detach() for name, t in mean.items()},
         {name: float(s.detach().exp()) for name, s in log_scale.items()},
@@ -221,9 +227,9 @@ def _resume(
     """Fill in what an interrupted fit left; return the step to go on with and the seconds spent."""
     if file is None or not file.exists():
         return 0, 0.0
-    state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
-    if state.get("key") != key:
-        raise ValueError(f"{file}: holds an unfinished fit of something else; remove it")
+    state = _load(file)
+    if state["key"] != key:
+        raise ValueError(f"{file}: {ELSE}")
     with torch.no_grad():
         for name, tensor in mean.items():
             tensor.copy_(state["mean"][name])
@@ -233,9 +239,30 @@ def _resume(
     return int(state["step"]), float(state["seconds"])
 
 
+def check_state(file: Path | None, about: str) -> None:
+    """Refuse a state file that `fit` would refuse, as far as ``about`` tells; no file passes.
+
+    Raises:
+        ValueError: If it holds the fit of another surrogate, or is damaged.
+    """
+    if file is not None and file.exists() and _load(file)["about"] != about:
+        raise ValueError(f"{file}: {ELSE}")
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        return {name: state[name] for name in KEPT}
+    except Exception:  # a cut archive, another pickle, a list: torch has an error for each
+        raise ValueError(
+            f"{file}: damaged, or not the state of a fit; remove it to begin anew"
+        ) from None
+
+
 def _save(
     file: Path,
     key: str,
+    about: str,
     mean: Tensors,
     log_scale: Tensors,
     optimizer: torch.optim.Optimizer,
@@ -244,6 +271,6 @@ def _save(
 ) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".tmp")
-    state = {"key": key, "step": step, "seconds": seconds, "optimizer": optimizer.state_dict()}
-    torch.save({**state, "mean": dict(mean), "log_scale": dict(log_scale)}, partial)
+    state = (key, about, step, seconds, optimizer.state_dict(), dict(mean), dict(log_scale))
+    torch.save(dict(zip(KEPT, state, strict=True)), partial)
     partial.replace(file)

@@ -39,7 +39,8 @@ class Prediction:
         train: Its train side.
         shift: Its shift side.
         chance: Share of the draws in which this arm is the best.
-        alike: Whether the evidence does not tell it to be worse than the advised one.
+        alike: Whether the evidence does not tell it to be worse than the advised one, at 5 % over
+            all arms at once (`ties.alike`).
         bound_tv: Proposition 4.1 with TV, as predicted.
         bound_kl: PAC-Bayes-kl with D⁺ + 0.3·TV, as predicted.
     """
@@ -70,8 +71,8 @@ class Choice:
             being best; no pilot was trained on a mixture.
         others: What other rules would advise, by rule.
         changes: What would change this choice, in sentences.
-        by_bound: Whether another arm is predicted lower, within what the evidence can tell, and the
-            least bound decided.
+        by_bound: Whether another arm, tied with it (`ties.tied`), is predicted lower, and the least
+            bound decided.
     """
 
     budget: int
@@ -118,7 +119,7 @@ class Advice:
 
     Attributes:
         rule: What was minimised.
-        ties: What decided between arms that the evidence cannot tell apart; None: the least value.
+        ties: What decided between tied arms; None: the least value.
         choices: One a budget that could be advised on.
         refused: For every other budget, why not.
         moves: Where the advice moves.
@@ -164,8 +165,8 @@ def advise(
     extrapolated by the forms of `scaling`, carried to the test law by a shift term. With the
     default rule that is the risk on held-out rows of the window plus the difference that the
     pilots' own risk by level makes under the test law; assumption (i) (train and test differ only
-    through the difficulty) is all it rests on besides the form. Of the arms that the evidence
-    cannot tell from the best, the one with the least predicted bound is advised.
+    through the difficulty) is all it rests on besides the form. Of the arms that tie
+    with the least (`ties.tied`), the one with the least predicted bound is advised.
 
     Args:
         pilots: Short fine-tunes, every window at the same sizes.

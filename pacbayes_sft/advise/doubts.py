@@ -43,8 +43,9 @@ def what_would_change(
         least = evidence.arms[ahead[0]]
         behind = float(totals[0, advised] - totals[0, ahead[0]])
         said = [
-            f"{arm_name(*least)} is predicted {behind:.3f} lower, less than these pilots can "
-            f"tell; {arm_name(*best)} has the least bound of those that cannot be told from it"
+            f"{arm_name(*least)} is predicted {behind:.3f} lower; {arm_name(*best)} ties with it "
+            "(the 5 % quantile of their difference, looked at alone, is not above 0) and has the "
+            "least bound of the tied"
         ]
     else:
         second = evidence.arms[order[1]]

@@ -7,17 +7,15 @@ pool were not fixed without it: a limit that counts the same rows is then an `es
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from estimators.total_variation.risk_profiles import Law
 from pacbayes_sft.data.metadata import Metadata, read_metadata
-from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.data.rows import Table, json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
@@ -105,20 +103,16 @@ def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | 
     if path.suffix != ".jsonl" or not path.is_file():
         table = read_table(source)
         return list(pool_levels(table, column).values()), table.metadata
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                record: Any = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{where}: not JSON ({error.msg})") from None
-            if not isinstance(record, dict):
-                raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
-            record = record | (record.get("attributes") or {})
-            value = _number(record.get(column), where, column)
-            units.setdefault(str(record.get("unit", f"line {number}")), value)
+    for line, record in json_records(path):
+        where = f"{path}, {line}"
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
+        attributes = record.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise InputError(f"{where}: 'attributes' must be an object")
+        value = _number((record | attributes).get(column), where, column)
+        unit = record.get("unit")
+        units.setdefault(line if unit is None else str(unit), value)
     if not units:
         raise InputError(f"{path}: holds no rows")
     return list(units.values()), read_metadata(path, sha256_of(path))

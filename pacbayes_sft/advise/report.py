@@ -10,6 +10,7 @@ from pacbayes_sft.advise.advice import Advice, Choice
 from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
+from pacbayes_sft.advise.ties import LEVEL
 from pacbayes_sft.atomic import replacing
 
 MARKERS = "osD^vPX*"
@@ -45,7 +46,7 @@ def as_markdown(found: Found, command: str = "") -> str:
         f"{', '.join(map(str, advice.sizes))} extrapolated, under the assumption that train and "
         f"test differ only through {found.prepared.column!r}.",
         "",
-        "| budget n | train on | predicted (90 %) | cannot be told from it |",
+        f"| budget n | train on | predicted (90 %) | not told from it ({LEVEL:.0%}, all at once) |",
         "|---|---|---|---|",
     ]
     for choice in advice.choices:
@@ -114,11 +115,11 @@ def as_markdown(found: Found, command: str = "") -> str:
 
 
 def _ties(advice: Advice) -> str:
-    return f"; between windows that it cannot tell apart, {advice.ties}" if advice.ties else ""
+    return f"; between windows tied in it, {advice.ties}" if advice.ties else ""
 
 
 def not_told_from(choice: Choice) -> str:
-    """Name the arms that the evidence does not tell from the advised one."""
+    """Name the arms that are not told to be worse than the advised one, at `LEVEL` over all."""
     if choice.indifferent:
         return "any other: no preference"
     return ", ".join(arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike)
@@ -128,7 +129,10 @@ def moves_said(advice: Advice) -> list[str]:
     """Say where the advice moves."""
     found = []
     if advice.choices and all(choice.indifferent for choice in advice.choices):
-        found.append("at no budget can these pilots tell the windows apart: the advice is a guess")
+        found.append(
+            f"at no budget can these pilots tell the windows apart (at {LEVEL:.0%}, all at once): "
+            "the advice is a guess"
+        )
     if not advice.moves:
         return [*found, "on this range of n the advice does not move"]
     for move in advice.moves:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.advise.advice import Advice, advise
@@ -31,6 +33,8 @@ from pacbayes_sft.scan.run import Where, run_scan
 NAME = "pilot"
 # around the half-data checkpoint, on the units it never saw: cheap, and not vacuous
 NEAR = Bound(posterior=Posterior.INTERPOLATED, prior="checkpoint", prior_scales=(0.03,))
+OPTIONS = {"sizes": "pilot-sizes", "seeds": "pilot-seeds"}  # where the command has another word
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Prepared:
         windows: Candidate windows.
         shifts: Their shift terms.
         laws_known: Whether pool and test both record their law of the difficulty.
+        windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
         test_law: Law of the levels in the test.
         config: The scan of the pilots.
         pilot_side: Units that pilots may have seen.
@@ -94,6 +99,7 @@ class Prepared:
     windows: tuple[str, ...]
     shifts: Mapping[str, WindowShift]
     laws_known: bool
+    windows_of_sample: bool
     test_law: Mapping[float, float]
     config: Config
     pilot_side: frozenset[str]
@@ -200,7 +206,8 @@ def prepare(
     files_of = {"pool": (work / "pool.jsonl", train), "judges": (work / "judges.jsonl", judges)}
     for file, units in files_of.values():
         write_units(table, units, ladder, column, file)
-    config = Config(
+    config = _checked(
+        Config,
         name="pilots",
         data=Files(
             kind="rows",
@@ -221,7 +228,7 @@ def prepare(
         primary=Primary(bound=NAME),
         batch_size=how.batch_size,
         device=how.device,
-        dtype=how.dtype,  # type: ignore[arg-type]  # pydantic refuses other words
+        dtype=how.dtype,
     )
     return Prepared(
         table,
@@ -231,6 +238,7 @@ def prepare(
         tuple(windows),
         shifts,
         laws_known,
+        not windows_given,
         _as_law(test_law),
         config,
         frozenset(side),
@@ -266,7 +274,7 @@ def advise_on(
         column: The difficulty.
         how: See `Pilots`.
         rule: What is minimised.
-        bound_breaks_ties: Between arms that the evidence cannot tell apart, take the least bound.
+        bound_breaks_ties: Between arms that tie with the least, take the one of least bound.
         where: Where pilots run.
 
     Raises:
@@ -298,6 +306,31 @@ def cost_of(pilots: Sequence[Pilot], budgets: Sequence[int]) -> dict[str, float]
         "seconds": sum(p.seconds for p in pilots),
         "share_of_sweep": units / (arms * sum(budgets)),
     }
+
+
+def fine_tune(**words: float) -> FineTune:
+    """Return how pilots are fine-tuned.
+
+    Args:
+        words: Fields of `FineTune`.
+
+    Raises:
+        InputError: If a number is out of its range.
+    """
+    return _checked(FineTune, **words)
+
+
+def _checked(made: Callable[..., T], **words: Any) -> T:
+    """Make a part of a scan's configuration; what it refuses is said in the words of `advise`."""
+    try:
+        return made(**words)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            said = f"{first['loc'][0]}: {said}"
+        key, _, why = said.partition(": ")
+        raise InputError(f"--{OPTIONS.get(key, key).replace('_', '-')}: {why}") from None
 
 
 def _as_law(law: Law) -> dict[float, float]:

@@ -93,17 +93,27 @@ def select_rows(
     known = prepared.table.metadata
     if known is not None and known.attribute == prepared.column and how is How.WINDOW:
         _record_law(known, low, high, rows, out)
-    windows = len(prepared.windows)
-    return Selection(
-        tuple(u for u in prepared.levels if u in wanted),
-        rows,
+    says = what_it_does(
+        how,
+        count,
         reused,
-        what_it_does(how, count, reused, windows, laws_known=prepared.laws_known),
+        len(prepared.windows),
+        arms=len(prepared.windows) * len(prepared.config.objectives),
+        laws_known=prepared.laws_known,
+        windows_of_sample=prepared.windows_of_sample,
     )
+    return Selection(tuple(u for u in prepared.levels if u in wanted), rows, reused, says)
 
 
 def what_it_does(
-    how: How, count: int, reused: int, windows: int, *, laws_known: bool
+    how: How,
+    count: int,
+    reused: int,
+    windows: int,
+    *,
+    arms: int,
+    laws_known: bool,
+    windows_of_sample: bool,
 ) -> tuple[str, ...]:
     """Say what a selection does to a certificate on the selected rows.
 
@@ -111,9 +121,11 @@ def what_it_does(
         how: How rows were taken.
         count: Units.
         reused: How many of them the pilots may have seen.
-        windows: K, among how many windows the choice was made.
+        windows: Among how many windows the choice was made.
+        arms: K, among how many pairs of window and objective.
         laws_known: Whether pool and test both record their law. Otherwise the test sample that
             chose the window is the one that a later shift limit counts.
+        windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
     """
     if how is How.HARDEST:
         return (
@@ -125,13 +137,19 @@ def what_it_does(
         "threshold selection: given the window, the selected rows are independent draws from "
         "the pool's law within it; a later certificate holds for that law"
     )
-    nats = f"ln {windows} = {np.log(windows):.2f} nats"
+    if windows_of_sample:
+        first = (
+            "threshold selection between quantiles: the window's edges are values of the pool's "
+            "own rows, so the selected rows are not quite independent draws from any law, and a "
+            "later certificate is an estimate; give --windows fixed without the pool's rows"
+        )
     if reused:
         return (
             first,
             f"{reused} of the selected units are of the side that the pilots, which chose among "
-            f"{windows} windows, may have seen: charge {nats} (δ/{windows}) to the whole "
-            "certificate, its shift term included, or select fewer rows or from a larger pool",
+            f"{arms} arms (window and objective), may have seen: charge {_nats(arms)} (δ/{arms}) "
+            "to the whole certificate, its shift term included, or select fewer rows or from a "
+            "larger pool",
         )
     if laws_known:
         return (
@@ -139,13 +157,19 @@ def what_it_does(
             "no pilot saw a selected row, and the shift term of two recorded laws counts no "
             "sample, so the choice of the window costs nothing",
         )
+    # a shift limit knows the window alone, so it is one event a window whatever the objective
     return (
         first,
         "no pilot saw a selected row, so the choice of the window costs the bound on the train "
         f"distribution nothing; but the test rows helped to choose among {windows} windows, so a "
         "shift limit taken from the same rows (`bound --shift COLUMN`) pays for "
-        f"{windows}: give its leaf δ_shift/{windows} ({nats}), or take it from other test rows",
+        f"{windows}: give its leaf δ_shift/{windows} ({_nats(windows)}), or take it from other "
+        "test rows",
     )
+
+
+def _nats(choices: int) -> str:
+    return f"ln {choices} = {np.log(choices):.2f} nats"
 
 
 def _record_law(pool: Metadata, low: float, high: float, rows: int, out: Path) -> None:

@@ -31,15 +31,15 @@ def dequantise_gguf(
     Raises:
         InputError: If the file cannot be read or the directory exists.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if not file.is_file():
         raise InputError(f"{file}: no such GGUF file")
     if out.exists():
         raise InputError(f"{out}: exists already; give another directory")
     if find_spec("gguf") is None:
         raise InputError(f"{file}: needs the package gguf: `pip install 'pacbayes-sft[real]'`")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     where: dict[str, Any] = {"gguf_file": file.name}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -68,4 +68,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
     words = parser.parse_args()
-    print(dequantise_gguf(words.file, words.out, dtype=words.dtype))
+    try:
+        print(dequantise_gguf(words.file, words.out, dtype=words.dtype))
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json
@@ -109,6 +110,5 @@ def check_recorded_base(finetuned: Path, base: TensorFiles) -> None:
 
 def write_record(record: RunRecord, directory: Path) -> None:
     """Write the record into a fine-tune's directory."""
-    target = directory / RECORD_DIR
-    target.mkdir(parents=True, exist_ok=True)
-    (target / RUN).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with replacing(directory / RECORD_DIR / RUN) as partial:
+        partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -78,7 +78,7 @@ def advise(
     bound_breaks_ties: Annotated[
         bool,
         typer.Option(
-            help="Among windows that the pilots cannot tell apart, take the least predicted bound."
+            help="Among windows that tie with the least (5 %, each alone), take the least bound."
         ),
     ] = True,
     select: Annotated[
@@ -117,9 +117,8 @@ def advise(
     from pacbayes_sft.advise.advice import out_of_reach
     from pacbayes_sft.advise.predict import Rule, check_sizes
     from pacbayes_sft.advise.report import write_report
-    from pacbayes_sft.advise.run import Pilots, advise_on, prepare
+    from pacbayes_sft.advise.run import Pilots, advise_on, fine_tune, prepare
     from pacbayes_sft.advise.select import How, select_rows
-    from pacbayes_sft.scan.config import FineTune
     from pacbayes_sft.scan.run import Where
 
     check_delta(delta)
@@ -129,7 +128,7 @@ def advise(
         sizes=_numbers(pilot_sizes, "--pilot-sizes"),
         seeds=pilot_seeds,
         objectives=tuple(_word(Objective, o, "--objectives") for o in objectives.split(",")),
-        fine_tune=FineTune(
+        fine_tune=fine_tune(
             epochs=epochs,
             least_steps=least_steps,
             learning_rate=learning_rate,
@@ -197,7 +196,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
             arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
             f"{best.lower:.3f} to {best.upper:.3f}",
-            f"not told from {alike}" if alike else "",
+            f"not told from {alike} (at 5 %, all at once)" if alike else "",
         )
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)

@@ -208,6 +208,7 @@ def bound(
                 declared_draws=declared_draws,
                 seed=draw_seed,
             )
+        (out / ".refinement.partial").unlink(missing_ok=True)  # all that rests on it is written
     if json:
         record = to_record(certificate)
         if emit_adapter is not None:

@@ -8,7 +8,6 @@ hash of their content; lines of one document are one unit. The fields are those 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Estimate, kl_interval
+from pacbayes_sft.data.rows import json_records
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.risk import risk_estimate, slice_risks, unit_means
 
@@ -109,9 +109,9 @@ def read_samples(file: Path, *, filter: str | None = None, metric: str | None = 
     chosen = filters[0] if filter is None else filter
     if chosen not in filters:
         raise InputError(f"{file}: no filter {chosen!r}; it has {', '.join(filters)}")
-    kept = [(number, line) for number, line in lines if line["filter"] == chosen]
+    kept = [(where, line) for where, line in lines if line["filter"] == chosen]
     name = _metric(file, kept[0][1], metric)
-    losses = np.array([1 - _success(file, number, line, name) for number, line in kept])
+    losses = np.array([1 - _success(file, where, line, name) for where, line in kept])
     return Samples(
         str(file),
         chosen,
@@ -155,19 +155,9 @@ def change(after: Samples, before: Samples, delta: float = 0.05) -> Estimate:
     )
 
 
-def _lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from None
+def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            sample = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}, line {number}: not JSON ({error.msg})") from None
+    for where, sample in json_records(file):
         missing = [
             key
             for key in ("doc_hash", "filter")
@@ -175,10 +165,10 @@ def _lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
         ]
         if missing:
             raise InputError(
-                f"{file}, line {number}: no {missing[0]!r}; it must be a samples_*.jsonl that "
+                f"{file}, {where}: no {missing[0]!r}; it must be a samples_*.jsonl that "
                 "lm-evaluation-harness wrote under --log_samples"
             )
-        found.append((number, sample))
+        found.append((where, sample))
     if not found:
         raise InputError(f"{file}: holds no samples")
     return found
@@ -201,10 +191,10 @@ def _metric(file: Path, sample: Mapping[str, Any], asked: str | None) -> str:
     raise InputError(f"{file}: choose one of its metrics with --metric: {', '.join(named)}")
 
 
-def _success(file: Path, number: int, sample: Mapping[str, Any], name: str) -> float:
+def _success(file: Path, where: str, sample: Mapping[str, Any], name: str) -> float:
     value = sample.get(name)
     if not _is_score(value):
-        raise InputError(f"{file}, line {number}: {name!r} is {value!r}, not a success in [0, 1]")
+        raise InputError(f"{file}, {where}: {name!r} is {value!r}, not a success in [0, 1]")
     return float(value)  # type: ignore[arg-type]
 
 

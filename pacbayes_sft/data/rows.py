@@ -111,7 +111,7 @@ def read_table(source: str | Path) -> Table:
         return _read_hub(str(source))
     if path.is_dir():
         raise InputError(f"{source}: a directory, not a file of rows")
-    records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
+    records = _parquet_records(path) if path.suffix == ".parquet" else json_records(path)
     rows = [row_of(record, f"{path}, {where}") for where, record in records]
     if not rows:
         raise InputError(f"{path}: holds no rows")
@@ -136,21 +136,39 @@ def refuse_missing(*sources: str | Path | None) -> None:
             raise InputError(f"{source}: no such file")
 
 
-def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
+def json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read JSON lines one by one; yield where each stands (``line 3``) and what it holds.
+
+    Raises:
+        InputError: If the file cannot be read, is not UTF-8, or a line is not JSON.
+    """
+    for number, line in text_lines(path):
         try:
+            yield f"line {number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
+                "one object a line is read"
+            ) from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of every line that is not blank; a byte-order mark is skipped.
+
+    Only ends of lines part lines: what else Unicode calls one may stand inside a JSON string.
+
+    Raises:
+        InputError: If the file cannot be read or is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield f"line {number}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
-                        "one object a line is read"
-                    ) from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not UTF-8 text") from None
+                if line.strip():
+                    yield number, line
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:

@@ -44,8 +44,8 @@ def pass_rates(
 ) -> Values:
     """Return the share of sampled solutions that end in the row's answer; shape (rows,).
 
-    The stream of a sample depends on its number alone, so that the same rows, seed and batch size
-    give the same rates.
+    The stream of a sample depends on the seed, on its number and on that of its batch, so that the
+    same rows, seed and batch size give the same rates.
 
     Args:
         model: The base.

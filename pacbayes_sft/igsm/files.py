@@ -59,7 +59,9 @@ def write_problems(
 ) -> Metadata:
     """Write ``size`` independent problems to ``out`` and the law they follow beside it.
 
-    Nothing is left behind if it is interrupted.
+    Each of the two files is written whole or not at all. An interruption between them leaves the
+    new rows beside no sidecar, or beside that of the rows before, which names their hash and so is
+    not believed of the new ones: write them again.
 
     Raises:
         ValueError: If ``size`` is not positive or ``seed`` negative.

@@ -7,7 +7,6 @@ twelve counts as words of their own ("this many lines"), so that one linear rule
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from estimators import Estimate, StreamedTwoSample
 from pacbayes_sft.choices import View
-from pacbayes_sft.data.rows import row_of
+from pacbayes_sft.data.rows import json_records, row_of, text_lines
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.views.counts import count_features
 from pacbayes_sft.views.text import text_of
@@ -157,21 +156,12 @@ def _chunks(
 
 
 def _texts(file: Path, view: View) -> Iterator[str]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{file}, line {number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{where}: not JSON ({error.msg})") from None
-            yield text_of(row_of(record, where), view)
+    for where, record in json_records(file):
+        yield text_of(row_of(record, f"{file}, {where}"), view)
 
 
 def _count(file: Path) -> int:
-    with file.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
+    return sum(1 for _ in text_lines(file))
 
 
 def _checked(source: str | Path) -> Path:

@@ -18,6 +18,14 @@ def test_the_held_out_limit_is_one_side_of_clopper_pearson(n, data, delta):
     )
 
 
+def test_a_tiny_delta_still_gives_a_limit():
+    """1 - δ is 1 in floating point below 1e-16; with no error the limit is 1 - δ^(1/n)."""
+    for delta in (1e-15, 1e-20, 1e-100):
+        limit = held_out_bound([0.0] * 500, delta).upper
+        assert limit == pytest.approx(-math.expm1(math.log(delta) / 500), rel=1e-9)
+        assert held_out_bound([0.0] * 499 + [1.0], delta).upper < 1
+
+
 def test_the_held_out_limit_covers():
     rng, delta, n = np.random.default_rng(0), 0.1, 60
     limits = [held_out_bound(rng.random(n) < 0.3, delta).upper for _ in range(3000)]

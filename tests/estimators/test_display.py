@@ -6,6 +6,7 @@ import math
 from rich.console import Console
 
 from estimators import Estimate, Guarantee
+from estimators.display import rounded_down, rounded_up
 
 
 def make(guarantee, upper=0.4, **more):
@@ -36,3 +37,10 @@ def test_a_notebook_shows_text_not_tags():
     assert "&lt;b&gt;&amp;" in page and "<b>" not in page
     assert "2 assumptions" in page and "n &lt; 5" in page
     assert "≥" not in make(Guarantee.UPPER, upper=math.inf)._repr_html_()
+
+
+def test_a_limit_of_any_size_is_rounded():
+    assert rounded_up(1e26, 3) == "1" + 26 * "0" + ".000"
+    assert rounded_up(1.5e300, 0) == "15" + 299 * "0" and rounded_down(-1e26, 2)[-4:] == "0.00"
+    assert rounded_up(9.9999, 3) == "10.000" and rounded_up(1e-300, 3) == "0.001"
+    assert rounded_up(1e26) == "1e+26"

@@ -77,6 +77,9 @@ def test_point_masses_are_refused():
         kl_isotropic(1.0, 2, 0.0, 1.0)
     with pytest.raises(ValueError, match="finite"):
         kl_isotropic(math.inf, 2, 1.0, 1.0)
+    for sigmas in ((1.0, 1e-170), (1e200, 1e200), (1e-160, 1.0), (1e160, 1.0), (1e300, 1e-300)):
+        with pytest.raises(ValueError, match="too small or too large for a float"):
+            kl_isotropic(1.0, 2, *sigmas)
 
 
 def test_samples_have_the_stated_law():

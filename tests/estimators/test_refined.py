@@ -85,7 +85,9 @@ def test_a_resumed_fit_is_the_uninterrupted_one_bit_for_bit(stops, radius, tmp_p
     resumed = fit(counting, schedule=schedule, state_file=file)
     assert seen[0] == stops[-1] // refined.SAVE_EVERY * refined.SAVE_EVERY
     assert same(resumed, fit(schedule=schedule))
-    assert not list(tmp_path.iterdir())
+    seen.clear()  # the last state stays until the caller has what rests on it
+    assert same(resumed, fit(counting, schedule=schedule, state_file=file)) and not seen
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_resumed_fit_that_lists_its_tensors_in_another_order(tmp_path):
@@ -114,6 +116,30 @@ def test_the_state_of_another_fit_is_refused(other, tmp_path):
     with pytest.raises(ValueError, match="something else"):
         refined.fit(begin, prior, surrogate, n=n, delta=DELTA, schedule=schedule, state_file=file)
     assert file.read_bytes() == before
+
+
+def test_a_damaged_state_ends_in_a_sentence(tmp_path):
+    file = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupted_at(60), state_file=file)
+    whole = file.read_bytes()
+    torch.save([1], tmp_path / "list")
+    for content in (b"", b"{", whole[: len(whole) // 2], (tmp_path / "list").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"state: damaged.*remove it"):
+            fit(state_file=file)
+        with pytest.raises(ValueError, match="damaged"):
+            refined.check_state(file, "")
+
+
+def test_the_state_of_another_surrogate_can_be_refused_before_a_fit(tmp_path):
+    file = tmp_path / "state"
+    refined.check_state(None, "a")
+    refined.check_state(file, "a")
+    fit(state_file=file, about="a")
+    refined.check_state(file, "a")
+    with pytest.raises(ValueError, match="something else"):
+        refined.check_state(file, "b")
 
 
 def test_radius_zero_keeps_the_mean_and_moves_the_scales():
@@ -178,8 +204,11 @@ def test_a_resumed_fit_does_not_get_its_time_budget_anew(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         fit(counting, schedule=schedule, state_file=tmp_path / "state")
-    fit(counting, schedule=schedule, state_file=tmp_path / "state")
+    found = fit(counting, schedule=schedule, state_file=tmp_path / "state")
     assert max(steps) < 105
+    steps.clear()  # nor when it had used it up
+    assert same(found, fit(counting, schedule=schedule, state_file=tmp_path / "state"))
+    assert not steps
 
 
 @pytest.mark.parametrize("bad_step", [7, 119])

@@ -14,7 +14,7 @@ from pacbayes_sft.choices import Posterior
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
-from pacbayes_sft.profile import levels_of, sums_by
+from pacbayes_sft.profile import RiskProfile, levels_of, sums_by
 from pacbayes_sft.shift.of_predictor import bounds_by_shift, shift_terms
 
 
@@ -138,3 +138,12 @@ def test_a_sample_is_of_whole_units_and_depends_on_the_seed_alone():
     assert len(few.units) == 12 and len(set(few.units)) == 4
     assert few.units == rows.sample(4, seed=1).units != rows.sample(4, seed=2).units
     assert rows.sample(None, 1) is rows and rows.sample(10, 1) is rows
+
+
+def test_levels_that_agree_in_six_digits_are_two_keys():
+    sums = {0.1234567: (1.0, 2), 0.1234568: (0.0, 3), 6.0: (1.0, 1), 1e6: (0.0, 1)}
+    counts = {level: count for level, (_, count) in sums.items()}
+    found = RiskProfile("d", sums, counts, sums, False).to_dict()
+    for name in ("certified", "units", "labelled"):
+        assert list(found[name]) == ["0.1234567", "0.1234568", "6", "1e+06"]
+    assert found["one_row_a_unit"] is False

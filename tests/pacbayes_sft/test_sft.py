@@ -1,15 +1,23 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pacbayes_sft.checkpoints.files import ADAPTER
-from pacbayes_sft.checkpoints.record import read_record
+from pacbayes_sft.checkpoints.record import read_record, write_record
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
-from pacbayes_sft.sft import PARTIAL, Settings, run_sft, training_order
+from pacbayes_sft.sft import (
+    PARTIAL,
+    Settings,
+    _lora_config,
+    _note_what_was_asked,
+    run_sft,
+    training_order,
+)
 
 
 def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
@@ -79,6 +87,37 @@ def test_an_unfinished_run_is_not_continued_with_other_settings(rows_dir, tmp_pa
         run_sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
 
 
+def test_names_of_modules_may_have_spaces_between_them():
+    for words, names in (("q_proj, v_proj", {"q_proj", "v_proj"}), (" all-linear ", "all-linear")):
+        assert _lora_config(Settings(target_modules=words)).target_modules == names
+
+
+def test_a_note_that_was_cut_short_ends_in_a_sentence(rows_dir, tmp_path):
+    (tmp_path / PARTIAL).mkdir()
+    (tmp_path / PARTIAL / "asked.json").write_text('{"settings": {"ste')
+    with pytest.raises(InputError, match=r"asked\.json: cut short.*another --out"):
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1))
+
+
+@pytest.mark.parametrize("note", ["run.json", "asked.json"])
+def test_what_a_run_notes_is_written_whole_or_not_at_all(note, lora_run, tmp_path, monkeypatch):
+    """A kill while the text goes to the disk leaves what was there, or nothing."""
+    record = read_record(lora_run)
+    honest = Path.write_text
+
+    def dies(self, text, *rest, **words):
+        honest(self, text[: len(text) // 2], *rest, **words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", dies)
+    with pytest.raises(KeyboardInterrupt):
+        if note == "run.json":
+            write_record(record, tmp_path)
+        else:
+            _note_what_was_asked(tmp_path, {"settings": {}})
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatch):
     """Stop the second of four steps' checkpoints dead, start again: as if nothing had happened."""
     settings = Settings(steps=4, batch_size=16, lora_rank=2, device="cpu")
@@ -106,10 +145,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "bad", [{"max_length": 5}, {"target_modules": "nonsense"}], ids=lambda b: next(iter(b))
+    ("bad", "says"),
+    [
+        ({"max_length": 5}, "longer|tokens"),
+        ({"target_modules": "nonsense"}, "PEFT cannot put factors there"),
+        ({"target_modules": "q_proj, v_prj"}, "no module 'v_prj'; the other names match q_proj"),
+    ],
 )
-def test_bad_input_leaves_nothing_that_blocks_the_next_try(bad, rows_dir, tmp_path):
-    with pytest.raises(InputError):
+def test_bad_input_leaves_nothing_that_blocks_the_next_try(bad, says, rows_dir, tmp_path):
+    with pytest.raises(InputError, match=says):
         run_sft("strong", rows_dir / "train.jsonl", tmp_path / "out", Settings(steps=1, **bad))
     assert not (tmp_path / "out").exists()
 
@@ -123,6 +167,7 @@ def test_bad_input_leaves_nothing_that_blocks_the_next_try(bad, rows_dir, tmp_pa
         {"learning_rate": -1.0},
         {"epochs": float("nan")},
         {"seed": -1},
+        {"target_modules": "q_proj,"},
     ],
 )
 def test_settings_that_mean_nothing(bad):
@@ -131,8 +176,6 @@ def test_settings_that_mean_nothing(bad):
 
 
 def test_the_base_is_identified(lora_run):
-    from pathlib import Path
-
     from pacbayes_sft.reading import sha256_of
 
     weights = Path(resolve_base("strong")) / "model.safetensors"

@@ -1,5 +1,6 @@
 """From files to advice: levels, sides of the pool, the command, and a real run."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ from pacbayes_sft.advise.run import Pilots, advise_on, prepare
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.split import pilot_side, split_judges
+from pacbayes_sft.choices import Objective
 from pacbayes_sft.cli import app, main
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
@@ -98,12 +100,27 @@ def test_sides_of_the_pool_are_apart_and_judges_spread():
 
 @pytest.mark.parametrize(
     ("row", "says"),
-    [({}, "has no value"), ({"difficulty": "x"}, "is not a number"), ([1], "not an object")],
+    [
+        ({}, "has no value"),
+        ({"difficulty": "x"}, "is not a number"),
+        ([1], "not an object"),
+        ({"difficulty": 1, "attributes": [1]}, "'attributes' must be an object"),
+    ],
 )
 def test_a_test_row_without_its_column(row, says, tmp_path):
     file = write(tmp_path / "t.jsonl", [{"difficulty": 1}, row])
     with pytest.raises(InputError, match=f"line 2.*{says}"):
         read_test_levels(file, "difficulty")
+
+
+def test_a_test_file_is_read_as_every_other_file_of_rows(tmp_path):
+    file = tmp_path / "t.jsonl"
+    rows = [{"difficulty": 1, "unit": None}, {"difficulty": 2, "unit": None}, {"difficulty": 3}]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8-sig")
+    assert read_test_levels(str(file), "difficulty")[0] == [1.0, 2.0, 3.0]  # null names no unit
+    file.write_bytes('{"difficulty": "é"}'.encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_test_levels(str(file), "difficulty")
 
 
 def test_a_unit_with_two_difficulties(tmp_path):
@@ -200,6 +217,7 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
     text = (tmp_path / "r" / "advice.md").read_text()
     for part in ("What would change this", "Shift terms", "What it cost", "largest pilot"):
         assert part in text
+    assert "(5%, all at once)" in text
     assert (tmp_path / "r" / "advice.png").stat().st_size > 10_000
     again = [str(tmp_path / "2.jsonl") if w.endswith("train.jsonl") else w for w in words]
     table = CliRunner().invoke(app, [word for word in again if word != "--json"])
@@ -217,6 +235,10 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
         (["--objectives", "rl"], "must be one of nll"),
         (["--column", "length"], "pacbayes-sft difficulty"),
         (["--windows", "5:2"], "from high to low"),
+        (["--windows", "5:7,5:7"], "--windows: holds nothing, or a window twice"),
+        (["--objectives", "nll,nll"], "--objectives: names a value twice"),
+        (["--epochs", "inf"], "--epochs: Input should be a finite number"),
+        (["--learning-rate", "inf"], "--learning-rate: Input should be a finite number"),
         (["--windows", "20:30"], "no row of the pool"),
         (["--select", "77", "--out", "o.jsonl"], "one of the --budgets"),
         (["--select", "128"], "go together"),
@@ -266,8 +288,23 @@ def test_selected_rows_are_fresh_first_and_what_that_costs_is_said(files, tmp_pa
     assert len(hard.says) == 1
     with pytest.raises(InputError, match="holds 900 units"):
         select_rows(prepared, "5:7", 901, tmp_path / "no.jsonl")
-    said = what_it_does(How.WINDOW, 5, 0, 3, laws_known=True)
-    assert "independent draws" in said[0] and "costs nothing" in said[1]
+    assert "are independent draws" in few.says[0] and not prepared.windows_of_sample
+    said = what_it_does(How.WINDOW, 5, 0, 3, arms=3, laws_known=True, windows_of_sample=False)
+    assert "are independent draws" in said[0] and "costs nothing" in said[1]
+
+
+def test_what_the_choice_of_an_objective_and_of_the_sample_itself_cost_is_said(files, tmp_path):
+    """Pilots that chose among windows and objectives chose among all pairs of the two."""
+    how = dataclasses.replace(SMALL, objectives=tuple(Objective)[:2])
+    prepared = prepare("strong", *files, tmp_path / "w", WINDOWS, how=how)
+    many = select_rows(prepared, "5:7", 600, tmp_path / "many.jsonl")
+    assert "6 arms" in many.says[1] and "ln 6 = 1.79 nats (δ/6)" in many.says[1]
+    few = select_rows(prepared, "5:7", 200, tmp_path / "few.jsonl")
+    assert "δ_shift/3" in few.says[1]  # a shift limit does not know the objective
+    quantiles = prepare("strong", *files, tmp_path / "q", how=SMALL)
+    assert quantiles.windows_of_sample
+    taken = select_rows(quantiles, quantiles.windows[0], 50, tmp_path / "of_sample.jsonl")
+    assert "not quite independent" in taken.says[0] and "estimate" in taken.says[0]
 
 
 def test_a_known_law_is_kept_through_the_selection(tmp_path):

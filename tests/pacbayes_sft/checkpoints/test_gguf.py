@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -87,3 +89,9 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.gguf: needs the package gguf: .*\[real\]"):
         dequantise_gguf(tmp_path / "a.gguf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_module_run_on_a_missing_file_ends_in_a_sentence(tmp_path):
+    words = [sys.executable, "-m", "pacbayes_sft.checkpoints.gguf", "nofile", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr == "error: nofile: no such GGUF file\n"

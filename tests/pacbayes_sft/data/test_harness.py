@@ -55,6 +55,18 @@ def test_one_filter_is_taken_so_that_n_does_not_double(tmp_path):
         found.slices("subject")
 
 
+def test_a_line_separator_inside_a_string_ends_no_line(tmp_path):
+    """Unicode calls U+2028 and U+0085 ends of lines; in JSON lines they are text."""
+    file = log(tmp_path / "a.jsonl", [1.0, 0.0], filters=("none",))
+    file.write_text(file.read_text().replace("...", "a\u2028b\u0085c"), encoding="utf-8-sig")
+    assert read_samples(file).risk().value == 0.5
+    file.write_bytes("é".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_samples(file)
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
+        read_samples(tmp_path / "none.jsonl")
+
+
 def test_a_document_that_is_there_twice_is_one_unit(tmp_path):
     file = log(tmp_path / "a.jsonl", [1.0, 0.0], filters=("none",))
     first = file.read_text().splitlines()[0]

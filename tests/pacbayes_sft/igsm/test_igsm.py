@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pacbayes_sft.choices import Rendering
+from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.igsm import OpLaw, draw_problem, english, problem_stream, symbolic, verify
 from pacbayes_sft.igsm.expressions import Abstract
 from pacbayes_sft.igsm.files import write_problems
@@ -222,6 +223,18 @@ def test_op_law_is_recorded_and_followed(tmp_path):
     assert metadata.law == {"2": 0.25, "5": 0.75}
     assert np.mean([row["difficulty"] == 5 for row in rows]) == pytest.approx(0.75, abs=0.06)
     assert {row["difficulty"] for row in rows} == {2, 5}
+
+
+def test_a_law_left_from_the_rows_before_is_not_believed_of_the_new_ones(tmp_path, monkeypatch):
+    """Killed between the rows and their law: the old law names the old rows by their hash."""
+    file, size = tmp_path / "x.jsonl", 5
+    write_problems(file, OpLaw.uniform(2, 3), size=size, seed=0)
+    assert read_table(file).metadata is not None
+    monkeypatch.setattr("pacbayes_sft.igsm.files.sha256_of", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_problems(file, OpLaw.uniform(4, 5), size=size, seed=0)
+    table = read_table(file)
+    assert {row.difficulty for row in table.rows} <= {4, 5} and table.metadata is None
 
 
 @pytest.mark.parametrize("text", ["5:2", "a:b", "0:3", "2=0.4,3=0.4", "1:99"])

@@ -1,6 +1,7 @@
 """The sentence says what it may, no more; the tables say the same in every format."""
 
 import io
+import json
 import re
 from dataclasses import replace
 
@@ -116,9 +117,14 @@ def test_a_certificate_becomes_a_tidy_frame(certificate, record, tmp_path):
     terms = one[one["kind"] == "term"]["value"].sum()
     assert terms == pytest.approx(record["bounds"]["proposition_4_1"]["raw"])
     assert set(one["kind"]) == {"input", "term", "bound", "measured", "baseline"}
-    (tmp_path / "no.json").write_text("{}")
-    with pytest.raises(InputError, match=r"no\.json: no bound\.json"):
-        results_frame(tmp_path / "no.json")
+    labels = one[one["kind"] == "term"].set_index("name")["guarantee"]
+    assert labels["generalization"] == labels["epsilon"] == "exact"
+    assert labels["extrapolation"] == record["tv"]["guarantee"]
+    assert (one[one["kind"] == "term"]["unit"] == "probability").all()
+    for broken in ({}, [], {"bounds": {}, "terms": {}}, record | {"bounds": {"kl": None}}):
+        (tmp_path / "no.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError, match=r"no\.json: no bound\.json"):
+            results_frame(tmp_path / "no.json")
 
 
 def test_a_certificate_shows_itself_in_a_notebook(certificate):

@@ -61,3 +61,15 @@ def test_bad_files_are_named(tmp_path):
         stream_two_sample(good, bad)
     with pytest.raises(InputError, match="no such file"):
         stream_two_sample(good, tmp_path / "c.jsonl")
+
+
+def test_files_are_read_as_by_every_other_command(tmp_path):
+    """A byte-order mark and blank lines of any kind are no rows; other encodings are refused."""
+    good = write(tmp_path / "a.jsonl", 60, 2, 4, 1)
+    marked = tmp_path / "m.jsonl"
+    marked.write_text("\n\u00a0\n" + good.read_text(), encoding="utf-8-sig")
+    assert stream_two_sample(marked, good).rows == (60, 60)
+    latin = tmp_path / "l.jsonl"
+    latin.write_bytes(good.read_bytes() + '{"prompt": "é"}\n'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"l\.jsonl: not UTF-8"):
+        stream_two_sample(good, latin)
