@@ -77,6 +77,7 @@ def test_the_printed_example_is_a_configuration():
         ({"bounds": {"plain": {"shifts": ["kl"]}}}, "bounds.plain.shifts"),
         ({"bounds": {"plain": {"shifts": ["slack:2"]}}}, "bounds.plain.shifts"),
         ({"delta": 1.5}, "delta"),
+        ({"fine_tune": {"epochs": float("inf")}}, "fine_tune.epochs: Input should be a finite"),
         ({"speed": 3}, "speed"),
     ],
 )
