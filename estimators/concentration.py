@@ -144,7 +144,7 @@ def clopper_pearson(successes: int, trials: int, delta: float) -> Estimate:
     high = (
         1.0
         if successes == trials
-        else float(stats.beta.ppf(1 - delta / 2, successes + 1, trials - successes))
+        else float(stats.beta.isf(delta / 2, successes + 1, trials - successes))
     )
     value = successes / trials
     return Estimate(

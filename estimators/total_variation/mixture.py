@@ -34,7 +34,7 @@ def labelled_mixture(foreign: int, rows: int, delta: float) -> Estimate:
     if not 0 <= foreign <= rows or rows < 1:
         raise ValueError(f"need 0 <= foreign <= rows >= 1, got {foreign} of {rows}")
     upper = (
-        1.0 if foreign == rows else float(stats.beta.ppf(1 - delta, foreign + 1, rows - foreign))
+        1.0 if foreign == rows else float(stats.beta.isf(delta, foreign + 1, rows - foreign))
     )
     return Estimate(
         foreign / rows,

@@ -270,7 +270,7 @@ def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, floa
     Where they would pass 1, no TV there is can be told from noise, and 1 is returned.
     """
     total = 4 / (1 / counts[0] + 1 / counts[1])
-    z = float(stats.norm.ppf(1 - delta / 2))
+    z = float(stats.norm.isf(delta / 2))
     floors = z / math.sqrt(total), (z + float(stats.norm.ppf(0.8))) / math.sqrt(total)
     return min(1.0, floors[0]), min(1.0, floors[1])
 
