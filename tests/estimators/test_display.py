@@ -6,6 +6,7 @@ import math
 from rich.console import Console
 
 from estimators import Estimate, Guarantee
+from estimators.display import confidence, confidence_percent, failure
 
 
 def make(guarantee, upper=0.4, **more):
@@ -36,3 +37,15 @@ def test_a_notebook_shows_text_not_tags():
     assert "&lt;b&gt;&amp;" in page and "<b>" not in page
     assert "2 assumptions" in page and "n &lt; 5" in page
     assert "≥" not in make(Guarantee.UPPER, upper=math.inf)._repr_html_()
+
+
+def test_a_confidence_is_never_rounded_up():
+    """Nor is binary noise taken for a smaller one: 1 - (0.05 - 1e-17) is 0.95."""
+    for delta in (0.05, 0.1, 0.01, 0.001, 0.0123456, 5e-4, 5e-5, 1e-9):
+        said = confidence(1 - delta)
+        kept = 1 - float(said.split(" - ")[1]) if "-" in said else float(said)
+        assert kept <= 1 - delta * (1 - 1e-6) and said != "1"
+    assert confidence(1 - (0.05 - 1e-16)) == confidence(0.9499999999999999) == "0.95"
+    assert (confidence(0.0), confidence(1.0)) == ("0", "1")
+    assert (confidence_percent(0.95), confidence_percent(1 - 1e-7)) == ("95 %", "1 - 1e-07")
+    assert (failure(5e-7), failure(0.00399999999999)) == ("5e-07", "0.004")
