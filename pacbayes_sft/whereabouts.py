@@ -56,8 +56,8 @@ def drawn_from(record: Mapping[str, Any], name: str) -> str:
         return f"a Gaussian around {centre}, {ended}"
     left, distance = drift["distance_to_prior"], drift["distance"]
     return (
-        f"a Gaussian between {centre} and {name}, nearer to the former ({left:.3g} from it, "
-        f"{distance:.3g} from the latter), {ended}"
+        f"a Gaussian between the prior's centre ({centre}) and {name}, nearer to the former "
+        f"({left:.3g} from it, {distance:.3g} from the latter), {ended}"
     )
 
 

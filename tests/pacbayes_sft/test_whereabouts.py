@@ -40,7 +40,7 @@ def test_around_is_what_is_nearer_to_the_fine_tune(left, distance, place):
 
 def test_between_the_two_both_distances_are_said():
     said = drawn_from(record(0.75, 2.39), "run")
-    assert "between the base and run, nearer to the former (0.75 from it, 2.39 from" in said
+    assert "between the prior's centre (the base) and run, nearer to the former (0.75" in said
     assert "in part at most" in what_is_certified(record(0.75, 2.39), "run")
 
 
