@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.readme import write_between  # noqa: E402
+from estimators.display import rounded_down, rounded_up  # noqa: E402
 from tests.coverage.outcome import row  # noqa: E402
 from tests.coverage.planted import PLANTED, moment  # noqa: E402
 from tests.coverage.procedures import procedures, refined_by_fit  # noqa: E402
@@ -168,7 +169,7 @@ def readme_table(results: dict[str, Rows]) -> str:
         f = max((rows[name] for rows in small if name in rows), key=lambda r: float(r["upper_95"]))
         label = LABELS.get(name, name.replace("_", " "))
         lines.append(
-            f"| {label} | {f['repeats']:,} | {f['violations']:,} | {f['upper_95']:.4f} "
+            f"| {label} | {f['repeats']:,} | {f['violations']:,} | {rounded_up(f['upper_95'], 4)} "
             f"| {f['delta']:g} |"
         )
     for key, rows in results.items():
@@ -176,7 +177,7 @@ def readme_table(results: dict[str, Rows]) -> str:
             for name, f in rows.items():
                 lines.append(
                     f"| *planted mistake:* {name.replace('_', ' ')} | {f['repeats']:,} "
-                    f"| **{f['violations']:,}** | caught: rate ≥ {f['lower_95']:.2f} "
+                    f"| **{f['violations']:,}** | caught: rate ≥ {rounded_down(f['lower_95'], 2)} "
                     f"| {f['delta']:g} |"
                 )
     return "\n".join(lines)

@@ -146,7 +146,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "| bound, theorem, shift term | "
         + " | ".join(f"n = {int(n):,}" for n in sizes)
-        + " | median ρ per n | ρ over all (95 %) | ρ against its own predictor "
+        + " | median ρ per n | ρ over all (bootstrap over cells) | ρ against its own predictor "
         "| exceeded | violations |",
         "|" + "---|" * (len(sizes) + 6),
     ]

@@ -26,7 +26,7 @@ from typing import Any
 
 from readme import Record, said, write_between
 
-from estimators.display import rounded_up
+from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.certified.files import CERTIFICATE
 
 ROOT = Path(__file__).parent.parent
@@ -267,7 +267,9 @@ def table(result: list[Record]) -> str:
         shape = r.get("prior_shape", "isotropic")
         prior = PRIOR_NAMES[r["prior"]] + (f", {shape}-shaped" if shape != "isotropic" else "")
         interval = r.get("finished_test_risk_interval")
-        about = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        about = (
+            f" ({rounded_down(interval[0], 3)}–{rounded_up(interval[1], 3)})" if interval else ""
+        )
         least = min(f["value"] for name, f in found.items() if name != "disintegrated")
         lines.append(
             f"| {r['base']} | {r['n']:,} | {prior} | {r['posterior']} "

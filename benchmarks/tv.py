@@ -28,6 +28,8 @@ import numpy as np
 from readme import Record, write_between
 from tv_pairs import Pair, pairs, texts
 
+from estimators.display import rounded_down
+
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "tv.json"
 WORK = ROOT / "runs" / "tv"
@@ -318,7 +320,7 @@ def table(found: Record) -> str:
         if record is None:
             return "-"
         far = "" if record["absolute_error"] <= 0.05 else " *far*"
-        return f"{record['value']:.3f} ({record['lower']:.3f}){far}"
+        return f"{record['value']:.3f} ({rounded_down(record['lower'], 3)}){far}"
 
     def power(name: str, methods: list[str]) -> str:
         best = [

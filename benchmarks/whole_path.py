@@ -21,6 +21,8 @@ from typing import Any
 from readme import Record, write_between
 from scipy.stats import beta
 
+from estimators.display import rounded_up
+
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "whole_path.json"
 WORK = ROOT / "runs" / "whole_path"
@@ -161,7 +163,8 @@ def table(rows: list[Record]) -> str:
     for r in rows:
         lines.append(
             f"| {r['prior']} | {r['posterior']} | {r['delta']} | {r['runs']} | {r['violations']} "
-            f"| {r['rate_limit']:.3f} | {r['mean_bound']:.3f} | {r['mean_gibbs_test_risk']:.3f} "
+            f"| {rounded_up(r['rate_limit'], 3)} | {r['mean_bound']:.3f} "
+            f"| {r['mean_gibbs_test_risk']:.3f} "
             f"| {r['risk_above_empirical']:.0%} | {r['factor_at_delta']:.0%} |"
         )
     return "\n".join(lines)

@@ -40,6 +40,41 @@ def rounded_down(limit: float, places: int | None = None) -> str:
     return _rounded(limit, places, ROUND_FLOOR)
 
 
+def confidence(level: float) -> str:
+    """Return a confidence rounded down, or as 1 - δ where four digits would make it certain.
+
+    >>> confidence(0.95), confidence(0.97499), confidence(1 - 5e-5), confidence(1.0)
+    ('0.95', '0.9749', '1 - 5e-05', '1')
+    """
+    return _confidence(level, 1)
+
+
+def confidence_percent(level: float) -> str:
+    """Return the same in words of a sentence: per cent, or as 1 - δ.
+
+    >>> confidence_percent(0.95), confidence_percent(0.97499), confidence_percent(1 - 5e-5)
+    ('95 %', '97.49 %', '1 - 5e-05')
+    """
+    said = _confidence(level, 100)
+    return said if "-" in said else f"{said} %"
+
+
+def failure(delta: float) -> str:
+    """Return a probability of failure rounded up, never as 0 where it is none.
+
+    >>> failure(0.0279999999999), failure(5e-7), failure(0.012345)
+    ('0.028', '5e-07', '0.01235')
+    """
+    return rounded_up(float(f"{delta:.6g}"))
+
+
+def _confidence(level: float, scale: int) -> str:
+    """Binary digits beyond the twelfth are noise of 1 - (1 - δ): 0.95 must not become 0.9499."""
+    if level < 1 and float(f"{level:.4g}") == 1:
+        return f"1 - {failure(1 - level)}"
+    return rounded_down(round(scale * level, 12))
+
+
 def _rounded(limit: float, places: int | None, rounding: str) -> str:
     if not math.isfinite(limit):
         return f"{limit:g}"
@@ -101,7 +136,7 @@ def notebook(estimate: Estimate) -> str:
 
 def _limit(estimate: Estimate) -> str:
     """The limit that is claimed; a limit of 1 on a probability says nothing."""
-    at = f"at {estimate.confidence:.4g}"
+    at = f"at {confidence(estimate.confidence)}"
     if estimate.guarantee == "upper":
         empty = estimate.unit == "probability" and not estimate.upper < 1
         return f"≤ {rounded_up(estimate.upper)} {at}" + (", vacuous" if empty else "")

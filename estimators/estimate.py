@@ -143,7 +143,7 @@ class Estimate:
     def __str__(self) -> str:
         """One line: the value, the claimed limit, the label."""
         unit = f" {self.unit}" if self.unit else ""
-        at = f"at {self.confidence:.4g}"
+        at = f"at {display.confidence(self.confidence)}"
         claim = {
             Guarantee.EXACT: "exact",
             Guarantee.UPPER: f"upper: <= {display.rounded_up(self.upper)} {at}",

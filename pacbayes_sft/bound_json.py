@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from estimators import Estimate, Guarantee, is_vacuous, squared_distance
+from estimators.display import confidence_percent, failure, rounded_down, rounded_up
 from estimators.gaussian import noise_norm, typical_scale
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.data.rows import Table
+from pacbayes_sft.measure import INTERVAL_DELTA
 from pacbayes_sft.models import public_name
 from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
+from pacbayes_sft.whereabouts import not_around
 
 VERSION = 1
-GIVEN_UP = 0.1  # of the way from the prior's centre: a posterior nearer to it has gone back
 PAYS_FOR_ONE = "name one shift term in advance: each is a claim of its own, δ pays for one of them"
 
 
@@ -31,6 +32,7 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
         "n": inputs.n,
         "n_train": len(set(inputs.train.units)),
         "n_prior": len(set(inputs.train.units)) - inputs.n,
+        "one_row_a_unit": one_row_a_unit(inputs.certified, inputs.test),
         "delta": c.options.delta,
         "delta_ledger": c.ledger.rows(),
         "loss": c.options.loss.value,
@@ -88,15 +90,23 @@ def to_record(certificate: Certificate) -> dict[str, Any]:
     }
 
 
+def one_row_a_unit(*tables: Table) -> bool:
+    """Whether a mean over units is one over rows: what "of the examples" counts."""
+    return all(len(set(table.units)) == len(table.rows) for table in tables)
+
+
 def _by_shift(certificate: Certificate) -> dict[str, Any] | None:
     """The least train bound carried over by each shift term that knows the predictor."""
     from pacbayes_sft.shift.of_predictor import bounds_by_shift
 
     if certificate.profile is None:
         return None
-    found = {name: _bound(e, e, 0.0) for name, e in bounds_by_shift(certificate).items()}
     kept = ("value", "raw", "vacuous", "guarantee", "confidence", "predictor", "target")
-    terms = {name: {k: entry[k] for k in kept} for name, entry in found.items()}
+    terms = {
+        name: {k: v for k, v in _bound(e, e, 0.0).items() if k in kept}
+        | {"assumptions": list(e.assumptions)}
+        for name, e in bounds_by_shift(certificate).items()
+    }
     return {"column": certificate.profile.column, "note": PAYS_FOR_ONE, **terms}
 
 
@@ -136,16 +146,8 @@ def _baselines(certificate: Certificate) -> dict[str, Any]:
 
 def drift_of(certificate: Certificate) -> dict[str, Any]:
     """How far the posterior is from the model that people deploy."""
-    c, measured = certificate, certificate.measured
-    pair, q = c.inputs.pair, c.fitted.posterior
-    return {
-        "distance": math.sqrt(squared_distance(q.mean, pair.posterior)),
-        "distance_finished_to_prior": math.sqrt(pair.squared_distance),
-        "distance_to_prior": math.sqrt(squared_distance(q.mean, pair.prior)),
-        "distance_note": "of the posterior's mean from the finished weights (in the balanced gauge "
-        "where the initial adapter was lost), of those from the prior's mean, and of the "
-        "posterior's mean from it",
-        "noise_norm": noise_norm(q),
+    measured = certificate.measured
+    return distances_of(certificate) | {
         "risk_gibbs_minus_finished": (
             measured.test_risk.value - measured.test_risk_finetuned.value
             if measured.test_risk
@@ -155,28 +157,18 @@ def drift_of(certificate: Certificate) -> dict[str, Any]:
     }
 
 
-def keeps_the_fine_tune(drift: Mapping[str, Any]) -> bool:
-    """Whether the posterior's mean is not all but at the prior's centre.
-
-    A fit that cannot pay for the distance ends there, or never leaves it; the certificate then
-    speaks of the prior under noise, whatever the name of the fine-tune. A record from before the
-    distance was kept is taken at its word.
-    """
-    whole, left = drift["distance_finished_to_prior"], drift.get("distance_to_prior")
-    return left is None or whole == 0 or float(left) > GIVEN_UP * float(whole)
-
-
-def ended_at_the_prior(certificate: Certificate) -> list[str]:
-    """Say, in a sentence or none, that the posterior is not one around the fine-tune."""
-    drift = drift_of(certificate)
-    if keeps_the_fine_tune(drift):
-        return []
-    return [
-        f"the posterior ended at the prior: its mean lies {drift['distance_to_prior']:.3g} "
-        f"from the prior's centre and {drift['distance']:.3g} from the finished weights, so what "
-        f"is certified is {certificate.inputs.pair.prior_source} under noise, and next to nothing "
-        "of what the fine-tune learnt on the certified rows"
-    ]
+def distances_of(certificate: Certificate) -> dict[str, Any]:
+    """Where the posterior's mean lies, and how large its noise is."""
+    pair, q = certificate.inputs.pair, certificate.fitted.posterior
+    return {
+        "distance": math.sqrt(squared_distance(q.mean, pair.posterior)),
+        "distance_finished_to_prior": math.sqrt(pair.squared_distance),
+        "distance_to_prior": math.sqrt(squared_distance(q.mean, pair.prior)),
+        "distance_note": "of the posterior's mean from the finished weights (in the balanced gauge "
+        "where the initial adapter was lost), of those from the prior's mean, and of the "
+        "posterior's mean from it",
+        "noise_norm": noise_norm(q),
+    }
 
 
 def write_bound_json(certificate: Certificate, file: Path) -> None:
@@ -190,7 +182,7 @@ def warnings_of(certificate: Certificate) -> list[str]:
     """Return what a reader must know before quoting a number."""
     c = certificate
     found = list(c.inputs.warnings)
-    found += ended_at_the_prior(c)
+    found += not_around(distances_of(c), c.inputs.pair.prior_source)
     found += auto_warnings(c.inputs.train, c.inputs.test, c.options.shift)
     vacuous = [name for name, (test, _) in c.bounds.items() if is_vacuous(test)]
     if vacuous:
@@ -210,10 +202,13 @@ def warnings_of(certificate: Certificate) -> list[str]:
     if gap.train_distribution_risk and gap.test_risk:
         least = gap.test_risk.lower - gap.train_distribution_risk.upper
         if least > limit:
+            spent = c.shift.tv.delta if c.shift.tv.confidence > 0 else 0.0
+            level = 1 - 2 * INTERVAL_DELTA - spent
+            and_limit = f", and the limit's own δ = {failure(spent)}" if spent else ""
             found.append(
-                f"refuted, at 90 % (two intervals of 95 % each): the gap R_test - R_train is at "
-                f"least {least:.3f}, above the shift term's limit {limit:.3f}; an assumption of "
-                "the shift term is false"
+                f"refuted, at {confidence_percent(level)} (two intervals of 95 % each{and_limit}): "
+                f"the gap R_test - R_train is at least {rounded_down(least, 3)}, above the shift "
+                f"term's limit {rounded_up(limit, 3)}; an assumption of the shift term is false"
             )
     return found
 

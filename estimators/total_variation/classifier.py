@@ -30,7 +30,8 @@ class TwoSampleTest:
         held_out: Rows of (train side, test side) behind the certificate.
         detection_floor: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
             looks like noise at level α.
-        detection_floor_80: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
+        detection_floor_80: The TV from which on a z-test of the best possible rule has 80 % power,
+            (z_{1-α/2} + z_{0.8})/√m; this classifier may miss any shift.
         classifier: What was fitted.
         p_value: Permutation p-value of "both sides have one law", see `ClassifierTwoSample`.
 

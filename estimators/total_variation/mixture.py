@@ -33,9 +33,7 @@ def labelled_mixture(foreign: int, rows: int, delta: float) -> Estimate:
     check_delta(delta)
     if not 0 <= foreign <= rows or rows < 1:
         raise ValueError(f"need 0 <= foreign <= rows >= 1, got {foreign} of {rows}")
-    upper = (
-        1.0 if foreign == rows else float(stats.beta.isf(delta, foreign + 1, rows - foreign))
-    )
+    upper = 1.0 if foreign == rows else float(stats.beta.isf(delta, foreign + 1, rows - foreign))
     return Estimate(
         foreign / rows,
         0.0,

@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator, clone
 
 from estimators.concentration import check_delta
 from estimators.estimate import Estimate
+from estimators.total_variation.power import detection_floors
 from estimators.total_variation.two_sample import (
-    detection_floors,
     held_out_certificate,
     lower_estimate,
     scores_of,
@@ -144,7 +144,7 @@ class StreamedTwoSample(BaseEstimator):  # type: ignore[misc]
 
     @property
     def detection_floor_80_(self) -> float:
-        """The TV that is found with 80 % power."""
+        """The TV from which on a z-test of the best possible rule has 80 % power."""
         return detection_floors(self.held_out_, self.delta)[1]
 
     def _classifier(self) -> Any:

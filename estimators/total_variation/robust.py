@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from estimators.concentration import check_delta, clopper_pearson, kl_interval
+from estimators.display import rounded_up
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from estimators.total_variation.risk_profiles import (
@@ -24,6 +25,10 @@ from estimators.total_variation.risk_profiles import (
 )
 
 HeldOut = Mapping[float, tuple[float, int]]
+THESE = (
+    "the difficulties were fixed in advance, and none but those in the two samples has any "
+    "probability (of one in neither sample no limit on the risk is in γ)"
+)
 FRESH = "the held-out rows are independent draws given their difficulty, and nothing saw them"
 
 
@@ -61,7 +66,8 @@ def robust_shift(
         train: As `profile_shift`.
         test: As `profile_shift`.
         held_out: For each difficulty (sum of losses, units) of the same predictor on units that
-            nothing was fitted on. The difficulties looked at were fixed in advance.
+            nothing was fitted on. The difficulties looked at were fixed in advance; where a law
+            is a sample, they are those of the two samples, and `THESE` is assumed.
         delta: Probability with which the limit may fail.
         fixed_design: As `profile_shift`.
         binary: Whether each unit's loss is 0 or 1; else it may be anything between, as the mean
@@ -76,8 +82,8 @@ def robust_shift(
     0.3
     """
     check_delta(delta)
-    values, p, _ = law_of(train)
-    others, q, _ = law_of(test)
+    values, p, m_train = law_of(train)
+    others, q, m_test = law_of(test)
     values, p, q = on_common_values(values, p, others, q)
     unknown = sorted(set(held_out) - set(values.tolist()))
     if unknown:
@@ -97,21 +103,22 @@ def robust_shift(
     value = min(1.0, d_plus.value + gamma * tv.value)
     # γ = 1 allows every profile, so plain TV holds too
     upper = min(tv.upper, d_plus.upper + gamma * tv.upper)
-    assumptions = (*tv.assumptions, FRESH)
+    these = () if m_train is None and m_test is None else (THESE,)
+    assumptions = (*tv.assumptions, FRESH, *these)
     limit = Estimate(
         min(value, upper),
         0.0,
         upper,
         1 - delta,
         Guarantee.ESTIMATE if untestable else Guarantee.UPPER,
-        f"D⁺ + γ·TV with γ <= {gamma:.3f} from held-out rows",
+        f"D⁺ + γ·TV with γ <= {rounded_up(gamma, 3)} from held-out rows",
         assumptions,
         "probability",
     )
     on_gamma = Estimate(
         gamma, 0.0, gamma, 1 - share, Guarantee.UPPER,
         f"simultaneous {'Clopper-Pearson' if binary else 'kl-Chernoff'} limits",
-        (FRESH,), "probability",
+        (FRESH, *these), "probability",
     )  # fmt: skip
     return RobustShift(limit, on_gamma, untestable)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from estimators.display import rounded_down, rounded_up
 from estimators.estimate import Estimate, Guarantee
 
 NO_UPPER = (
@@ -131,15 +132,17 @@ def _method(findings: Mapping[str, Estimate], high: str | None, low: str | None)
 def _refuted(low: str, lower: float, high: str, upper: Estimate) -> str:
     blamed = "; ".join(upper.assumptions) or upper.method
     return (
-        f"{low} certifies TV >= {lower:.3g}, above the limit {upper.upper:.3g} of {high}: what "
-        f"that one assumes is refuted ({blamed}), so its limit was dropped"
+        f"{low} certifies TV >= {rounded_down(lower, 3)}, above the limit "
+        f"{rounded_up(upper.upper, 3)} of {high}: what that one assumes is refuted "
+        f"({blamed}), so its limit was dropped"
     )
 
 
 def _dropped(low: str, lower: Estimate, high: str) -> str:
     return (
-        f"{low} would certify TV >= {lower.lower:.3g} if {'; '.join(lower.assumptions)}, against "
-        f"the limit of {high}: one of the two assumes what is false, and {low} was dropped"
+        f"{low} would certify TV >= {rounded_down(lower.lower, 3)} if "
+        f"{'; '.join(lower.assumptions)}, against the limit of {high}: one of the two assumes "
+        f"what is false, and {low} was dropped"
     )
 
 
@@ -152,12 +155,12 @@ def _reasons(
 ) -> tuple[str, ...]:
     reasons = []
     if low:
-        reasons.append(f"at least {lower:.3g}: {low} ({findings[low].method})")
+        reasons.append(f"at least {rounded_down(lower, 3)}: {low} ({findings[low].method})")
     elif any(e.guarantee is Guarantee.LOWER for e in findings.values()):
         reasons.append("no view tells the two sides apart at this confidence: the lower limit is 0")
     if high:
         held = "; ".join(findings[high].assumptions)
-        reasons.append(f"at most {findings[high].upper:.3g}: {high}, if {held}")
+        reasons.append(f"at most {rounded_up(findings[high].upper, 3)}: {high}, if {held}")
     else:
         reasons += [refuted] if refuted else []
         reasons.append(f"{NO_UPPER}; one of these would give one: {'; '.join(WOULD_GIVE_ONE)}")

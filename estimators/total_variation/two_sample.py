@@ -21,13 +21,11 @@ Not among them: AUC. For the best score 2·AUC - 1 lies in [TV, 2TV - TV²], so 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -36,6 +34,7 @@ from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.classifier import FROZEN, INDEPENDENT
 from estimators.total_variation.permutation import permutation_p_value
+from estimators.total_variation.power import certificate_floor, detection_floors
 from estimators.total_variation.prequential import PrequentialTest, prequential_of
 from estimators.total_variation.samples import fold_of, number_groups, one_row_a_group, take
 from estimators.total_variation.share_differences import share_difference_p_value
@@ -72,7 +71,10 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             is smaller, so `p_value_` is known.
         detection_floor_: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
             looks like noise at level α.
-        detection_floor_80_: The TV that is found with 80 % power, (z_{1-α/2} + z_{0.8})/√m.
+        detection_floor_80_: The TV from which on a z-test of the best possible rule has 80 % power,
+            (z_{1-α/2} + z_{0.8})/√m. The classifier may be far from that rule and miss any shift.
+        certificate_floor_80_: About the TV from which on `certificate_` of the best possible rule
+            is above 0 with 80 % power, see `estimators.total_variation.power`.
         held_out_: Rows of either side behind the certificate.
         held_out_scores_: Their scores, higher where a row looks like the second side, (m,).
         held_out_sides_: Their sides, 0 or 1, (m,).
@@ -215,6 +217,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             seed=self.random_state,
         )
         self.detection_floor_, self.detection_floor_80_ = detection_floors(counts, self.delta)
+        self.certificate_floor_80_ = certificate_floor(counts, delta)
 
     def _share_p_value(self, x: Any, y: Any, group: Any) -> float | None:
         if not hasattr(x, "shape") or x.ndim != 2:
@@ -262,17 +265,6 @@ def held_out_certificate(right: tuple[int, int], counts: tuple[int, int], delta:
         "classifier two-sample test, held-out Clopper-Pearson",
         (FROZEN, INDEPENDENT),
     )
-
-
-def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, float]:
-    """Return the TV that looks like noise at level δ, and the one found with 80 % power.
-
-    Where they would pass 1, no TV there is can be told from noise, and 1 is returned.
-    """
-    total = 4 / (1 / counts[0] + 1 / counts[1])
-    z = float(stats.norm.isf(delta / 2))
-    floors = z / math.sqrt(total), (z + float(stats.norm.ppf(0.8))) / math.sqrt(total)
-    return min(1.0, floors[0]), min(1.0, floors[1])
 
 
 def calibrated_plug_in(scores: Any, y: Any, fold: Any) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from estimators.display import rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice
 from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
@@ -72,8 +73,8 @@ def as_markdown(found: Found, command: str = "") -> str:
         tv, plus, gamma = shift.tv, shift.d_plus, advice.gamma.get(window)
         robust = "-" if gamma is None else f"{shift.with_slack(gamma):.3f} (γ = {gamma:.2f})"
         lines.append(
-            f"| {window} | {tv.value:.3f} (≤ {tv.upper:.3f}) | {tv.guarantee.value} | "
-            f"{plus.value:.3f} (≤ {plus.upper:.3f}) | {plus.guarantee.value} | "
+            f"| {window} | {tv.value:.3f} (≤ {rounded_up(tv.upper, 3)}) | {tv.guarantee.value} | "
+            f"{plus.value:.3f} (≤ {rounded_up(plus.upper, 3)}) | {plus.guarantee.value} | "
             f"{robust} | estimate |"
         )
     weakened = {LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from estimators.display import rounded_down, rounded_up
+from estimators.display import confidence, failure, rounded_down, rounded_up
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.report.model_card import evaluation_results
 from pacbayes_sft.report.sentence import MEANING
+from pacbayes_sft.whereabouts import drawn_from, what_is_certified
 
 
 def model_card(record: dict[str, Any]) -> str:
@@ -22,19 +23,19 @@ def model_card(record: dict[str, Any]) -> str:
         if draw["declared"]
         else f"number {draw['k']} from this fine-tune, none declared"
     )
-    loss = record["loss"]
+    loss, name = record["loss"], f"the fine-tune `{Path(sources['finetuned']).name}`"
     return f"""---
 {_metadata(record, _last(base))}
 ---
 # {_title(record)}
 
-One draw from a Gaussian posterior around the fine-tune `{Path(sources["finetuned"]).name}` of
+One draw from {drawn_from(record, name)}. The base is
 `{_last(base)}`{f" at revision `{revision}`" if revision else ""}.
 `peft.PeftModel.from_pretrained(base, DIR)` loads it as it loads any adapter.
 
 ## Certificate
 
-{certificate_sentence(record)}
+{" ".join([certificate_sentence(record), what_is_certified(record, name)]).rstrip()}
 
 An example's loss is {MEANING[Loss(loss)]}.
 
@@ -46,15 +47,15 @@ An example's loss is {MEANING[Loss(loss)]}.
 | bound on its risk, test distribution | {_bound(record["bound"], record["vacuous"])} |
 | its measured risk on the test rows | {_interval(measured["test_risk"])} |
 | the fine-tune's measured risk on the test rows | {_interval(measured["test_risk_finetuned"])} |
-| draw | {counted}, seed {draw["seed"]}, pays δ = {draw["delta"]:.4g} of {record["delta"]:g} |
+| draw | {counted}, seed {draw["seed"]}, pays δ = {failure(draw["delta"])} of {record["delta"]:g} |
 
 What it does **not** say:
 
 * It does not speak of the fine-tune itself, nor of any other draw from the posterior.
 * Merging this adapter into its base, or casting it again, voids it: it holds for these
   {record["deployed"]["dtype"]} factors beside a base run in {record["evaluation"]["dtype"]}.
-* It speaks of the average loss `{loss}` on the stated distribution, not of single answers, of other
-  prompts or of another loss.
+* It speaks of the average loss `{loss}` over units (problems, each counted once however many rows it
+  has) of the stated distribution, not of single answers, of other prompts or of another loss.
 * The measured risks stand at 95 % each, outside the certificate.
 {warnings}
 It rests on these assumptions, which no program can check:
@@ -108,8 +109,8 @@ def certificate_sentence(record: dict[str, Any]) -> str:
             f"loss in [0, 1] exceeds 1, so nothing is promised there.{rest}"
         )
     return (
-        f"With probability {bound['confidence']:.4g} over the draw of the training rows and of "
-        f"this adapter, its risk on the test distribution is at most "
+        f"With probability {confidence(bound['confidence'])} over the draw of the training rows "
+        f"and of this adapter, its risk on the test distribution is at most "
         f"**{rounded_up(bound['upper'], 3)}**, if the assumptions below hold."
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimators import Estimate, is_vacuous
-from pacbayes_sft.bound_json import ended_at_the_prior
+from pacbayes_sft.bound_json import distances_of
 from pacbayes_sft.certified.claim import Claim
 from pacbayes_sft.certified.draws import Numbered
 from pacbayes_sft.certify import Certificate
@@ -18,6 +18,7 @@ from pacbayes_sft.models import public_name
 from pacbayes_sft.risk import Losses, risk_estimate
 from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
+from pacbayes_sft.whereabouts import not_around
 
 VERSION = 2
 VOID = "merging this adapter into its base or casting it again voids this certificate"
@@ -78,7 +79,12 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
             "seed": e.event["seed"],
             "delta": e.claim.delta,
         },
-        "posterior": {"family": c.fitted.family.value, "parameters": inputs.pair.parameters},
+        "posterior": {
+            "family": c.fitted.family.value,
+            "reason": c.fitted.reason,
+            "parameters": inputs.pair.parameters,
+        },
+        "drift": distances_of(c),
         "prior": {
             "centre": inputs.pair.prior_source,
             "sigma_grid": list(options.prior_scales),
@@ -100,7 +106,7 @@ def to_record(certificate: Certificate, evidence: Evidence) -> dict[str, Any]:
         "assumptions": list(e.claim.on_test.assumptions),
         "warnings": [
             *inputs.warnings,
-            *ended_at_the_prior(c),
+            *not_around(distances_of(c), inputs.pair.prior_source),
             *auto_warnings(inputs.train, inputs.test, options.shift),
         ],
         "hashes": {

@@ -212,13 +212,14 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
 
 
 def _show_plan(prepared: Prepared, how: Pilots, json: bool) -> None:
+    from estimators.display import rounded_up
     from pacbayes_sft.scan.cells import list_cells
 
     cells = list_cells(prepared.config)
     table = new_table("Before any pilot", "window", "TV", "TV at most", "D⁺", "TV's label")
     for window, shift in prepared.shifts.items():
-        tv = shift.tv
-        table.add_row(window, f"{tv.value:.3f}", f"{tv.upper:.3f}", f"{shift.d_plus.value:.3f}",
+        tv, least = shift.tv, f"{shift.d_plus.value:.3f}"
+        table.add_row(window, f"{tv.value:.3f}", rounded_up(tv.upper, 3), least,
                       tv.guarantee.value)  # fmt: skip
     table.add_row(
         "pilots",

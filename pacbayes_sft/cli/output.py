@@ -151,9 +151,9 @@ def new_table(title: str, *columns: str) -> RichTable:
 
 def claim(estimate: Estimate) -> str:
     """Say in words what an estimate promises."""
-    from estimators.display import rounded_down, rounded_up
+    from estimators.display import confidence, rounded_down, rounded_up
 
-    at = f"at {estimate.confidence:.4g}"
+    at = f"at {confidence(estimate.confidence)}"
     return {
         "exact": "exact",
         "upper": f"upper: ≤ {rounded_up(estimate.upper)} {at}",

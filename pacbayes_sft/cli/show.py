@@ -60,14 +60,16 @@ def plan_table(planned: Plan) -> Table:
 
 def spends(events: Mapping[str, float]) -> list[str]:
     """Say on what δ is spent; events that differ by their prior scale alone share a line."""
+    from estimators.display import failure
+
     alike: dict[tuple[str, float], list[str]] = {}
     for event, delta in events.items():
         kind, _, scale = event.partition(" with prior scale ")
         alike.setdefault((kind, delta), []).append(scale)
     return [
-        f"{delta:.5f} on {kind}"
+        f"{failure(delta)} on {kind}"
         if scales == [""]
-        else f"{delta:.5f} on {kind} at each of the prior scales {', '.join(scales)}"
+        else f"{failure(delta)} on {kind} at each of the prior scales {', '.join(scales)}"
         for (kind, delta), scales in alike.items()
     ]
 
@@ -75,7 +77,7 @@ def spends(events: Mapping[str, float]) -> list[str]:
 def show(certificate: Certificate, console: Console) -> None:
     """Print what is promised in a sentence, terms, bounds, measured risks and warnings."""
     from estimators import is_vacuous
-    from estimators.display import rounded_up
+    from estimators.display import failure, rounded_up
     from pacbayes_sft.bound_json import drift_of, warnings_of
     from pacbayes_sft.report import certificate_sentence
 
@@ -108,7 +110,7 @@ def show(certificate: Certificate, console: Console) -> None:
     terms.add_row(
         "ε √(ln(2√n/δ)/2n)",
         rounded_up(c.terms.epsilon, 4),
-        f"the event's share of δ is {c.leaves.theorem:.4g}",
+        f"the event's share of δ is {failure(c.leaves.theorem)}",
     )
     console.print(terms)
     bounds = new_table(
@@ -123,7 +125,7 @@ def show(certificate: Certificate, console: Console) -> None:
         bounds.add_row(name, rounded_up(on_train.upper, 4), rounded_up(on_test.upper, 4), verdict)
     console.print(bounds)
     if c.profile is not None:
-        console.print(_shift_table(c))
+        _show_shift_terms(c, console)
     measured = new_table("Measured", "risk", "value", "which predictor")
     if c.measured.test_risk:
         measured.add_row("test rows", interval(c.measured.test_risk), "Gibbs (covered)")
@@ -168,10 +170,11 @@ def show(certificate: Certificate, console: Console) -> None:
         console.print(f"assumes: {sentence}", style="dim", highlight=False)
 
 
-def _shift_table(certificate: Certificate) -> Table:
-    """The shift terms that know the predictor, each with the bound it gives."""
+def _show_shift_terms(certificate: Certificate, console: Console) -> None:
+    """The shift terms that know the predictor, each with its bound and what that rests on."""
     from estimators import is_vacuous
     from estimators.display import rounded_up
+    from pacbayes_sft.report.tables import assumed_by
     from pacbayes_sft.shift.of_predictor import bounds_by_shift
 
     assert certificate.profile is not None
@@ -182,7 +185,10 @@ def _shift_table(certificate: Certificate) -> Table:
         "test distr.",
         "verdict",
     )
-    for name, found in bounds_by_shift(certificate).items():
+    terms = bounds_by_shift(certificate)
+    for name, found in terms.items():
         verdict = "vacuous" if is_vacuous(found) else claim(found)
         table.add_row(name, rounded_up(found.upper, 4), verdict)
-    return table
+    console.print(table)
+    for note in assumed_by({name: found.assumptions for name, found in terms.items()}):
+        console.print(note, style="dim", highlight=False)

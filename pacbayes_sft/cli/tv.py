@@ -147,7 +147,7 @@ def tv(
 
 
 def _table(found: Survey, written: Path | None) -> Table:
-    from pacbayes_sft.report.shift import shift_sentence
+    from pacbayes_sft.report.shift import power_words, shift_sentence
 
     table = new_table("Shift term", "quantity", "value", "what it promises")
     table.add_row("in words", "", shift_sentence(found))
@@ -155,9 +155,8 @@ def _table(found: Survey, written: Path | None) -> Table:
     if len(found.findings) > 1:
         for finding in found.findings:
             table.add_row(f"  {finding.view}", interval(finding.tv), claim(finding.tv))
-    if floor := found.leading.detection_floor:
-        power = f"{floor[1]:.4f} is found with 80 % power"
-        table.add_row("detection floor", f"{floor[0]:.4f}", power)
+    if found.leading.detection_floor and (floor := found.floor):
+        table.add_row("detection floor", f"{floor[0]:.4f}", power_words(*floor[1:]))
     if found.p_value is not None:
         table.add_row("one law?", f"p = {found.p_value:.3g}", P_VALUE)
     carriers = sorted((c for c in found.carriers if c.gap), key=lambda c: -abs(c.gap))
@@ -172,7 +171,7 @@ def _table(found: Survey, written: Path | None) -> Table:
     for sentence in found.best.reasons:
         table.add_row("why", "", sentence)
     for sentence in found.disjoint:
-        table.add_row("disjoint", "", sentence)
+        table.add_row("overlap", "", sentence)
     for sentence in found.warnings:
         table.add_row("warning", "", sentence)
     if written is not None:
@@ -182,21 +181,27 @@ def _table(found: Survey, written: Path | None) -> Table:
 
 def _promise(tv: Estimate) -> str:
     """Both limits where both say something."""
-    from estimators.display import rounded_down
+    from estimators.display import confidence, rounded_down
 
     if tv.guarantee != "upper" or tv.lower <= 0:
         return claim(tv)
     lower = f"≥ {rounded_down(tv.lower)}"
     if tv.upper >= 1:
-        return f"lower: {lower} at {tv.confidence:.4g}; nothing below 1 limits it from above"
+        return (
+            f"lower: {lower} at {confidence(tv.confidence)}; nothing below 1 limits it from above"
+        )
     return f"{claim(tv)}, and {lower}"
 
 
 def _streamed_table(found: Streamed) -> Table:
+    from estimators.total_variation.power import certificate_floor
+    from pacbayes_sft.report.shift import power_words
+
     table = new_table("Shift term, out of core", "quantity", "value", "what it promises")
     table.add_row(f"TV on {found.view}", interval(found.tv), claim(found.tv))
-    floor, power = found.detection_floor
-    table.add_row("detection floor", f"{floor:.4f}", f"{power:.4f} is found with 80 % power")
+    floor, possible = found.detection_floor
+    certified = certificate_floor(found.held_out, found.tv.delta)
+    table.add_row("detection floor", f"{floor:.4f}", power_words(possible, certified))
     for sentence in found.tv.assumptions:
         table.add_row("assumes", "", sentence)
     return table

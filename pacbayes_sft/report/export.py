@@ -67,13 +67,15 @@ def write_tables(record: Mapping[str, Any], folder: Path) -> None:
 
 
 def markdown(table: Table) -> str:
-    """Return one table as GitHub's Markdown, under its title."""
+    """Return one table as GitHub's Markdown, under its title and over its notes."""
 
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
     ruler = tuple("--:" if i in table.numeric else "---" for i in range(len(table.columns)))
-    return "\n".join([f"**{table.title}**", "", *map(line, (table.columns, ruler, *table.rows))])
+    notes = ["", *(f"* {note}" for note in table.notes)] if table.notes else []
+    lines = [*map(line, (table.columns, ruler, *table.rows)), *notes]
+    return "\n".join([f"**{table.title}**", "", *lines])
 
 
 def _latex(table: Table) -> str:
@@ -89,7 +91,8 @@ def _latex(table: Table) -> str:
         label=f"tab:pacbayes-{table.name}",
     )
     escaped = table.title.replace("%", r"\%").replace("_", r"\_")
-    return _with_symbols(text.replace("CAPTION", escaped)).strip()
+    notes = [f"% {' '.join(note.split())}" for note in table.notes]
+    return "\n".join([_with_symbols(text.replace("CAPTION", escaped)).strip(), *notes])
 
 
 def _column_format(table: Table) -> str:

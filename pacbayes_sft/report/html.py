@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from estimators.display import rounded_up
+from estimators.display import confidence_percent, rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
@@ -42,6 +42,7 @@ def render_record(record: Mapping[str, Any], picture: Path | None, command: str)
     page: str = template.render(
         record=record,
         rounded_up=rounded_up,
+        confidence_percent=confidence_percent,
         sentence=sentence(record),
         silent_on=what_it_does_not_say(record),
         steps=waterfall(record),

@@ -7,11 +7,12 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
-from estimators.display import rounded_up
-from pacbayes_sft.bound_json import keeps_the_fine_tune, to_record
+from estimators.display import confidence_percent, rounded_up
+from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.empirical import SAMPLED
+from pacbayes_sft.whereabouts import Place, drawn_from, place_of, what_is_certified
 
 MEANING = {
     Loss.EXACT_MATCH: "1 unless every completion token is the arg-max after the true ones",
@@ -26,6 +27,7 @@ _ERRS = {
     Loss.TOKEN_ERROR: "mistakes on average at most {} % of the completion tokens of " + _WHERE,
     Loss.SMOOTHED_NLL: "has a mean loss of at most {} % of its range on " + _WHERE,
 }
+_OVER_UNITS = ", on average over units (problems), each counted once however many rows it has"
 
 
 def certificate_sentence(certificate: Certificate) -> str:
@@ -38,26 +40,21 @@ def sentence(record: Mapping[str, Any]) -> str:
     bound = record["bound"]
     primary = record["bounds"][bound["theorem"]]
     name = Path(record["provenance"]["finetuned"]["source"]).name
+    comma = "" if place_of(record["drift"]) is Place.FINE_TUNE else ","
     predictor = (
-        f"a model drawn afresh for every use from the {record['posterior']['family']} Gaussian "
-        f"posterior around {name} (the Gibbs predictor)"
+        f"a model drawn afresh for every use from {drawn_from(record, name)} (the Gibbs predictor)"
+        f"{comma}"
     )
-    if not keeps_the_fine_tune(record["drift"]):
-        predictor = (
-            f"a model drawn afresh for every use from a Gaussian around {record['prior']['centre']}"
-            f", where the {record['posterior']['family']} posterior of {name} ended (the Gibbs "
-            "predictor),"
-        )
     loss = Loss(record["loss"])
-    claim = _ERRS[loss]
+    claim, over = _ERRS[loss], "" if _one_row_a_unit(record) else _OVER_UNITS
     if primary["raw"] is None:
         return "Vacuous: the KL is infinite, so nothing is promised."
     guessed = primary["guarantee"] == "estimate"
     if guessed and not primary["vacuous"]:
         guess = claim.replace("at most", "perhaps").format(percent(primary["raw"]))
         return (
-            f"No certificate, only an estimate: {predictor} {guess} or fewer. A part of the bound "
-            "carries no upper limit."
+            f"No certificate, only an estimate: {predictor} {guess} or fewer{over}. A part of the "
+            "bound carries no upper limit."
         )
     if primary["vacuous"]:
         train = primary["train_raw"]
@@ -72,13 +69,11 @@ def sentence(record: Mapping[str, Any]) -> str:
             f"in [0, 1] exceeds 1, so nothing is promised there. {rest}"
         )
     said = (
-        f"With probability {100 * bound['confidence']:.4g} % over the draw of the training set"
-        f"{_chance(record)}, {predictor} {claim.format(percent(primary['raw']))}, if the "
-        "assumptions below hold."
+        f"With probability {confidence_percent(bound['confidence'])} over the draw of the training "
+        f"set{_chance(record)}, {predictor} {claim.format(percent(primary['raw']))}{over}, "
+        "if the assumptions below hold."
     )
-    if keeps_the_fine_tune(record["drift"]):
-        return said
-    return f"{said} This certifies {record['prior']['centre']}, not what {name} learnt beyond it."
+    return f"{said} {what_is_certified(record, name)}".rstrip()
 
 
 def percent(limit: float) -> str:
@@ -114,6 +109,13 @@ def what_it_does_not_say(record: Mapping[str, Any]) -> list[str]:
             f"{rounded_up(best['value'], 4)}; what that claims and costs stands below.",
         )
     return found
+
+
+def _one_row_a_unit(record: Mapping[str, Any]) -> bool:
+    """A record from before the key was added tells of the training file alone."""
+    if (told := record.get("one_row_a_unit")) is not None:
+        return bool(told)
+    return bool(record["provenance"]["train"]["rows"] == record["n_train"])
 
 
 def _chance(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from estimators.display import rounded_down, rounded_up
+from estimators.display import confidence, rounded_down, rounded_up
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
@@ -27,7 +27,7 @@ def shift_sentence(found: Survey) -> str:
         if_what = f"if train and test differ only through {found.view!r} and the rest below holds"
     if tv.guarantee == "exact":
         return f"TV(D_test, D_train) = {tv.value:.4g}, exactly, {if_what}."
-    at = f"at confidence {tv.confidence:.4g}"
+    at = f"at confidence {confidence(tv.confidence)}"
     if tv.guarantee == "upper":
         low = f"at least {rounded_down(tv.lower, 3)} and " if tv.lower > 0 else ""
         copies = f" One of them: {COPIES}." if COPIES in tv.assumptions else ""
@@ -43,6 +43,20 @@ def shift_sentence(found: Survey) -> str:
             "that rests on it is only an estimate."
         )
     return f"TV(D_test, D_train) is estimated as {tv.value:.3f}, without a promise."
+
+
+def power_words(possible: float, certified: float) -> str:
+    """Say what a two-sample test can see at best.
+
+    Args:
+        possible: The TV from which on a z-test of the best possible rule has 80 % power.
+        certified: About the TV from which on the certificate of that rule is above 0 as often.
+    """
+    return (
+        f"the best possible rule would be found by a z-test with 80 % power from {possible:.3f} on "
+        f"and certified above 0 as often from about {certified:.3f} on; an actual classifier may "
+        "miss any shift"
+    )
 
 
 def make_folder(folder: Path) -> None:
@@ -74,6 +88,10 @@ def write_shift_report(found: Survey, folder: Path) -> dict[str, Path]:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         record=found.to_dict(),
+        confidence=confidence,
+        power=power_words(*found.floor[1:]) if found.floor else "",
+        rounded_down=rounded_down,
+        rounded_up=rounded_up,
         sentence=shift_sentence(found),
         reasons=found.best.reasons,
         delta=found.delta,

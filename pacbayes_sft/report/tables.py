@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimators.display import rounded_down, rounded_up
+from estimators.display import confidence, failure, rounded_down, rounded_up
 
 VACUOUS = "vacuous"
 THEOREMS = {
@@ -29,6 +29,7 @@ class Table:
         columns: Heads of the columns.
         rows: Cells, as many a row as there are columns.
         numeric: Columns that hold numbers.
+        notes: Sentences that stand under it.
     """
 
     name: str
@@ -36,11 +37,20 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def tables(record: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of the content of ``bound.json``, in the order of a report."""
-    return (_terms(record), _bounds(record), _measured(record), _baselines(record), _ledger(record))
+    by_shift = record.get("bounds_by_shift")
+    return (
+        _terms(record),
+        _bounds(record),
+        *([_by_shift(by_shift)] if by_shift else []),
+        _measured(record),
+        _baselines(record),
+        _ledger(record),
+    )
 
 
 def _terms(record: Mapping[str, Any]) -> Table:
@@ -59,7 +69,7 @@ def _terms(record: Mapping[str, Any]) -> Table:
             f"KL = {nats} nats, prior centred on {record['prior']['centre']}",
         ),
         "extrapolation": ("extrapolation (shift)", tv["guarantee"], record["shift"]["reason"]),
-        "epsilon": ("ε = √(ln(2√n/δ)/2n)", "exact", f"this event's share of δ is {share:.4g}"),
+        "epsilon": ("ε = √(ln(2√n/δ)/2n)", "exact", f"this event's share of δ is {failure(share)}"),
     }
     rows = [
         (label, _limit(record["terms"][key], vacuous=False), promise, note)
@@ -102,7 +112,40 @@ def _promise(limit: Mapping[str, Any], vacuous: bool) -> str:
         return "nothing"
     if limit["guarantee"] == "estimate":
         return "estimate"
-    return f"{limit['guarantee']} at {limit['confidence']:.4g}"
+    return f"{limit['guarantee']} at {confidence(limit['confidence'])}"
+
+
+def _by_shift(found: Mapping[str, Any]) -> Table:
+    entries = {name: b for name, b in found.items() if name not in ("column", "note")}
+    rows = [
+        (name, _limit(b["raw"], b["vacuous"]), _promise(b, b["vacuous"]))
+        for name, b in entries.items()
+    ]
+    return Table(
+        "by-shift",
+        f"The same by other shift terms over {found['column']!r}: {found['note']}",
+        ("shift term", "test distribution", "promise on test"),
+        tuple(rows),
+        frozenset({1}),
+        assumed_by({name: b.get("assumptions") for name, b in entries.items()}),
+    )
+
+
+def assumed_by(terms: Mapping[str, Sequence[str] | None]) -> tuple[str, ...]:
+    """Return what limits rest on, each in a sentence: first what all of them assume.
+
+    Args:
+        terms: The assumptions of each by its name; None in a record from before they were kept.
+    """
+    known = {name: tuple(assumed) for name, assumed in terms.items() if assumed is not None}
+    shared = [a for a in next(iter(known.values()), ()) if all(a in of for of in known.values())]
+    said = [f"All of them assume: {'; '.join(shared)}."] if shared else []
+    for name, assumed in known.items():
+        if own := [a for a in assumed if a not in shared]:
+            said.append(f"{name} {'also ' if shared else ''}assumes: {'; '.join(own)}.")
+    if len(known) < len(terms):
+        said.append("This record was written before what these limits assume was kept.")
+    return tuple(said)
 
 
 def _measured(record: Mapping[str, Any]) -> Table:
@@ -157,9 +200,9 @@ def _baselines(record: Mapping[str, Any]) -> Table:
 
 
 def _ledger(record: Mapping[str, Any]) -> Table:
-    rows = [(leaf["event"], f"{leaf['delta']:.6f}") for leaf in record["delta_ledger"]]
+    rows = [(leaf["event"], failure(leaf["delta"])) for leaf in record["delta_ledger"]]
     spent = sum(leaf["delta"] for leaf in record["delta_ledger"])
-    rows.append(("all together", f"{spent:.6f}"))
+    rows.append(("all together", failure(spent)))
     title = f"The ledger: what may fail (at most {record['delta']:g} in all)"
     return Table("ledger", title, ("event", "δ"), tuple(rows), frozenset({1}))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
+from estimators.estimate import Guarantee, weakest
 from pacbayes_sft.scan.config import edges
 
 GROUP = ["base", "objective", "method"]
@@ -74,7 +75,7 @@ def _limits(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield shift, theorem, {
                 "value": math.inf if train is None else train + limit,
                 "train_value": math.inf if train is None else train,
-                "guarantee": "estimate" if guarantee == "estimate" else "upper",
+                "guarantee": str(weakest([Guarantee(guarantee)])),
                 "shift_limit": limit,
             }  # fmt: skip
 

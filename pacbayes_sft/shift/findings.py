@@ -30,7 +30,10 @@ class Finding:
         tv: The number and its promise, at its share of δ.
         plug_in: The calibrated plug-in, an estimate, of a two-sample test.
         rows: (train, test) units behind the limit; None where laws were compared.
-        detection_floor: Smallest TV that is not noise, and the one that is found with 80 % power.
+        detection_floor: Smallest TV that is not noise, and the one from which on a z-test of the
+            best possible rule has 80 % power.
+        certificate_floor: About the TV from which on the certificate of that rule is above 0 with
+            80 % power.
         p_value: Permutation p-value of "one law".
         scores: Held-out scores of (train side, test side) for pictures.
         rates: (TNR, TPR) of the frozen rule there.
@@ -42,6 +45,7 @@ class Finding:
     plug_in: Estimate | None = None
     rows: tuple[int, int] | None = None
     detection_floor: tuple[float, float] | None = None
+    certificate_floor: float | None = None
     p_value: float | None = None
     scores: tuple[Scores, Scores] | None = field(default=None, repr=False)
     rates: tuple[float, float] | None = None
@@ -56,6 +60,7 @@ class Finding:
             "rows": self.rows,
             "detection_floor": self.detection_floor[0] if self.detection_floor else None,
             "detection_floor_80": self.detection_floor[1] if self.detection_floor else None,
+            "certificate_floor_80": self.certificate_floor,
             "p_value": self.p_value,
         }
 
@@ -114,6 +119,7 @@ def by_classifier(
         plug_in,
         test.held_out_,
         (test.detection_floor_, test.detection_floor_80_),
+        test.certificate_floor_80_,
         test.p_value_,
         (test.held_out_scores_[of == 0], test.held_out_scores_[of == 1]),
         test.held_out_rates_,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from estimators import Estimate, Guarantee, Sharpest
-from estimators.total_variation.two_sample import detection_floors
+from estimators.total_variation.power import certificate_floor, detection_floors
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.shift.methods import laws_are_known
@@ -29,7 +29,8 @@ def nothing_differs(train: Table, test: Table, delta: float) -> tuple[list[Findi
         tv = Estimate.exactly(
             0.0, method="the same rows, with one recorded law", unit="probability"
         )
-    finding = Finding("full row", "compared row by row", tv, None, units, floors)
+    certified = certificate_floor(units, delta)
+    finding = Finding("full row", "compared row by row", tv, None, units, floors, certified)
     reasons = (
         "the two files hold the same rows, so nothing differs: TV = 0 on them. One sample is no "
         "evidence about two laws; with two samples of this size a TV below "

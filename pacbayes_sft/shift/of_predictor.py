@@ -2,7 +2,8 @@
 
 ``tv``: TV of the laws of the difficulty. ``d_plus``: one-sided, for risks that do not fall with it.
 ``slack:γ``: D⁺ + γ·TV, for one that falls by at most γ. ``robust``: the same with γ limited by the
-predictor's own risk on labelled rows. ``slices``: the linear programme over those limits.
+predictor's own risk on labelled rows, at the difficulties on record or, without recorded laws, in
+the two files (assumed to be all there are). ``slices``: the linear programme over those limits.
 ``importance``: no shift term but a bound on the re-weighted risk of the certified rows.
 
 Each is a claim of its own; the first is the bound's own, the others spend the leaf of
@@ -138,18 +139,28 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     looked_at = sum(rows for _, rows in profile.certified.values())
     # several draws of a unit are as good as so many units only where every unit is looked at
     draws = looked_at * (certificate.draws_a_unit if looked_at == n else 1)
-    limit = 0.0
+    mean = limit = 0.0
     if weights.largest > 0:
         of = dict(zip(levels, weights.weights.tolist(), strict=True))
         sums = sum(of[level] * wrong for level, (wrong, _) in profile.certified.items())
         mean = min(1.0, sums / looked_at / weights.largest)
         limit = kl_inverse_upper(mean, math.log(1 / delta) / draws)
     of_a_scale = delta / len(certificate.options.prior_scales)
-    found = importance_weighted_bound(limit, certificate.kl, weights, of_a_scale, delta)
+    # the same draws as those of the empirical risk, so what that assumes of them holds here too
+    risk = Estimate(
+        mean,
+        -math.inf,
+        max(mean, limit),
+        1 - delta,
+        Guarantee.UPPER,
+        f"Monte Carlo, {draws} independent draws, kl-Chernoff limit",
+        certificate.empirical_risk.assumptions,
+        "probability",
+    )
+    found = importance_weighted_bound(risk, certificate.kl, weights, of_a_scale, delta)
     sampled = () if weights.test_rows is None else (SAMPLES, TEST_UNSEEN)
     return replace(
         found,
         confidence=1 - certificate.ledger.spent,
-        guarantee=Guarantee.UPPER,
         assumptions=(*found.assumptions, *sampled),
     )

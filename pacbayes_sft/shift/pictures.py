@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from estimators import Estimate, Guarantee
-from estimators.display import rounded_down, rounded_up
+from estimators.display import confidence, rounded_down, rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.shift.gamma import gamma_note
@@ -96,10 +96,11 @@ def _intervals(found: Survey) -> Any:
     axes.grid(axis="y", visible=False)
     axes.plot([], [], color=LIMIT, linewidth=2, label="certified limit")
     axes.plot([], [], "D", color=TEST, markerfacecolor="w", markersize=5, label="plug-in E|2η − 1|")
-    axes.plot([], [], "|", color=QUIET, markersize=12, label="found with 80 % power")
+    axes.plot([], [], "|", color=QUIET, markersize=12, label="80 % power at best")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
     axes.set_title(
-        f"TV of the test from the training law, all limits together at {1 - found.delta:g}",
+        "TV of the test from the training law, all limits together at "
+        f"{confidence(1 - found.delta)}",
         loc="left", fontsize=11,
     )  # fmt: skip
     return figure

@@ -39,7 +39,8 @@ class Streamed:
         view: What was looked at.
         rows: Rows of (train file, test file).
         held_out: Rows behind the certificate.
-        detection_floor: Smallest TV that is not noise, and the one found with 80 % power.
+        detection_floor: Smallest TV that is not noise, and the one from which on a z-test of the
+            best possible rule has 80 % power.
     """
 
     tv: Estimate

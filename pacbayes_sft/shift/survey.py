@@ -115,6 +115,18 @@ class Survey:
         return next((f for f in self.findings if _name(f) == chosen), self.findings[0])
 
     @property
+    def floor(self) -> tuple[float, float, float] | None:
+        """What a two-sample test can see: see `Finding`; None without one."""
+        found = [
+            (*f.detection_floor, f.certificate_floor)
+            for f in (self.leading, *self.findings)
+            if f.detection_floor and f.certificate_floor is not None
+        ]
+        if not found:
+            return None
+        return found[0] if self.leading.detection_floor else min(found)
+
+    @property
     def p_value(self) -> float | None:
         """P-value of "both sides have one law", exact, all views paid for; None without a test."""
         found = [f.p_value for f in self.findings if f.p_value is not None]
@@ -122,14 +134,14 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
-        floors = [f.detection_floor for f in self.findings if f.detection_floor]
-        floor = self.leading.detection_floor or (min(floors) if floors else None)
+        floor = self.floor
         return {
             "tv": self.best.tv.to_dict(),
             "view": self.view,
             "rows": self.leading.rows,
             "detection_floor": floor[0] if floor else None,
             "detection_floor_80": floor[1] if floor else None,
+            "certificate_floor_80": floor[2] if floor else None,
             "p_value": self.p_value,
             "reason": ". ".join(self.best.reasons),
             "refuted": self.best.refuted,
@@ -195,7 +207,7 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
         tuple(findings),
         alike,
         tuple(found_leaks),
-        tuple(said_disjoint([] if same else disjoint_by(train, test, columns), findings)),
+        tuple(said_disjoint([] if same else disjoint_by(train, test, columns, delta), findings)),
         tuple(differs(train, test, columns)),
         profile,
         tuple(warnings),

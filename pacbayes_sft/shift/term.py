@@ -38,8 +38,8 @@ class Shift:
         view: What of an example was looked at.
         rows: (train, test) units looked at; None where laws were compared.
         reason: Why this method, in a sentence.
-        detection_floor: For a two-sample test: (smallest TV that is not noise, smallest that is
-            found with 80 % power); None otherwise.
+        detection_floor: For a two-sample test: (smallest TV that is not noise, the one from which
+            on a z-test of the best possible rule has 80 % power); None otherwise.
     """
 
     tv: Estimate

@@ -6,7 +6,7 @@ import math
 from rich.console import Console
 
 from estimators import Estimate, Guarantee
-from estimators.display import rounded_down, rounded_up
+from estimators.display import confidence, confidence_percent, failure, rounded_down, rounded_up
 
 
 def make(guarantee, upper=0.4, **more):
@@ -44,3 +44,15 @@ def test_a_limit_of_any_size_is_rounded():
     assert rounded_up(1.5e300, 0) == "15" + 299 * "0" and rounded_down(-1e26, 2)[-4:] == "0.00"
     assert rounded_up(9.9999, 3) == "10.000" and rounded_up(1e-300, 3) == "0.001"
     assert rounded_up(1e26) == "1e+26"
+
+
+def test_a_confidence_is_never_rounded_up():
+    """Nor is binary noise taken for a smaller one: 1 - (0.05 - 1e-17) is 0.95."""
+    for delta in (0.05, 0.1, 0.01, 0.001, 0.0123456, 5e-4, 5e-5, 1e-9):
+        said = confidence(1 - delta)
+        kept = 1 - float(said.split(" - ")[1]) if "-" in said else float(said)
+        assert kept <= 1 - delta * (1 - 1e-6) and said != "1"
+    assert confidence(1 - (0.05 - 1e-16)) == confidence(0.9499999999999999) == "0.95"
+    assert (confidence(0.0), confidence(1.0)) == ("0", "1")
+    assert (confidence_percent(0.95), confidence_percent(1 - 1e-7)) == ("95 %", "1 - 1e-07")
+    assert (failure(5e-7), failure(0.00399999999999)) == ("5e-07", "0.004")

@@ -18,7 +18,8 @@ from estimators import (
     total_variation_known,
 )
 from estimators.total_variation import NON_DECREASING, Profiles
-from estimators.total_variation.two_sample import calibrated_plug_in, detection_floors
+from estimators.total_variation.power import certificate_floor, detection_floors
+from estimators.total_variation.two_sample import calibrated_plug_in, held_out_certificate
 
 
 def stump():
@@ -270,3 +271,18 @@ def test_no_floor_passes_one():
     """With a row a side nothing can be told from noise, and no TV is greater than 1."""
     assert detection_floors((1, 1), 0.05) == (1.0, 1.0)
     assert 0 < detection_floors((500, 500), 0.05)[0] < 0.2
+
+
+@pytest.mark.parametrize("counts", [(100, 100), (1500, 300), (1500, 1500)])
+def test_the_certificate_of_the_best_rule_has_the_power_that_is_said(counts):
+    """At the z-test's figure it is above 0 about half of the time alone."""
+    generator = np.random.default_rng(0)
+
+    def power(tv):
+        right = generator.binomial(counts, (1 + tv) / 2, size=(400, 2)).tolist()
+        found = [held_out_certificate((a, b), counts, 0.05).lower for a, b in right]
+        return np.mean([lower > 0 for lower in found])
+
+    possible, certified = detection_floors(counts, 0.05)[1], certificate_floor(counts, 0.05)
+    assert 0.74 < power(certified) < 0.89 and power(possible) < 0.65
+    assert certificate_floor((1, 1), 0.05) < 1

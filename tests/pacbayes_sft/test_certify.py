@@ -506,7 +506,7 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
     said = certificate_sentence(certificate)
     assert (
         "around the base" in said
-        and "posterior of run ended" in said
+        and "posterior, fitted from the prior's centre, ended" in said
         and "posterior around" not in said
     )
     del record["drift"]["distance_to_prior"]  # as a bound.json written before the key was added

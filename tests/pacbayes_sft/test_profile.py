@@ -1,17 +1,23 @@
 """Shift terms that know the predictor, and the sample of units behind a Monte-Carlo limit."""
 
+import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from estimators import gibbs_risk, kl_bound, kl_inverse_upper
+from estimators.importance import DESIGN
+from estimators.total_variation.robust import FRESH
 from pacbayes_sft import Options
 from pacbayes_sft.bound_json import to_record, warnings_of
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Posterior
+from pacbayes_sft.cli.show import show
 from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
 from pacbayes_sft.profile import RiskProfile, levels_of, sums_by
@@ -73,6 +79,16 @@ def test_each_shift_term_carries_the_train_bound_over(certificate):
     written = to_record(certificate)["bounds_by_shift"]
     assert written["column"] == "difficulty" and written["tv"]["raw"] == found["tv"].upper
     assert "δ pays for one of them" in written["note"]
+    for name, of in found.items():
+        assert written[name]["assumptions"] == list(of.assumptions)
+    assert SAMPLED in found["importance"].assumptions
+
+
+def test_the_terminal_says_what_a_shift_term_rests_on(certificate):
+    console = Console(file=io.StringIO(), width=4000, color_system=None)
+    show(certificate, console)
+    said = console.file.getvalue()
+    assert "robust also assumes: " in said and FRESH in said and DESIGN in said
 
 
 def test_auto_warns_that_it_assumed_and_a_column_that_was_named_does_not(certificate):

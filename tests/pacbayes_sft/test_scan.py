@@ -229,6 +229,16 @@ def fake(config, cell, key, folder):
     }
 
 
+@pytest.mark.parametrize(
+    ("of_shift", "label"), [("exact", "upper"), ("lower", "estimate"), ("estimate", "estimate")]
+)
+def test_a_lower_limit_on_the_shift_gives_no_upper_bound(of_shift, label):
+    asked = config()
+    record = fake(asked, list_cells(asked)[0], "key", None)
+    record["bounds"]["plain"]["shifts"]["tv"]["guarantee"] = of_shift
+    assert list(cells_frame([record])["guarantee"]) == [label]
+
+
 def fake_base(config, base, key, folder):
     return {"key": key, "base": base, "measured": {"test_risk": {}, "slices": {"3": {"value": 1}}}}
 

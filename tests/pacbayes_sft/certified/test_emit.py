@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from estimators import log_density_ratio_mixture
 from estimators.posteriors import isotropic
+from pacbayes_sft.certified.card import model_card
 from pacbayes_sft.certified.draws import DRAWS
 from pacbayes_sft.certified.emit import _write_rounded, emit_adapter, refuse_early
 from pacbayes_sft.certified.files import mixture
@@ -39,6 +40,16 @@ def test_plain_peft_loads_it_and_it_has_the_certified_risk(emitted, files):
     assert record["predictor"] == "draw" and record["n"] == 64
     card = (directory / "README.md").read_text()
     assert "## Certificate" in card and "It does not speak of the fine-tune itself" in card
+
+
+def test_the_card_is_around_the_fine_tune_only_if_the_posterior_is(emitted):
+    record = emitted[1]
+    assert "posterior around the fine-tune `run`" in model_card(record)
+    far = {"distance": 2.4, "distance_to_prior": 0.1, "distance_finished_to_prior": 2.7}
+    said = model_card(record | {"drift": far})
+    assert "posterior around" not in said and "One draw from a Gaussian around the base" in said
+    assert "This certifies the base and the saved initial factors, not what" in said
+    assert "each counted once" in said
 
 
 def test_what_the_record_says(emitted, certificate):

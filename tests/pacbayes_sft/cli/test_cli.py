@@ -321,9 +321,9 @@ def test_scales_that_spend_alike_share_a_line():
     for scale in (0.1, 0.2):
         events |= {f"A with prior scale {scale:g}": 0.003, f"B with prior scale {scale:g}": 0.001}
     assert spends(events) == [
-        "0.01000 on shift",
-        "0.00300 on A at each of the prior scales 0.1, 0.2",
-        "0.00100 on B at each of the prior scales 0.1, 0.2",
+        "0.01 on shift",
+        "0.003 on A at each of the prior scales 0.1, 0.2",
+        "0.001 on B at each of the prior scales 0.1, 0.2",
     ]
 
 

@@ -10,13 +10,15 @@ import pytest
 
 from estimators import Estimate, Guarantee
 from pacbayes_sft import results_frame
-from pacbayes_sft.bound_json import write_bound_json
+from pacbayes_sft.bound_json import one_row_a_unit, warnings_of, write_bound_json
 from pacbayes_sft.certified.card import certificate_sentence as card_sentence
 from pacbayes_sft.cli.output import claim, interval
+from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report import certificate_sentence, write_tables
 from pacbayes_sft.report.export import as_latex, as_markdown
+from pacbayes_sft.report.html import render_record
 from pacbayes_sft.report.sentence import percent, sentence, what_it_does_not_say
 from pacbayes_sft.report.tables import tables
 
@@ -52,6 +54,90 @@ def test_units_that_were_not_looked_at_are_part_of_the_chance(outcome):
     made["assumptions"] = [*made["assumptions"], SAMPLED]
     assert "of the choice of the units looked at" in sentence(made)
     assert "units looked at" not in sentence(outcome(0.43))
+
+
+def test_a_mean_over_units_is_not_called_one_over_examples(outcome):
+    over = "on average over units (problems), each counted once however many rows it has"
+    made = outcome(0.43)
+    assert made["one_row_a_unit"] is True and over not in sentence(made)
+    assert over in sentence(made | {"one_row_a_unit": False})
+    assert over in sentence(outcome(0.43, "estimate") | {"one_row_a_unit": False})
+    del made["one_row_a_unit"]  # a record from before the key: the training file tells
+    assert over not in sentence(made) and over in sentence(made | {"n_train": 32})
+
+
+def test_a_table_of_rows_that_share_units_is_known():
+    rows = [Row("a", "b", unit="u"), Row("c", "d", unit="u")]
+    several, each = Table("t", rows, "t"), Table("t", [Row("a", "b"), Row("c", "d")], "t")
+    assert one_row_a_unit(each, each) and not one_row_a_unit(each, several)
+
+
+def test_the_headline_is_around_the_fine_tune_only_if_the_posterior_is(outcome):
+    made = outcome(0.43)
+    assert "posterior around run (the Gibbs predictor) errs" in sentence(made)
+    made["drift"] |= {"distance": 2.4, "distance_to_prior": 0.7, "distance_finished_to_prior": 2.7}
+    said = sentence(made)
+    assert "posterior around" not in said and "nearer to the former (0.7 from it" in said
+    assert said.endswith("beyond the base and the saved initial factors in part at most.")
+
+
+def test_no_confidence_is_rounded_up(outcome):
+    """δ = 5e-5 is no certainty, in whatever place it is printed."""
+    level = 1 - 5e-5
+    made = outcome(0.43)
+    made["bound"]["confidence"] = level
+    assert sentence(made).startswith("With probability 1 - 5e-05 over")
+    for entry in made["bounds"].values():
+        entry["confidence"] = level
+    made["delta_ledger"] = [{"event": "one", "delta": 2e-7}]
+    by_file = {table.name: table for table in tables(made)}
+    assert all(row[-1] == "upper at 1 - 5e-05" for row in by_file["bounds"].rows)
+    assert by_file["ledger"].rows == (("one", "2e-07"), ("all together", "2e-07"))
+    limit = Estimate(0.3, -float("inf"), 0.3, level, Guarantee.UPPER, "m")
+    assert "at 1 - 5e-05" in str(limit) and claim(limit).endswith("at 1 - 5e-05")
+    assert "at 1 - 5e-05" in limit._repr_html_()
+    card = {"guarantee": "upper", "upper": 0.3, "confidence": level}
+    said = card_sentence({"bound": card, "train_bound": card, "vacuous": False})
+    assert said.startswith("With probability 1 - 5e-05 over")
+
+
+def test_shift_terms_stand_over_what_they_assume(outcome):
+    made = outcome(0.43)
+    entry = {"raw": 0.5, "vacuous": False, "guarantee": "upper", "confidence": 0.95}
+    made["bounds_by_shift"] = {
+        "column": "steps",
+        "note": "name one",
+        "tv": entry | {"assumptions": ["draws are fresh", "laws are right"]},
+        "robust": entry | {"assumptions": ["draws are fresh", "nothing saw them"]},
+    }
+    (table,) = [table for table in tables(made) if table.name == "by-shift"]
+    assert table.rows[1] == ("robust", "0.5000", "upper at 0.95")
+    assert table.notes == (
+        "All of them assume: draws are fresh.",
+        "tv also assumes: laws are right.",
+        "robust also assumes: nothing saw them.",
+    )
+    page = render_record(made, None, "command")
+    for text in (as_markdown(made), as_latex(made), page):
+        assert all(note in text for note in table.notes)
+    del made["bounds_by_shift"]["robust"]["assumptions"]
+    assert "before what these limits assume was kept" in as_markdown(made)
+
+
+def test_a_refutation_pays_for_the_limit_too(certificate):
+    shift = Estimate(0.0, 0.0, 0.1, 0.99, Guarantee.UPPER, "column")
+    high = Estimate(0.9, 0.85051, 0.95, 0.95, Guarantee.ESTIMATE, "rows")
+    low = Estimate(0.1, 0.05, 0.15, 0.95, Guarantee.ESTIMATE, "rows")
+    measured = replace(certificate.measured, test_risk=high, train_distribution_risk=low)
+
+    def said(tv):
+        made = replace(certificate, measured=measured, shift=replace(certificate.shift, tv=tv))
+        (found,) = [w for w in warnings_of(made) if w.startswith("refuted")]
+        return found
+
+    assert said(shift).startswith("refuted, at 89 % (two intervals of 95 % each, and the limit's")
+    assert "δ = 0.01): the gap R_test - R_train is at least 0.700, above" in said(shift)
+    assert said(Estimate.exactly(0.1, method="laws")).startswith("refuted, at 90 % (two inter")
 
 
 @pytest.mark.parametrize("loss", ["exact_match", "answer", "token_error", "smoothed_nll"])

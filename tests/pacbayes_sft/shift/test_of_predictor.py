@@ -10,10 +10,13 @@ import pytest
 from estimators import Estimate, Guarantee
 from estimators.concentration import clopper_pearson, kl_interval
 from estimators.importance import DESIGN
+from estimators.monte_carlo import FROZEN
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT, SAMPLES
+from estimators.total_variation.robust import THESE
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.profile import RiskProfile, risk_profile
 from pacbayes_sft.shift.gamma import gamma_pair
 from pacbayes_sft.shift.of_predictor import TEST_UNSEEN, bounds_by_shift, shift_terms
@@ -47,6 +50,7 @@ def certificate(train, test, profile):
         ledger=SimpleNamespace(spent=0.05),
         shift=SimpleNamespace(tv=Estimate.exactly(1.0, method="laws")),
         kl=Estimate.exactly(0.0, method="no KL"),
+        empirical_risk=Estimate(0.1, 0.0, 0.2, 0.99, Guarantee.UPPER, "draws", (FROZEN, SAMPLED)),
         draws_a_unit=1,
         profile=profile,
         primary="kl",
@@ -72,9 +76,26 @@ def test_the_importance_bound_lists_what_it_stands_on():
     (found,) = shift_terms(certificate(*known, profile), ("importance",)).values()
     assert {ATTRIBUTE_SHIFT, DESIGN} <= set(found["assumptions"])
     assert not {SAMPLES, TEST_UNSEEN} & set(found["assumptions"])
+    assert {FROZEN, SAMPLED} <= set(found["assumptions"])  # what the draws of R̂ assume
     bare = table("a", [1] * 50), table("b", [1] * 50)
     (found,) = shift_terms(certificate(*bare, profile), ("importance",)).values()
     assert {ATTRIBUTE_SHIFT, DESIGN, SAMPLES, TEST_UNSEEN} <= set(found["assumptions"])
+
+
+def test_robust_without_recorded_laws_assumes_that_no_other_difficulty_occurs():
+    labelled = {1.0: (0.0, 50), 2.0: (10.0, 50)}
+    profile = RiskProfile("difficulty", {1.0: (0.0, 9)}, {1.0: 9}, labelled)
+    levels = [1, 2] * 20
+    bare = table("a", levels), table("b", levels)
+    known = [replace(t, metadata=m) for t, m in zip(bare, _laws_of_two(), strict=True)]
+    for pair, assumed in ((bare, True), (known, False)):
+        found = shift_terms(certificate(*pair, profile), ("robust",))["robust"]
+        assert found["guarantee"] == "upper" and (THESE in found["assumptions"]) == assumed
+
+
+def _laws_of_two():
+    law = {"1": 0.5, "2": 0.5}
+    return [table(name, [1], law, seed=i).metadata for i, name in enumerate("ab")]
 
 
 def test_training_harder_than_the_test_lowers_the_bound_by_slices():

@@ -13,7 +13,7 @@ from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report.shift import shift_sentence
 from pacbayes_sft.shift.differs import differs
-from pacbayes_sft.shift.disjoint import disjoint_by
+from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
 from pacbayes_sft.shift.findings import COPIES
 from pacbayes_sft.shift.pictures import draw_survey
 from pacbayes_sft.shift.survey import Asked, survey
@@ -266,7 +266,8 @@ class TestDisjoint:
 
         pair = Table("a", rows(5, 30), "a"), Table("b", rows(60, 90), "b")
         found = survey(*pair, 0.05)
-        assert any("TV = 1 on this view: words of the full row" in s for s in found.disjoint)
+        assert any("no overlap in these rows: words of the full" in s for s in found.disjoint)
+        assert not any("TV = 1" in s for s in found.disjoint)
         alone = survey(*pair, 0.05, Asked(views=(View.FULL,)))
         assert "try --view prompt or" in alone.disjoint[-1]
         assert "text of the prompt" in found.disjoint[-1] and "cannot rank" in found.disjoint[-1]
@@ -276,6 +277,29 @@ class TestDisjoint:
         other = files(template=lambda i, g: "u" + str(g.integers(5)))
         found = disjoint_by(pair[0], other[1], ("template",))
         assert [d.sentence for d in found] == ["column 'template': no value occurs in both files"]
+
+    def test_a_gap_in_few_rows_is_no_fact_and_its_limit_holds(self):
+        """Laws whose TV is 0.9 leave a gap between twenty rows a side in two files of five."""
+        gaps, limits = 0, []
+        for seed in range(150):
+            generator = np.random.default_rng(seed)
+            pair = [
+                Table(name, [Row("q", " a", difficulty=x) for x in low + generator.random(20)], "x")
+                for name, low in (("a", 0.0), ("b", 0.9))
+            ]
+            for found in disjoint_by(*pair, ("difficulty",), 0.5):
+                gaps += 1
+                limits.append(float(found.sentence.split("TV >= ")[1].split(" ")[0]))
+        assert 30 < gaps < 100 and 0.3 < max(limits) <= 0.9
+
+    def test_units_of_other_names_are_no_shift_of_the_text(self):
+        """Two files of problems with two rows each, of one law."""
+        pair = [
+            Table(name, [Row("same", " s", unit=f"{name}{i // 2}") for i in range(40)], name)
+            for name in ("a", "b")
+        ]
+        (said,) = said_disjoint(disjoint_by(*pair, ()), [])
+        assert "names are no text" in said and "TV =" not in said and "TV >=" not in said
 
     def test_overlapping_supports_are_not(self):
         assert disjoint_by(*files(), ("difficulty",)) == []
