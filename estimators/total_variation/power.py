@@ -23,7 +23,7 @@ def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, floa
         delta: Level of the test.
     """
     total = 4 / (1 / counts[0] + 1 / counts[1])
-    z = float(stats.norm.ppf(1 - delta / 2))
+    z = float(stats.norm.isf(delta / 2))
     floors = z / math.sqrt(total), (z + float(stats.norm.ppf(0.8))) / math.sqrt(total)
     return min(1.0, floors[0]), min(1.0, floors[1])
 
@@ -48,7 +48,7 @@ def certificate_floor(counts: tuple[int, int], delta: float) -> float:
     (0.117, 0.089)
     """
     check_delta(delta)
-    z, power = float(stats.norm.ppf(1 - delta / 2)), float(stats.norm.ppf(0.8))
+    z, power = float(stats.norm.isf(delta / 2)), float(stats.norm.ppf(0.8))
     inverse = sum(1 / m for m in counts)
     limits = z * sum(1 / math.sqrt(m) for m in counts) + power * math.sqrt(inverse)
     half = limits / 2 + inverse  # TV = √(1 - TV²)·half, since √(p(1-p)) = √(1 - TV²)/2
