@@ -146,7 +146,7 @@ def over_reference(
     delta = delta or trial.delta
     theirs = trial.problem.empirical(sample, centre[:, None])[:, 0].numpy()
     wrong = (theirs * n).round()
-    limit = np.where(wrong == n, 1.0, stats.beta.ppf(1 - delta / 2, wrong + 1, n - wrong))
+    limit = np.where(wrong == n, 1.0, stats.beta.isf(delta / 2, wrong + 1, n - wrong))
 
     def by_package(i: int) -> float:
         losses = np.arange(n) < wrong[i]
