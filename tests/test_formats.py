@@ -10,13 +10,9 @@ LIMIT = re.compile(
     r"""|interval\[[01]\]:"""
 )
 CONFIDENCE = re.compile(r"(confidence|1 - [a-z_.]*delta)[^{}]{0,12}:\.?\d?[gf]|\(.*confidence\) ~ ")
-# What is no promise: intervals of a prediction, ranges of a column, what checks compare in six
-# digits, and the tables of the terminal that nobody quotes.
+# What is no promise: what checks compare in six digits, and the range of a column.
 NOT_PROMISED = {
-    "pacbayes_sft/advise/report.py": ("best.lower", "p.lower"),
     "pacbayes_sft/certified/checks.py": ("bound.upper", "stated['upper']"),
-    "pacbayes_sft/charges.py": ("least",),
-    "pacbayes_sft/cli/advise.py": ("best.lower",),
     "pacbayes_sft/cli/difficulty.py": ("least",),
 }
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from estimators.display import rounded_up
-from pacbayes_sft.advise.advice import Advice, Choice
+from estimators.display import rounded_down, rounded_up
+from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
@@ -54,8 +54,8 @@ def as_markdown(found: Found, command: str = "") -> str:
         best = choice.predictions[0]
         advised = arm_name(choice.window, choice.objective)
         lines.append(
-            f"| {choice.budget:,} | **{advised}** | {best.value:.3f} "
-            f"[{best.lower:.3f}, {best.upper:.3f}] | {not_told_from(choice) or '-'} |"
+            f"| {choice.budget:,} | **{advised}** | {best.value:.3f} {_band(best)} "
+            f"| {not_told_from(choice) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
     lines += ["", *[f"* {sentence}" for sentence in moves_said(advice)], ""]
@@ -92,7 +92,7 @@ def as_markdown(found: Found, command: str = "") -> str:
             name = arm_name(p.window, p.objective)
             bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_kl)]
             lines.append(
-                f"| {name} | {p.value:.3f} | [{p.lower:.3f}, {p.upper:.3f}] | {p.train:.3f} | "
+                f"| {name} | {p.value:.3f} | {_band(p)} | {p.train:.3f} | "
                 f"{p.shift:+.3f} | {p.chance:.0%} | {' | '.join(bounds)} |"
             )
         if len(choice.mixture) > 1:
@@ -113,6 +113,10 @@ def as_markdown(found: Found, command: str = "") -> str:
                   "pool lacks."]  # fmt: skip
     lines += ["", f"    {command}", ""] if command else [""]
     return "\n".join(lines)
+
+
+def _band(prediction: Prediction) -> str:
+    return f"[{rounded_down(prediction.lower, 3)}, {rounded_up(prediction.upper, 3)}]"
 
 
 def _ties(advice: Advice) -> str:

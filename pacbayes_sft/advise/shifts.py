@@ -74,8 +74,8 @@ def window_shifts(
     if values[-1] < others[0] or others[-1] < values[0]:
         raise InputError(
             f"the pool's difficulty ({values[0]:g} to {values[-1]:g}) and the test's "
-            f"({others[0]:g} to {others[-1]:g}) do not overlap: every window is at TV = 1, and no "
-            "pilot on this pool can show how a fine-tune does there"
+            f"({others[0]:g} to {others[-1]:g}) do not overlap in these rows, so no pilot on this "
+            "pool can show how a fine-tune does there; give a pool that reaches the test's range"
         )
     found = {}
     for window in windows:

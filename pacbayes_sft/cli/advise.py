@@ -183,6 +183,7 @@ def advise(
 
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
+    from estimators.display import rounded_down, rounded_up
     from pacbayes_sft.advise.predict import arm_name
     from pacbayes_sft.advise.report import moves_said, not_told_from
 
@@ -195,7 +196,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
             f"{choice.budget:,}",
             arm_name(choice.window, choice.objective),
             f"{best.value:.3f}",
-            f"{best.lower:.3f} to {best.upper:.3f}",
+            f"{rounded_down(best.lower, 3)} to {rounded_up(best.upper, 3)}",
             f"not told from {alike} (at 5 %, all at once)" if alike else "",
         )
     for budget, why in found.advice.refused.items():
