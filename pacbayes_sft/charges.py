@@ -98,8 +98,8 @@ def open_ledger(inputs: Inputs, options: Options) -> tuple[Ledger, Leaves]:
         needed = next(n for n in count(1) if kl_bound(0.0, 0.0, n, theorem).upper < HOPELESS)
         raise InputError(
             f"{inputs.certified.source}: {inputs.n} certified units are too few, even a model "
-            f"without an error would be bounded by {rounded_up(least, 2)}; at δ = {options.delta:g} "
-            f"it takes {needed} or more for a bound below {HOPELESS:g}"
+            f"without an error would be bounded by {rounded_up(least, 2)}; at δ = "
+            f"{options.delta:g} it takes {needed} or more for a bound below {HOPELESS:g}"
         )
     profile = shift if options.profile is not None else 0.0
     return ledger, Leaves(
