@@ -27,7 +27,14 @@ from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
-from pacbayes_sft.order import append_drawn, is_shuffled, read_drawn, watch, why_unknown
+from pacbayes_sft.order import (
+    append_drawn,
+    first_difference,
+    is_shuffled,
+    read_drawn,
+    watch,
+    why_unknown,
+)
 from pacbayes_sft.unseen import splits_units, unequal
 from pacbayes_sft.versions import TRAINED_WITH, versions
 
@@ -61,11 +68,13 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         settings: What to record as settings; the trainer's arguments, if None.
 
     Of several processes the first alone keeps anything. No prior is kept where nobody could say
-    which rows it had seen (`order.why_unknown`), or where the weights had left the base before the
+    which rows it had seen (`order.why_unknown`, `order.first_difference`), or where the weights had left the base before the
     first step, as when ``train()`` is called twice.
 
     Attributes:
         record: The run record, once training has ended.
+        compare: Whether the texts of the trainer's data set are held against the file; who made the
+            one from the other, as `sft` does, need not.
 
     Raises:
         InputError: If the rows cannot be read or the fraction is not in [0, 1).
@@ -91,6 +100,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self.prior_fraction, self.sigma, self.delta = prior_fraction, sigma, delta
         self.out = None if out is None else Path(out)
         self.record: RunRecord | None = None
+        self.compare = True
         self._prior_rows = self._noted = 0
         self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
@@ -156,7 +166,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         again, self._begun = self._begun, True  # `train` called twice goes on from what it left
         trained_before = state.global_step == 0 and not self._begin(model, again)
         tokenizer = given.get("processing_class")
-        self._unknown = why_unknown(args, loader, self.table, self.positions, tokenizer)
+        self._unknown = why_unknown(args, loader, self.table, self.positions)
+        if not self._unknown and self.compare:
+            self._unknown = first_difference(loader.dataset, self.table, self.positions, tokenizer)
         if trained_before:
             self._unknown = TRAINED_BEFORE
         if not self._unknown:

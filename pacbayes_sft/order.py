@@ -50,17 +50,14 @@ def is_shuffled(dataloader: Any) -> bool:
     return isinstance(dataloader.batch_sampler.sampler, RandomSampler)
 
 
-def why_unknown(
-    args: Any, dataloader: Any, table: Table, positions: Sequence[int], tokenizer: Any
-) -> str:
-    """Return why nobody can know which row of the file each batch held, or nothing if one can.
+def why_unknown(args: Any, dataloader: Any, table: Table, positions: Sequence[int]) -> str:
+    """Return why nobody can know which place of the data set each batch held, or nothing.
 
     Args:
         args: The trainer's arguments.
         dataloader: Its training loader.
         table: The training file.
         positions: Row of the file at each place of the trainer's data set.
-        tokenizer: Turns tokens back into text.
     """
     if getattr(args, "packing", False):
         return "packing mixes rows into one example"
@@ -77,14 +74,20 @@ def why_unknown(
             f"the trainer's data set has {len(dataset)} rows, {table.source} {len(positions)}: "
             "some were dropped, added or cut"
         )
-    return _first_difference(dataset, table, positions, tokenizer)
+    return ""
 
 
-def _first_difference(dataset: Any, table: Table, positions: Sequence[int], tokenizer: Any) -> str:
-    """Compare the whole text of some rows with the file, and make sure that this tells rows apart.
+def first_difference(dataset: Any, table: Table, positions: Sequence[int], tokenizer: Any) -> str:
+    """Compare the whole text of some rows with the file; return what makes them differ, or nothing.
 
     A looked-at example must hold its own row. If most hold the row of the next place as well, as
     where one prompt has many short answers, a data set in another order would not be found out.
+
+    Args:
+        dataset: The trainer's data set.
+        table: The training file.
+        positions: Row of the file at each place of it.
+        tokenizer: Turns tokens back into text.
     """
     if not hasattr(tokenizer, "decode"):
         return "the trainer has no tokenizer, so its rows cannot be compared with the file"
@@ -107,7 +110,7 @@ def _first_difference(dataset: Any, table: Table, positions: Sequence[int], toke
     if 2 * alike > len(looked_at):
         return (
             f"most rows of {table.source} hold the text of others, so a data set in another order "
-            "could not be told from it"
+            "could not be told from it; `pacbayes-sft sft` knows its order"
         )
     return ""
 

@@ -1,13 +1,11 @@
 """Whether a trainer's data set is the file, row by row: told from the whole text, or unknown."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
-from torch.utils.data import BatchSampler, RandomSampler
 
 from pacbayes_sft.data.rows import Row, Table
-from pacbayes_sft.order import append_drawn, read_drawn, why_unknown
+from pacbayes_sft.order import append_drawn, first_difference, read_drawn
 
 HEAD = "Answer the following multiple choice question with the letter of the correct option only.\n"
 RNG = random.Random(0)
@@ -28,11 +26,8 @@ class Decoder:
 def why(rows, given, cut=None):
     """What is said of a data set that holds the rows ``given``, each cut to so many characters."""
     dataset = [{"input_ids": f"user {r.prompt}\nassistant {r.completion}"[:cut]} for r in given]
-    sampler = BatchSampler(RandomSampler(range(len(rows))), 8, drop_last=False)
-    loader = SimpleNamespace(dataset=dataset, batch_sampler=sampler)
     table = Table("train.jsonl", rows, "")
-    args = SimpleNamespace(packing=False, world_size=1)
-    return why_unknown(args, loader, table, list(range(len(rows))), Decoder())
+    return first_difference(dataset, table, list(range(len(rows))), Decoder())
 
 
 def test_rows_in_the_order_of_the_file_are_known():

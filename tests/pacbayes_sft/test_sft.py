@@ -59,6 +59,16 @@ def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch)
     assert record == read_record(tmp_path / "run") and sorted(record.order) == list(range(64))
 
 
+def test_rows_that_read_alike_have_an_order_here(tiny_base, tmp_path):
+    """One prompt, many short answers: no text tells the order, but the run made the data set."""
+    train = tmp_path / "train.jsonl"
+    rows = [{"prompt": "define <a> as", "completion": f" {k % 7}"} for k in range(32)]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings(steps=1, batch_size=8, lora_rank=2, prior_fraction=0.5, device="cpu")
+    record = run_sft(str(tiny_base), train, tmp_path / "run", settings)
+    assert sorted(record.order) == list(range(32)) and record.prior_rows == 16
+
+
 def test_full_runs_keep_no_adapter(full_run):
     assert (full_run / "model.safetensors").is_file() and not (full_run / ADAPTER).exists()
     assert read_record(full_run).settings["objective"] == "dft"
