@@ -68,8 +68,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         settings: What to record as settings; the trainer's arguments, if None.
 
     Of several processes the first alone keeps anything. No prior is kept where nobody could say
-    which rows it had seen (`order.why_unknown`, `order.first_difference`), or where the weights had left the base before the
-    first step, as when ``train()`` is called twice.
+    which rows it had seen (`order.why_unknown`, `order.first_difference`), or where the weights had
+    left the base before the first step, as when ``train()`` is called twice.
 
     Attributes:
         record: The run record, once training has ended.
