@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from pacbayes_sft.scan.canvas import CELL
 from pacbayes_sft.scan.frame import whole_rows
 from pacbayes_sft.scan.intervals import (
     SEEDS,
@@ -31,7 +32,6 @@ from pacbayes_sft.scan.intervals import (
 
 __all__ = ["Observation", "observe", "over_seeds"]
 
-CELL = ["size", "window", "low", "high", "seed", "base", "objective", "method"]
 MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap"]
 
 
