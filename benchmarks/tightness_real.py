@@ -82,6 +82,7 @@ def record(name: str, prior: str, bound: str, found: Record) -> Record:
         "n": found["n"],
         "parameters": found["posterior"]["parameters"],
         "squared_distance": found["squared_distance"],
+        "distance_to_prior": found["drift"]["distance_to_prior"],
         "kl_nats": found["kl"]["value"],
         "empirical_risk_limit": found["empirical_risk"]["upper"],
         "value": found["bounds"][bound]["raw"],

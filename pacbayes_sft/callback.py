@@ -11,7 +11,6 @@ half-data checkpoint: ``pacbayes-sft bound --prior OUT/pacbayes_sft/prior ...`` 
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from estimators import SumOfSquares, kl_bound, kl_isotropic
 from pacbayes_sft.beginning import TRAINED_BEFORE, is_at_base
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
@@ -35,6 +33,7 @@ from pacbayes_sft.order import (
     watch,
     why_unknown,
 )
+from pacbayes_sft.running_bound import running_figures
 from pacbayes_sft.unseen import splits_units, unequal
 from pacbayes_sft.versions import TRAINED_WITH, versions
 
@@ -192,7 +191,10 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         """Put KL and running bound beside the loss."""
         if not logs or "loss" not in logs or args.world_size > 1:
             return
-        found = self._figures(given["model"], logs.get(ACCURACY))
+        error = 1 - logs[ACCURACY] if logs.get(ACCURACY) is not None else None
+        found = running_figures(
+            given["model"], self._known_priors(), error=error, sigma=self.sigma, delta=self.delta
+        )
         logs.update(found)
         state.log_history[-1].update(found)
 
@@ -289,22 +291,6 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         places = dict.fromkeys([*drawn, *range(len(self.positions))])
         return list(dict.fromkeys([*self._saw, *(self.positions[place] for place in places)]))
 
-    def _figures(self, model: Any, accuracy: float | None) -> dict[str, float]:
-        """What is logged: for the prior at the start and, once there is one, the checkpoint."""
-        found = {}
-        for suffix, (files, n) in self._known_priors().items():
-            distance = _distance(model, files)
-            if distance is None or n == 0:
-                continue
-            # the scales are equal, so the number of entries does not matter
-            kl = kl_isotropic(distance[0], distance[1], self.sigma, self.sigma)
-            found[f"certificate_kl_nats{suffix}"] = kl.value
-            found[f"certificate_least_bound{suffix}"] = kl_bound(0.0, kl, n, self.delta).value
-            if accuracy is not None:
-                bound = kl_bound(min(max(1 - accuracy, 0.0), 1.0), kl, n, self.delta)
-                found[f"certificate_bound_indication{suffix}"] = bound.value
-        return found
-
     def _known_priors(self) -> dict[str, tuple[TensorFiles, int]]:
         """Weights that the KL can be taken from, and the units that would be left to certify on."""
         units = self.table.units
@@ -319,21 +305,6 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             left = len(set(units) - touched)
             self._references["_after_prior"] = open_checkpoint(self._kept / PRIOR), left
         return self._references
-
-
-def _distance(model: Any, files: TensorFiles) -> tuple[float, int] | None:
-    """‖θ − θ₀‖² of what is trained and its entries; None if the files lack one of the tensors."""
-    sums, terms, entries = SumOfSquares(), [], 0
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        stored = name.replace(".default.", ".")
-        if files.shape_of.get(stored) != tuple(parameter.shape):
-            return None
-        terms.append(sums(parameter.detach().cpu(), files.view(stored)))
-        entries += parameter.numel()
-    total = math.fsum(terms)
-    return (total, entries) if math.isfinite(total) else None
 
 
 def _named_base(model: Any) -> str:
