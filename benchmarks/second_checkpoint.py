@@ -1,8 +1,8 @@
 """Would recursion over a second checkpoint pay? ``python benchmarks/second_checkpoint.py``.
 
-On the strong base's fine-tune of ``tightness.py``: a limit on the base's risk on all rows plus one on
-the half-data checkpoint's excess over it on the rows that this never saw, against the checkpoint's
-own held-out limit on those. Neither is a posterior, so no KL is paid. Writes
+On the strong base's fine-tune of ``tightness.py``: a limit on the base's risk on all rows plus one
+on the half-data checkpoint's excess over it on the rows that this never saw, against the
+checkpoint's own held-out limit on those. Neither is a posterior, so no KL is paid. Writes
 ``benchmarks/results/second_checkpoint.json``; docs/related.md quotes it.
 """
 
