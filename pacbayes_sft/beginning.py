@@ -20,17 +20,24 @@ TRAINED_BEFORE = (
 )
 
 _FIRST_FACTOR = re.compile(r"(\.lora_(?:embedding_)?)A\b")
+_PEFT = re.compile(
+    r"^base_model\.model\.|\.base_layer\b|\.modules_to_save\.[^.]+|\.original_module\b"
+)
+# a base may have been loaded in one of these and trained in another type
+_ROUNDINGS = (torch.bfloat16, torch.float16)
 
 
 def is_at_base(model: Any, base: TensorFiles) -> bool:
-    """Return whether what is to be trained adds nothing to the base yet, as far as weights tell.
+    """Return whether the model is its base yet, frozen weights included, as far as weights tell.
 
     An adapter whose factors begin at something by design (PiSSA, ``init_lora_weights=False``)
-    cannot tell, nor can a tensor that the base stores under another name or shape: both pass.
+    cannot tell, nor can a tensor that the base stores under another name, shape or in eight bits:
+    they pass (`factor_pair` says of the first what is then assumed).
 
     Args:
         model: The model as it is before the first step.
-        base: The base's files; a tensor is compared as it is after rounding to the model's dtype.
+        base: The base's files; a tensor is compared as it is after rounding to the model's dtype
+            or to 16 bits.
     """
     parameters = dict(model.named_parameters())
     if hasattr(model, "peft_config"):
@@ -38,13 +45,23 @@ def is_at_base(model: Any, base: TensorFiles) -> bool:
         if not all(begins_at_nothing(getattr(c, "init_lora_weights", True)) for c in configs):
             return True
         partners = {name: _FIRST_FACTOR.sub(r"\1B", name) for name in parameters}
-        return all(
+        if not all(
             adds_nothing(parameters[name], parameters[partner])
             for name, partner in partners.items()
             if partner != name and partner in parameters
-        )
+        ):
+            return False
+        # a LoRA of before may have been merged into what is frozen now
+        parameters = {_PEFT.sub("", name): parameter for name, parameter in parameters.items()}
     return all(
-        torch.equal(parameter.detach().cpu(), base.view(name).to(parameter.dtype))
+        _same(parameter.detach().cpu(), base.view(name))
         for name, parameter in parameters.items()
-        if parameter.requires_grad and base.shape_of.get(name) == tuple(parameter.shape)
+        if base.shape_of.get(name) == tuple(parameter.shape)
     )
+
+
+def _same(here: torch.Tensor, stored: torch.Tensor) -> bool:
+    """Compare a weight with the base's; of eight bits or integers nothing can be said."""
+    if not (here.is_floating_point() and here.itemsize > 1 < stored.itemsize):
+        return True
+    return any(torch.equal(here.to(d), stored.to(d)) for d in (here.dtype, *_ROUNDINGS))

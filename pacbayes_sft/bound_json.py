@@ -232,10 +232,10 @@ def _bound(test: Estimate, train: Estimate, delta: float) -> dict[str, Any]:
     return record
 
 
-def _gap(value: float | None) -> dict[str, Any]:
-    if value is None:
+def _gap(gap: Estimate | None) -> dict[str, Any]:
+    if gap is None:
         return {"value": None, "null_reason": "needs held-out rows of the train distribution"}
-    return {"value": value, "guarantee": "estimate", "predictor": "gibbs"}
+    return {"value": gap.value, "guarantee": str(gap.guarantee), "predictor": "gibbs"}
 
 
 def _risk(estimate: Estimate | None, predictor: str, target: str) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ half-data checkpoint: ``pacbayes-sft bound --prior OUT/pacbayes_sft/prior ...`` 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -27,9 +29,10 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.order import (
     append_drawn,
+    begin_notes,
     first_difference,
     is_shuffled,
-    read_drawn,
+    read_notes,
     watch,
     why_unknown,
 )
@@ -39,6 +42,10 @@ from pacbayes_sft.versions import TRAINED_WITH, versions
 
 INITIAL, PRIOR, NOTES = "initial", "prior", "drawn.partial"
 ACCURACY = "mean_token_accuracy"  # what TRL calls it
+RESUMED_WITHOUT_NOTES = "the run was resumed, and its order before that is not on record"
+RESUMED_OTHERWISE = (
+    "the run was resumed with other rows, rows a step or prior_fraction than it had begun with"
+)
 _SETTINGS = (
     *("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "warmup_steps"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay", "optim"),
@@ -172,7 +179,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             self._unknown = TRAINED_BEFORE
         if not self._unknown:
             self._watch(args, state, loader)
-        elif self.prior_fraction:
+        if self._unknown and self.prior_fraction:
             warnings.warn(f"no prior checkpoint will be kept: {self._unknown}", stacklevel=2)
         if not self._attached and args.report_to:
             warnings.warn("not attached: its figures do not reach report_to", stacklevel=2)
@@ -267,13 +274,29 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
                 "the units it never saw would be no sample; pacbayes_sft.sft shuffles whole units",
                 stacklevel=3,
             )
-        self._before = read_drawn(self._notes) if state.global_step else []
-        self._noted, self._begun_at = len(self._before), state.global_step
-        if self._prior_step and state.global_step >= self._prior_step:
+        self._before: list[int] = []
+        self._noted, self._begun_at = 0, state.global_step
+        if state.global_step == 0:
+            begin_notes(self._notes, self._reading)
+            return
+        reading, self._before = read_notes(self._notes)
+        self._noted = len(self._before)
+        if reading != self._reading:
+            self._unknown = RESUMED_OTHERWISE if reading else RESUMED_WITHOUT_NOTES
+        elif self._prior_step and state.global_step >= self._prior_step:
             rows = self._before[: self._prior_step * self._rows_a_step]
             self._prior_rows = len(set(rows)) if (self._kept / PRIOR).is_dir() else 0
-        if state.global_step == 0:
-            self._notes.unlink(missing_ok=True)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """What a place that was drawn means, and which of them the prior saw."""
+        places = json.dumps(self.positions).encode()
+        return {
+            "train_sha256": self.table.sha256,
+            "positions_sha256": hashlib.sha256(places).hexdigest(),
+            "rows_a_step": self._rows_a_step,
+            "prior_step": self._prior_step,
+        }
 
     @property
     def _drawn(self) -> list[int]:
@@ -286,7 +309,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         """Rows of the file in the order of their first sight; what was never drawn comes last."""
         drawn, seen = self._drawn, min(self._begun_at * self._rows_a_step, len(self.positions))
         if len(self._before) < seen or drawn[:seen] != self._before[:seen]:
-            self._unknown = "the run was resumed, and its order before that is not on record"
+            self._unknown = RESUMED_WITHOUT_NOTES
             return []
         places = dict.fromkeys([*drawn, *range(len(self.positions))])
         return list(dict.fromkeys([*self._saw, *(self.positions[place] for place in places)]))

@@ -2,6 +2,16 @@
 
 from enum import StrEnum
 
+BOUND_NAMES = {  # what a record calls a bound, and what a reader does
+    "proposition_4_1": "Proposition 4.1",
+    "mcallester": "McAllester",
+    "quadratic": "quadratic",
+    "lambda": "λ",
+    "kl": "PAC-Bayes-kl",
+    "catoni": "Catoni",
+    "recursive": "recursive",
+}
+
 
 class Objective(StrEnum):
     """The training objective; neither is a risk.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from estimators import DiagonalGaussian, Estimate, gibbs_risk
+from estimators import DiagonalGaussian, Estimate, Guarantee, gibbs_risk
 from pacbayes_sft.choices import Space
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.empirical import SAMPLED
@@ -46,18 +47,28 @@ class Measured:
     agreement: Estimate | None = None
 
     @property
-    def generalization_gap(self) -> float | None:
-        """Point value of R_train - R̂_S of the Gibbs predictor, where held-out rows allow."""
-        if self.train_distribution_risk is None or self.empirical_risk is None:
-            return None
-        return self.train_distribution_risk.value - self.empirical_risk.value
+    def generalization_gap(self) -> Estimate | None:
+        """R_train - R̂_S of the Gibbs predictor, where held-out rows allow: a point value."""
+        return _difference(self.train_distribution_risk, self.empirical_risk)
 
     @property
-    def extrapolation_gap(self) -> float | None:
-        """Point value of R_test - R_train of the Gibbs predictor, where held-out rows allow."""
-        if self.train_distribution_risk is None or self.test_risk is None:
-            return None
-        return self.test_risk.value - self.train_distribution_risk.value
+    def extrapolation_gap(self) -> Estimate | None:
+        """R_test - R_train of the Gibbs predictor, where held-out rows allow: a point value."""
+        return _difference(self.test_risk, self.train_distribution_risk)
+
+
+def _difference(more: Estimate | None, less: Estimate | None) -> Estimate | None:
+    if more is None or less is None:
+        return None
+    return Estimate(
+        more.value - less.value,
+        -math.inf,
+        math.inf,
+        0.0,
+        Guarantee.ESTIMATE,
+        "difference of two measured risks",
+        unit="probability",
+    )
 
 
 def measure_finished(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.rows import Row, Table
 
 LOOKED_AT = 200  # rows whose text is compared with the training file
@@ -152,7 +153,17 @@ def append_drawn(file: Path, drawn: Sequence[int]) -> None:
         notes.write(json.dumps(list(drawn)).encode() + b"\n")
 
 
-def read_drawn(file: Path) -> list[int]:
-    """Return what a run had drawn; a line cut short by a kill is left out."""
-    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
-    return [place for line in whole for place in json.loads(line)]
+def begin_notes(file: Path, reading: Mapping[str, Any]) -> None:
+    """Begin a run's notes with what it reads and how; whoever goes on must read the same."""
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(reading) + "\n", encoding="utf-8")
+
+
+def read_notes(file: Path) -> tuple[dict[str, Any], list[int]]:
+    """Return what a run set out to read and what it had drawn.
+
+    A line cut short by a kill is left out; without a file both are empty.
+    """
+    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else [b"{}"]
+    reading, *drawn = map(json.loads, whole)
+    return reading, [place for line in drawn for place in line]

@@ -8,17 +8,9 @@ from estimators import Estimate
 from estimators.display import rounded_up
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.certify import Certificate
+from pacbayes_sft.choices import BOUND_NAMES
 
 TERM_COLOURS = ("#30506d", "#c9782d", "#8a9a5b", "#b9b9b9")
-THEOREMS = {
-    "proposition_4_1": "Proposition 4.1",
-    "mcallester": "McAllester",
-    "quadratic": "quadratic",
-    "lambda": "λ",
-    "kl": "PAC-Bayes-kl",
-    "catoni": "Catoni",
-    "recursive": "recursive",
-}
 WIDEST = 2.0  # bars beyond are cut; their number is printed
 TERM_LABELS = (
     "empirical risk (Gibbs, with Monte Carlo limit)",
@@ -39,8 +31,10 @@ def plot_bound(certificate: Certificate, file: Path) -> None:
     with mpl.rc_context():
         sns.set_theme(context="notebook", style="whitegrid")
         figure, axes = plt.subplots(figsize=(9.5, 4.6), layout="constrained")
-        names = [name for name in THEOREMS if name in c.bounds]  # some runs have no recursive one
-        rows = [THEOREMS[name] for name in names]
+        names = [
+            name for name in BOUND_NAMES if name in c.bounds
+        ]  # some runs have no recursive one
+        rows = [BOUND_NAMES[name] for name in names]
         left = 0.0
         for value, colour, label in zip(terms, TERM_COLOURS, TERM_LABELS, strict=True):
             axes.barh(0, value, left=left, color=colour, label=label, edgecolor="white")

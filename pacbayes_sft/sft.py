@@ -13,11 +13,12 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pacbayes_sft.alone import alone
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
@@ -33,9 +34,13 @@ from pacbayes_sft.models import (
     resolve_base,
 )
 
+if TYPE_CHECKING:
+    from pacbayes_sft.callback import CertificateCallback
+
 PARTIAL = ".partial"
 DONE = ".done"
 NOTE = "asked.json"
+LOCK = ".lock"
 EVERY = "all-linear"  # PEFT's word
 
 
@@ -57,7 +62,7 @@ class Settings:
             the rows that it has not seen) instead of a full schedule on top of them.
         seed: Order of the rows, initial factors.
         device: ``cpu``, ``cuda`` or ``auto``.
-        dtype: Dtype the base is loaded in.
+        dtype: Dtype of training, as in `pacbayes_sft.models.load_model`.
         max_length: Longest row; None refuses only what the model cannot read.
         trust_remote_code: Whether code that lies beside the base's weights may run.
     """
@@ -136,7 +141,31 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.requires_grad_(True).train()
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    _note_what_was_asked(out, asked)
+    with alone(
+        out / PARTIAL / LOCK,
+        f"{out}: another sft is at work there; wait for it, or give another --out",
+    ):
+        _refuse_other_use(out, asked)  # it may have come to its end meanwhile
+        _note_what_was_asked(out, asked)
+        _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings)
+        # at once: a run that is killed while its notes go is finished, not broken
+        (out / PARTIAL).rename(out / DONE)
+    shutil.rmtree(out / DONE)
+    assert keeper.record is not None and keeper.record.order == order
+    return keeper.record
+
+
+def _fine_tune(
+    model: Any,
+    tokenizer: Any,
+    table: Table,
+    reading: tuple[list[int], int],
+    keeper: CertificateCallback,
+    settings: Settings,
+) -> None:
+    """Train, or go on, and save into ``keeper.out``; the checkpoint that is the prior first."""
+    (order, prior_rows), out = reading, keeper.out
+    assert out is not None
     keeper.keep_initial(model)
     steps, read = _steps(settings, len(order)), order
     if prior_rows:
@@ -153,14 +182,9 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     trainer = _trainer(model, tokenizer, table, read, steps, out / PARTIAL / "2", settings)
     keeper.attach(trainer)
     model = _train(trainer, out / PARTIAL / "2")
-    assert keeper.record is not None and keeper.record.order == order
     model.save_pretrained(out)
     if not settings.lora_rank:
         tokenizer.save_pretrained(out)
-    # at once: a run that is killed while its notes go is finished, not broken
-    (out / PARTIAL).rename(out / DONE)
-    shutil.rmtree(out / DONE)
-    return keeper.record
 
 
 def is_finished(out: Path) -> bool:
@@ -221,7 +245,7 @@ def _trainer(
             dataloader_drop_last=False,
             seed=settings.seed,
             use_cpu=settings.device == "cpu",
-            bf16=settings.device != "cpu" and torch.cuda.is_available(),
+            bf16=False,  # `load_model` sees to the dtype, on every device alike
             gradient_checkpointing=False,
             report_to="none",
             logging_steps=max(1, steps // 10),
@@ -311,7 +335,7 @@ def _refuse_other_use(out: Path, asked: Any) -> None:
                 f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
                 "to finish it, or another --out"
             )
-    elif out.is_file() or (out.exists() and any(out.iterdir())):
+    elif out.is_file() or any(p not in (note.parent, note.parent / LOCK) for p in out.rglob("*")):
         raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
 
 

@@ -63,7 +63,7 @@ def event_of(
     """Return all that the event of a draw depends on: Q, P, the rows, the predictor, the loss.
 
     Args:
-        hashes: Hash of ``posterior``, ``prior`` and ``adapter_config``, at least.
+        hashes: Hash of ``posterior``, ``prior``, ``adapter_config`` and ``base``, at least.
         rows_sha256: Hash of the certified rows and their units.
         sigmas: The grid of prior scales.
         loss: The loss.
@@ -76,6 +76,7 @@ def event_of(
         "prior": hashes["prior"],
         "sigmas": list(sigmas),
         "adapter_config": hashes["adapter_config"],
+        "base": hashes["base"],
         "rows": rows_sha256,
         "loss": loss,
         "seed": seed,

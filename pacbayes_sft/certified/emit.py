@@ -90,6 +90,7 @@ def emit_adapter(
                 "posterior": sha256_of(partial / POSTERIOR),
                 "prior": sha256_of(partial / PRIOR),
                 "adapter_config": config_sha256(partial / CONFIG),
+                "base": inputs.base_sha256,
             },
             rows_sha256(inputs.certified),
             sigmas=options.prior_scales,

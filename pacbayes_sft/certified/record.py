@@ -20,7 +20,7 @@ from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
 from pacbayes_sft.whereabouts import not_around
 
-VERSION = 2
+VERSION = 3
 VOID = "merging this adapter into its base or casting it again voids this certificate"
 
 

@@ -29,8 +29,8 @@ class Unit:
 
 
 def row_sha256(row: Row) -> str:
-    """Return a hash of all that a loss can depend on: texts, turns and the final answer."""
-    content = [row.prompt, row.completion, row.answer, row.messages]
+    """Return a hash of all that a loss can depend on: texts, turns, answer and room to write it."""
+    content = [row.prompt, row.completion, row.answer, row.messages, row.value_of("max_new_tokens")]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

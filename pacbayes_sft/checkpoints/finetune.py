@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,10 +31,12 @@ from pacbayes_sft.checkpoints.lora import (
     check_base,
     read_adapter,
 )
+from pacbayes_sft.checkpoints.peft_config import CONFIG
 from pacbayes_sft.checkpoints.precision import refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ BASE_INDEPENDENT = (
     "are recorded)"
 )
 RECIPE_FIXED = "rank, alpha, targets, initialisation and loss were fixed before the rows were seen"
+NOT_TRAINED_BEFORE = (
+    "the adapter had not been trained before this run: its initialisation adds to the base, so its "
+    "factors cannot tell"
+)
 A_CENTRED_ON_ZERO = (
     "the initial A was not kept, so its prior is centred on zero, in the balanced gauge"
 )
@@ -98,6 +105,7 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
     """
     posterior = _factors(adapter)
     initial = adapter.directory / RECORD_DIR / "initial"
+    legal = (BASE_INDEPENDENT, RECIPE_FIXED, *_untold(adapter.config))
     if isinstance(prior, Path):
         centre = _factors(read_adapter(prior))
         _check_same_shapes(posterior, centre, prior)
@@ -106,7 +114,7 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
             posterior,
             centre,
             "an earlier checkpoint",
-            (BASE_INDEPENDENT, RECIPE_FIXED),
+            legal,
         )
     if initial_was_kept(adapter.directory):
         centre = dict(_initial_factors(initial))
@@ -117,7 +125,7 @@ def factor_pair(adapter: Adapter, prior: str | Path) -> Pair:
             posterior,
             centre,
             "the base and the saved initial factors",
-            (BASE_INDEPENDENT, RECIPE_FIXED),
+            legal,
         )
     if prior == "initial":
         raise InputError(
@@ -159,7 +167,10 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
     changes = weight_changes(base, finetuned)
     refuse_other_models(changes, finetuned)
     posterior = {name: change.dense() for name, change in changes.tensors.items()}
+    legal: tuple[str, ...] = (BASE_INDEPENDENT, RECIPE_FIXED)
     if isinstance(prior, Path):
+        if is_adapter(prior):
+            legal = (*legal, *_untold(read_json(prior / CONFIG)))
         earlier = weight_changes(base, prior)
         if earlier.tensors.keys() != posterior.keys() or earlier.untied != changes.untied:
             raise InputError(f"{prior}: changes other tensors than {finetuned}")
@@ -173,7 +184,7 @@ def weight_pair(base: TensorFiles, finetuned: Path, prior: str | Path) -> Pair:
         posterior,
         centre,
         source,
-        (BASE_INDEPENDENT, RECIPE_FIXED),
+        legal,
         changes.untied,
         changes.tied,
         changes.notes,
@@ -236,6 +247,12 @@ def refuse_other_models(changes: Changes, finetuned: Path) -> None:
             f"{finetuned}: layer_replication makes another model of the base, which is not built "
             "here; only `kl` can be computed for it"
         )
+
+
+def _untold(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be assumed of an adapter that is not 0 before its first step."""
+    zero = begins_at_nothing(config.get("init_lora_weights", True))
+    return () if zero else (NOT_TRAINED_BEFORE,)
 
 
 def _factors(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimators.display import confidence, failure, rounded_down, rounded_up
+from pacbayes_sft.choices import BOUND_NAMES
 
 VACUOUS = "vacuous"
-THEOREMS = {
-    "proposition_4_1": "Proposition 4.1",
-    "mcallester": "McAllester",
-    "kl": "PAC-Bayes-kl",
-    "quadratic": "quadratic",
-    "lambda": "λ",
-    "catoni": "Catoni",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def _bounds(record: Mapping[str, Any]) -> Table:
     for name, b in record["bounds"].items():
         rows.append(
             (
-                THEOREMS.get(name, name) + (" (least)" if name == primary else ""),
+                BOUND_NAMES[name] + (" (least)" if name == primary else ""),
                 _limit(b["train_raw"], b["train_vacuous"]),
                 _limit(b["raw"], b["vacuous"]),
                 _promise(b, b["vacuous"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimators.display import rounded_up
-from pacbayes_sft.report.tables import THEOREMS
+from pacbayes_sft.choices import BOUND_NAMES
 
 WIDEST = 2.0  # what lies beyond is cut; its number is printed
 
@@ -47,7 +47,7 @@ def waterfall(record: Mapping[str, Any]) -> tuple[Step, ...]:
     found.append(("= Proposition 4.1", "sum", 0.0, _or_infinite(total["raw"])))
     if primary != "proposition_4_1":
         least = _or_infinite(record["bounds"][primary]["raw"])
-        found.append((f"least bound, {THEOREMS.get(primary, primary)}", "sum", 0.0, least))
+        found.append((f"least bound, {BOUND_NAMES[primary]}", "sum", 0.0, least))
     for key, label in (
         ("test_risk", "measured: Gibbs predictor (covered)"),
         ("test_risk_finetuned", "measured: finished model (not covered)"),

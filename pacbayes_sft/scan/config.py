@@ -21,7 +21,6 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.options import PRIOR_SCALES, has_repeats
 from pacbayes_sft.shift.methods import NEED_FACTORS, check_shift
 
-THEOREMS = ("proposition_4_1", "mcallester", "kl", "quadratic", "lambda", "catoni")
 Method = Literal["lora", "full"]
 Positive = Annotated[int, Field(ge=1)]
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pacbayes_sft import loaded
+from pacbayes_sft.alone import alone
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config
@@ -95,19 +94,12 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     return [store.get(job.key) for job in jobs]
 
 
-@contextlib.contextmanager
-def _alone(store: Store) -> Iterator[None]:
+def _alone(store: Store) -> contextlib.AbstractContextManager[None]:
     """Keep other scans out of a directory: two would train in one folder."""
-    lock = store.work(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(lock, timeout=0).acquire()
-    except Timeout:
-        raise InputError(
-            f"{store.directory}: another scan is at work there; wait for it, or give another --out"
-        ) from None
-    with held:
-        yield
+    return alone(
+        store.work(".lock"),
+        f"{store.directory}: another scan is at work there; wait for it, or give another --out",
+    )
 
 
 def list_jobs(config: Config) -> list[Job]:

@@ -1,5 +1,6 @@
 """The callback in other people's runs: plain `Trainer`, `SFTTrainer`, killed and resumed."""
 
+import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -19,20 +20,26 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from estimators import kl_bound
-from pacbayes_sft.beginning import TRAINED_BEFORE
+from pacbayes_sft.beginning import TRAINED_BEFORE, is_at_base
 from pacbayes_sft.bound_json import to_record
-from pacbayes_sft.callback import CertificateCallback
+from pacbayes_sft.callback import RESUMED_OTHERWISE, CertificateCallback
 from pacbayes_sft.certify import bound
-from pacbayes_sft.checkpoints.files import ADAPTER
+from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.options import Options
+from pacbayes_sft.order import append_drawn, begin_notes
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.unseen import ORDER_OF_THE_FILE
 
 KEPT = "pacbayes_sft"
+READING = {  # of `sft` below on `rows`, half of them before the prior
+    "positions_sha256": hashlib.sha256(json.dumps([*range(40)]).encode()).hexdigest(),
+    "rows_a_step": 4,
+    "prior_step": 5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +329,37 @@ def test_a_resumed_run_without_notes_says_so(base, rows, tmp_path):
     assert "resumed" in keeper.record.order_unknown and keeper.record.prior_rows == 0
 
 
+@pytest.mark.parametrize("changed", [None, "fraction", "batch", "file"])
+def test_a_run_resumed_otherwise_keeps_no_prior(changed, base, rows, tmp_path):
+    """Its prior saw 20 rows; by the new fraction, batch or file the record would name others."""
+    words = {"save_strategy": "steps", "save_steps": 6, "max_steps": 6}
+    trainer = sft(base, rows, tmp_path, **words)
+    CertificateCallback(rows, base=str(base), prior_fraction=0.5).attach(trainer)
+    trainer.train()
+    notes = tmp_path / KEPT / "drawn.partial"
+    begin_notes(notes, READING | {"train_sha256": sha256_of(rows)})  # as a kill would leave them
+    append_drawn(notes, [*read_record(tmp_path).order[:24]])
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(reversed(rows.read_text().splitlines(True))))
+    words["max_steps"] = 12
+    if changed == "batch":
+        words["gradient_accumulation_steps"] = 1
+    trainer = sft(base, other if changed == "file" else rows, tmp_path, **words)
+    keeper = CertificateCallback(
+        other if changed == "file" else rows,
+        base=str(base),
+        prior_fraction=0.25 if changed == "fraction" else 0.5,
+    ).attach(trainer)
+    if changed is None:
+        trainer.train(resume_from_checkpoint=True)
+        assert keeper.record.order_unknown == "" and keeper.record.prior_rows == 20
+        return
+    with pytest.warns(UserWarning, match="no prior checkpoint will be kept: the run was resumed"):
+        trainer.train(resume_from_checkpoint=True)
+    assert keeper.record.order_unknown == RESUMED_OTHERWISE
+    assert keeper.record.prior_rows == 0 and keeper.record.order == []
+
+
 def iterable(rows):
     return Dataset.from_list(texts(rows)).to_iterable_dataset()
 
@@ -375,6 +413,20 @@ def test_weights_that_were_trained_before_are_no_beginning(peft, base, rows, tmp
     with pytest.warns(UserWarning, match="no prior checkpoint"):
         trainer.train()
     assert keeper.record.order_unknown == TRAINED_BEFORE and keeper.record.kept_sha256 == {}
+
+
+def test_a_lora_of_before_merged_into_the_frozen_weights_is_no_beginning(base, rows, tmp_path):
+    """The fresh factors add nothing, but what lies under them saw every row."""
+    trainer = sft(base, rows, tmp_path / "first", max_steps=2)
+    trainer.train()
+    merged = trainer.model.merge_and_unload()
+    merged.config._name_or_path = str(base)
+    trainer = sft(base, rows, tmp_path / "second", max_steps=2, peft=False)
+    lora = LoraConfig(r=2, target_modules=["v_proj"], task_type="CAUSAL_LM")
+    assert is_at_base(get_peft_model(trainer.model, lora), open_checkpoint(base))
+    fresh = get_peft_model(merged, lora)
+    assert not is_at_base(fresh, open_checkpoint(base))
+    assert is_at_base(fresh.to(torch.float8_e4m3fn), open_checkpoint(base))  # nothing can be told
 
 
 def test_one_process_of_several_keeps_what_is_kept(base, rows, tmp_path):

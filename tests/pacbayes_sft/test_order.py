@@ -5,7 +5,7 @@ import random
 import pytest
 
 from pacbayes_sft.data.rows import Row, Table
-from pacbayes_sft.order import append_drawn, first_difference, read_drawn
+from pacbayes_sft.order import append_drawn, begin_notes, first_difference, read_notes
 
 HEAD = "Answer the following multiple choice question with the letter of the correct option only.\n"
 RNG = random.Random(0)
@@ -59,9 +59,11 @@ def test_repeated_rows_are_no_other_order():
 def test_notes_go_on_behind_a_line_that_a_kill_cut(tmp_path):
     """What came before the cut and after it is known; a run resumed twice loses nothing."""
     file = tmp_path / "drawn"
+    begin_notes(file, {"rows_a_step": 4})
     append_drawn(file, [1, 2])
     with file.open("a", encoding="utf-8") as notes:
         notes.write("[3, 4")
-    assert read_drawn(file) == [1, 2]
+    assert read_notes(file) == ({"rows_a_step": 4}, [1, 2])
     append_drawn(file, [3, 4, 5])
-    assert read_drawn(file) == [1, 2, 3, 4, 5]
+    assert read_notes(file) == ({"rows_a_step": 4}, [1, 2, 3, 4, 5])
+    assert read_notes(tmp_path / "none") == ({}, [])

@@ -5,16 +5,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pacbayes_sft import sft
 from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.record import read_record, write_record
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.sft import (
+    DONE,
+    LOCK,
     PARTIAL,
     Settings,
     _lora_config,
     _note_what_was_asked,
+    is_finished,
     run_sft,
     training_order,
 )
@@ -152,6 +156,29 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
+
+
+def test_two_runs_do_not_train_in_one_folder(tiny_base, rows_dir, tmp_path, monkeypatch):
+    """Nor does what a run that was killed at its first breath left there block the next."""
+    settings = Settings(steps=1, batch_size=16, lora_rank=2, device="cpu")
+    asked = str(tiny_base), rows_dir / "train.jsonl", tmp_path / "out", settings
+    honest, seen = sft._train, []
+
+    def another(*given):
+        if not seen:
+            seen.append(True)
+            with pytest.raises(InputError, match="another sft is at work there"):
+                run_sft(*asked)
+        return honest(*given)
+
+    monkeypatch.setattr(sft, "_train", another)
+    (tmp_path / "out" / PARTIAL).mkdir(parents=True)
+    (tmp_path / "out" / PARTIAL / LOCK).touch()
+    run_sft(*asked)
+    assert seen and is_finished(tmp_path / "out")
+    assert not {PARTIAL, DONE} & {file.name for file in (tmp_path / "out").iterdir()}
+    with pytest.raises(InputError, match="not empty"):
+        run_sft(*asked)
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,12 @@ def test_whatever_the_event_depends_on_makes_a_new_draw(fresh, tmp_path):
     half = emit_adapter(fresh, tmp_path / "b", dtype="bfloat16")
     other = replace(fresh, options=replace(fresh.options, loss="token_error"))
     token = emit_adapter(other, tmp_path / "c")
-    assert (half["draw"]["k"], token["draw"]["k"]) == (2, 3)
-    draws = [load_file(tmp_path / x / "certificate" / "draw.safetensors") for x in "abc"]
-    name = min(draws[0])
-    assert not draws[0][name].equal(draws[1][name])
-    assert not draws[0][name].equal(draws[2][name])
+    rounded = replace(fresh, inputs=replace(fresh.inputs, base_sha256="of a four-bit copy"))
+    quantised = emit_adapter(rounded, tmp_path / "d")
+    assert [x["draw"]["k"] for x in (half, token, quantised)] == [2, 3, 4]
+    first, *others = (load_file(tmp_path / x / "certificate" / "draw.safetensors") for x in "abcd")
+    name = min(first)
+    assert not any(first[name].equal(other[name]) for other in others)
 
 
 def test_a_draw_is_counted_before_its_risk_is_known(fresh, tmp_path, monkeypatch):

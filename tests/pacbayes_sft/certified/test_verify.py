@@ -5,10 +5,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.certified.card import certificate_sentence
-from pacbayes_sft.certified.rows import find_rows, read_units, rows_sha256, write_units
+from pacbayes_sft.certified.checks import check_weights
+from pacbayes_sft.certified.record import VERSION
+from pacbayes_sft.certified.rows import (
+    find_rows,
+    read_units,
+    row_sha256,
+    rows_sha256,
+    write_units,
+)
 from pacbayes_sft.certified.verify import verify_adapter
 from pacbayes_sft.cli import main
 from pacbayes_sft.data.rows import Row, Table
@@ -146,6 +155,31 @@ def test_every_change_is_noticed(what, fails, emitted, files, tmp_path, monkeypa
     assert fails in {check["name"] for check in checks if not check["passed"]}
 
 
+def test_small_moves_of_every_entry_do_not_add_up_to_another_ratio(emitted, certificate):
+    """Each is within what another machine's last bits may change, and all lower ln(dQ/dP)."""
+    directory, record = emitted
+    q, p = certificate.fitted.posterior, certificate.fitted.prior
+    draw = load_file(directory / "certificate" / "draw.safetensors")
+    stored = load_file(directory / "adapter_model.safetensors")
+    moved = {}
+    for name, theta in draw.items():
+        sigma, scale = (torch.as_tensor(g.scale[name]) for g in (q, p))
+        rises = (theta - p.mean[name]) / scale**2 - (theta - q.mean[name]) / sigma**2
+        moved[name] = theta - 0.9e-4 * sigma * rises.sign()
+    hashes = record["hashes"]
+    for tensors, passes in ((draw, True), (moved, False)):
+        found = check_weights(record, hashes, (tensors, stored), (q, p))
+        (check,) = (c for c in found if c.name == "draw")
+        assert check.passed is passes, check
+    assert "that of the file" in check.remark
+
+
+def test_rows_of_another_room_to_write_in_are_other_rows():
+    """The loss `answer` is that of what fits in."""
+    one, other = (Row("x", "y", attributes={"max_new_tokens": k}) for k in (8, 3000))
+    assert row_sha256(one) != row_sha256(other)
+
+
 def test_what_cannot_be_verified_is_bad_input(emitted, files, tmp_path):
     with pytest.raises(InputError, match="missing"):
         verify_adapter(tmp_path, files[0])
@@ -157,7 +191,7 @@ def test_what_cannot_be_verified_is_bad_input(emitted, files, tmp_path):
     with pytest.raises(InputError, match="format None"):
         verify_adapter(directory, files[0])
     shutil.copytree(emitted[0], directory, dirs_exist_ok=True)
-    (directory / CERTIFICATE).write_text('{"version": 2}')
+    (directory / CERTIFICATE).write_text(json.dumps({"version": VERSION}))
     with pytest.raises(InputError, match="not a certificate"):
         verify_adapter(directory, files[0])
     with pytest.raises(InputError, match="no such file"):
