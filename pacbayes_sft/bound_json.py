@@ -13,9 +13,12 @@ from estimators.gaussian import noise_norm, typical_scale
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.baselines import best_of
 from pacbayes_sft.certify import Certificate
+from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.data.rows import Table
+from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.measure import INTERVAL_DELTA
 from pacbayes_sft.models import public_name
+from pacbayes_sft.options import Options
 from pacbayes_sft.shift import auto_warnings
 from pacbayes_sft.versions import COMPUTED_WITH, versions
 from pacbayes_sft.whereabouts import not_around
@@ -244,6 +247,15 @@ def _risk(estimate: Estimate | None, predictor: str, target: str) -> dict[str, A
     return estimate.to_dict() | {"predictor": predictor, "target": target}
 
 
+def _seen_by_prior(inputs: Inputs, options: Options) -> str:
+    if not isinstance(options.prior, Path):
+        return "what the base saw"
+    kept = inputs.finetuned / RECORD_DIR / "prior"
+    if inputs.record and inputs.record.prior_rows and options.prior.resolve() == kept.resolve():
+        return "the first rows of the recorded order"
+    return "as declared with --prior-train, not on record"
+
+
 def _provenance(certificate: Certificate) -> dict[str, Any]:
     inputs, options = certificate.inputs, certificate.options
 
@@ -266,6 +278,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         "labelled": table(inputs.labelled),
         "prior": str(options.prior),
         "prior_train": options.prior_train,
+        "theorem": options.theorem.value,
         "seed": options.seed,
         "device": options.device,
         "dtype": options.dtype,
@@ -273,9 +286,7 @@ def _provenance(certificate: Certificate) -> dict[str, Any]:
         "versions": versions(*COMPUTED_WITH),
         "saw": {
             "base": "unknown",
-            "prior": "the rows before the first certified one"
-            if isinstance(options.prior, Path)
-            else "what the base saw",
+            "prior": _seen_by_prior(inputs, options),
             "posterior": "the recorded training rows" if inputs.record else "unknown",
             "run_record": inputs.record is not None,
         },

@@ -25,7 +25,7 @@ from estimators import (
 from estimators.display import rounded_up
 from estimators.monte_carlo import FROZEN
 from estimators.total_variation import classifier as two_sample
-from pacbayes_sft.certify import THEOREMS
+from pacbayes_sft.certify import THEOREMS, named_in_advance
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.files import open_checkpoint
@@ -237,7 +237,8 @@ def _least_bound(inputs: Inputs, leaves: Leaves, options: Options) -> Estimate:
     if options.dtype != "float32" and inputs.pair.space is Space.FACTORS:
         assumes.append(APART.format(dtype=options.dtype))
     risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", tuple(assumes))
-    kl = Estimate.exactly(0.0, method="no KL", assumptions=inputs.pair.assumptions)
+    legal = (*inputs.pair.assumptions, named_in_advance(options))
+    kl = Estimate.exactly(0.0, method="no KL", assumptions=legal)
     bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
     if every:
         reference = held_out_bound([0.0] * inputs.n, leaves.reference)

@@ -29,7 +29,10 @@ THESE = (
     "the difficulties were fixed in advance, and none but those in the two samples has any "
     "probability (of one in neither sample no limit on the risk is in γ)"
 )
-FRESH = "the held-out rows are independent draws given their difficulty, and nothing saw them"
+FRESH = (
+    "the held-out rows are, given their difficulty, independent draws of the law that train and "
+    "test rows of that difficulty have, and nothing saw them"
+)
 
 
 @dataclass(frozen=True)

@@ -149,15 +149,17 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             self._estimate(x, y, fold_of(group, generator, self.folds))
         self.prequential_: PrequentialTest | None = None
         lower, method = self.certificate_.lower, self.certificate_.method
+        assumptions = self.certificate_.assumptions
         if self.prequential:
             self.prequential_ = prequential_of(
                 x, y, group, self._classifier(), spent, np.random.default_rng(self.random_state)
             )
+            # the better of the two limits needs both events
+            both = (*assumptions, *self.prequential_.tv.assumptions)
+            assumptions = tuple(dict.fromkeys(both))
             if self.prequential_.tv.lower > lower:
                 lower, method = self.prequential_.tv.lower, self.prequential_.tv.method
-        self.tv_ = lower_estimate(
-            self.cross_fitted_.value, lower, self.delta, method, self.certificate_.assumptions
-        )
+        self.tv_ = lower_estimate(self.cross_fitted_.value, lower, self.delta, method, assumptions)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803

@@ -65,6 +65,9 @@ def test_each_number_is_near_the_truth_and_says_what_it_is():
     assert found.cross_fitted_.guarantee == found.plug_in_.guarantee == Guarantee.ESTIMATE
     assert found.tv_.guarantee is Guarantee.LOWER and 0.3 < found.tv_.lower < 0.4
     assert found.tv_.lower == max(found.certificate_.lower, found.prequential_.tv.lower)
+    assert {*found.certificate_.assumptions, *found.prequential_.tv.assumptions} == {
+        *found.tv_.assumptions
+    }
     assert found.certificate_.confidence == pytest.approx(0.975)  # the two share δ
     assert found.tv_.confidence == 0.95 and found.p_value_ == 0.002
     assert sum(found.held_out_) == len(found.held_out_scores_) == 2000

@@ -14,7 +14,7 @@ from estimators.display import rounded_up
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.baselines import best_of
 from pacbayes_sft.bound_json import to_record, write_bound_json
-from pacbayes_sft.certify import _at_ledger, bound
+from pacbayes_sft.certify import _at_ledger, bound, named_in_advance
 from pacbayes_sft.charges import open_ledger
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
@@ -141,6 +141,13 @@ def test_what_a_reader_must_know_is_said(certificate):
     assert any("vacuous" in w and "proposition_4_1" in w for w in record["warnings"])
     assert any("not covered" in w for w in record["warnings"])
     assert any("did not depend on the training rows" in a for a in record["assumptions"])
+    assert named_in_advance(certificate.options) in record["assumptions"]
+    for on_test, on_train in certificate.bounds.values():
+        assert named_in_advance(certificate.options) in on_test.assumptions
+        assert named_in_advance(certificate.options) in on_train.assumptions
+    assert "gets most" not in named_in_advance(PLAIN)
+    assert "that kl gets most of δ" in named_in_advance(replace(PLAIN, theorem="kl"))
+    assert record["provenance"]["theorem"] == "auto"
     assert record["measured"]["test_risk"]["predictor"] == "gibbs"
     assert record["measured"]["test_risk_finetuned"]["predictor"] == "finished"
 
@@ -229,6 +236,12 @@ def test_a_checkpoint_prior_counts_only_the_rows_it_never_saw(tiny_base, small_r
     kept = {certificate.inputs.train.rows[i].prompt for i in order[32:]}
     assert {row.prompt for row in certificate.inputs.certified.rows} == kept
     assert any("saw only the first m rows" in a for a in record["assumptions"])
+    assert record["provenance"]["saw"]["prior"] == "the first rows of the recorded order"
+    declared = replace(PLAIN, prior=small_run, prior_train="seen.jsonl")
+    assert (
+        "declared with --prior-train, not on record"
+        in to_record(replace(certificate, options=declared))["provenance"]["saw"]["prior"]
+    )
 
 
 def test_the_finished_weights_are_no_prior_wherever_they_lie(lora_run, files, tmp_path):

@@ -1,4 +1,4 @@
-"""What must hold on a GPU as on the CPU; skipped where torch finds none."""
+"""What must hold on a GPU as on the CPU; skipped without one (so far always: none was at hand)."""
 
 import pytest
 import torch
