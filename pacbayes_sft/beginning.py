@@ -31,8 +31,8 @@ def is_at_base(model: Any, base: TensorFiles) -> bool:
     """Return whether the model is its base yet, frozen weights included, as far as weights tell.
 
     An adapter whose factors begin at something by design (PiSSA, ``init_lora_weights=False``)
-    cannot tell, nor can a tensor that the base stores under another name, shape or in eight bits:
-    they pass (`factor_pair` says of the first what is then assumed).
+    cannot tell, nor can a tensor that the base stores under another name, shape or in eight bits,
+    or that lies elsewhere (offloaded): they pass (`factor_pair` says of the first what is assumed).
 
     Args:
         model: The model as it is before the first step.
@@ -56,7 +56,7 @@ def is_at_base(model: Any, base: TensorFiles) -> bool:
     return all(
         _same(parameter.detach().cpu(), base.view(name))
         for name, parameter in parameters.items()
-        if base.shape_of.get(name) == tuple(parameter.shape)
+        if base.shape_of.get(name) == tuple(parameter.shape) and not parameter.is_meta
     )
 
 

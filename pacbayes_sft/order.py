@@ -164,6 +164,6 @@ def read_notes(file: Path) -> tuple[dict[str, Any], list[int]]:
 
     A line cut short by a kill is left out; without a file both are empty.
     """
-    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else [b"{}"]
-    reading, *drawn = map(json.loads, whole)
+    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
+    reading, *drawn = map(json.loads, whole or [b"{}"])
     return reading, [place for line in drawn for place in line]
