@@ -80,7 +80,8 @@ def solvable() -> tuple[Expression, Expression, Statics]:
     * k·d replaced by k·(t - d), i.e. √k negative (hard rows move the weights less): easier too.
     * a = 0, ρ > 0 (hard rows are memorised at small n and no longer at large): harder until
       n = k·s/(8ρ²), then easier.
-    * any: a larger mismatch s moves d* easier, a stronger base (smaller s) harder.
+    * wherever √k is positive: a larger mismatch s moves d* easier, a stronger base (smaller s)
+      harder.
     """
     k, rho, tau, t = (sp.Symbol(x, positive=True) for x in ("k", "rho", "tau", "t"))
     bound = rho * d * sp.log(n) + d * sp.sqrt(k * s * n ** (a - 1) / 2) + tau * (t - d) ** 2 / 2

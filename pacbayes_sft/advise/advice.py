@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -125,6 +126,7 @@ class Advice:
         moves: Where the advice moves.
         misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise.
         sizes: Pilot sizes.
+        seeds: Fewest seeds of a pilot; with one, nothing counts the spread over seeds.
         cover: Share of the test law at levels that the pilots were judged on.
         gamma: Per arm: how far its risk falls with difficulty at the largest pilot, point values.
         path: Sizes on which the curves are drawn, and per arm the predicted total with 5 % and
@@ -138,6 +140,7 @@ class Advice:
     moves: tuple[Move, ...]
     misfit: Mapping[str, float]
     sizes: tuple[int, ...]
+    seeds: int
     cover: float
     gamma: Mapping[str, float]
     path: Mapping[str, Any]
@@ -158,15 +161,16 @@ def advise(
     delta: float = 0.05,
     draws: int = 400,
     seed: int = 0,
+    test_units: int | None = None,
 ) -> Advice:
     """Return the best window for every budget.
 
     Every number about a budget that was not piloted is an `estimate`: pilots' risks and KLs
     extrapolated by the forms of `scaling`, carried to the test law by a shift term. With the
     default rule that is the risk on held-out rows of the window plus the difference that the
-    pilots' own risk by level makes under the test law; assumption (i) (train and test differ only
-    through the difficulty) is all it rests on besides the form. Of the arms that tie
-    with the least (`ties.tied`), the one with the least predicted bound is advised.
+    pilots' own risk by level makes under the test law; besides the form and the pilots' recipe it
+    rests on assumption (i) (train and test differ only through the difficulty). Of the arms that
+    tie with the least (`ties.tied`), the one with the least predicted bound is advised.
 
     Args:
         pilots: Short fine-tunes, every window at the same sizes.
@@ -178,11 +182,14 @@ def advise(
         delta: δ of the predicted bounds.
         draws: Bootstrap draws.
         seed: Of the bootstrap.
+        test_units: Units that ``test_law`` was counted on; None: it is known.
 
     Raises:
         InputError: If the pilots cannot carry any advice.
     """
-    evidence = gather(pilots, shifts, test_law, delta=delta, draws=draws, seed=seed)
+    evidence = gather(
+        pilots, shifts, test_law, delta=delta, draws=draws, seed=seed, test_units=test_units
+    )
     refused = {b: why for b in budgets if (why := out_of_reach(b, evidence.sizes))}
     taken = sorted(set(budgets) - set(refused))
     choices = tuple(_choose(evidence, rule, budget, bound_breaks_ties) for budget in taken)
@@ -201,6 +208,7 @@ def advise(
         _moves(evidence, grid, totals, leaders),
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
+        min(Counter((p.arm, p.size) for p in pilots).values()),
         evidence.cover,
         {arm_name(*arm): float(g) for arm, g in zip(evidence.arms, evidence.gamma, strict=True)},
         _path(evidence, grid, totals),

@@ -188,13 +188,15 @@ def gather(
     delta: float,
     draws: int,
     seed: int,
+    test_units: int | None = None,
 ) -> Evidence:
     """Fit every arm's numbers in n.
 
     What the bootstrap draws with: for ``heldout`` and ``test`` the standard error from rows and
-    seeds; for ``empirical`` and ``gibbs`` their own spread over seeds with the *held-out* rows'
-    error in place of their own, which records do not hold; for ``kl`` `KL_ERROR` whatever its
-    spread. The default rule uses the first two alone.
+    seeds, for ``test`` also other test samples of as many units (a multinomial, the same for all
+    arms) where its law is that of a sample; for ``empirical`` and ``gibbs`` their own spread over
+    seeds with the *held-out* rows' error in place of their own, which records do not hold; for
+    ``kl`` `KL_ERROR` whatever its spread. The default rule uses the first two alone.
 
     Raises:
         InputError: If the pilots are too few or too small to be extrapolated, or see too little of
@@ -224,7 +226,7 @@ def gather(
     generator = np.random.default_rng(seed)
     x = np.array(sizes, dtype=float)
 
-    def risk_fit(of: dict[tuple[Arm, int], list[Measured]]) -> Fit:
+    def risk_fit(of: dict[tuple[Arm, int], list[Measured]], shared: Values | None = None) -> Fit:
         most = max(map(len, of.values()))
         values = np.full((len(arms), len(sizes), most), np.nan)
         within = np.zeros((len(arms), len(sizes)))
@@ -233,7 +235,7 @@ def gather(
             values[i, j, : len(found)] = [m.value for m in found]
             within[i, j] = np.mean([m.error for m in found])
         errors = standard_error(values, within)
-        return fit_risk(x, np.nanmean(values, axis=2), errors, generator, draws)
+        return fit_risk(x, np.nanmean(values, axis=2), errors, generator, draws, shared)
 
     def by_cell(of) -> dict[tuple[Arm, int], list[Measured]]:  # type: ignore[no-untyped-def]
         found: dict[tuple[Arm, int], list[Measured]] = {}
@@ -241,9 +243,28 @@ def gather(
             found.setdefault((pilot.arm, pilot.size), []).append(of(pilot))
         return found
 
+    def other_samples() -> Values | None:
+        """What another test sample would add to every arm's risk, shape (draws, arms, sizes)."""
+        if test_units is None:
+            return None
+        weights = np.array(list(seen.values()))
+        risks = np.array(
+            [
+                [
+                    np.mean([[p.profile[v].value for v in seen]
+                             for p in pilots if p.arm == arm and p.size == n], axis=0)
+                    for n in sizes
+                ]
+                for arm in arms
+            ]
+        )  # fmt: skip
+        others = generator.multinomial(test_units, weights / weights.sum(), draws) / test_units
+        moved: Values = np.einsum("dl,anl->dan", others - weights, risks)
+        return moved
+
     fits = {
         "heldout": risk_fit(by_cell(lambda p: p.heldout)),
-        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, seen))),
+        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, seen)), other_samples()),
         "empirical": risk_fit(by_cell(lambda p: Measured(p.train_risk, p.heldout.error))),
         "gibbs": risk_fit(by_cell(lambda p: Measured(min(1.0, p.empirical), p.heldout.error))),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from estimators import Estimate, Guarantee
 from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.predict import arm_name
@@ -45,7 +46,7 @@ def as_markdown(found: Found, command: str = "") -> str:
         "",
         f"Minimised: **{advice.rule}**{_ties(advice)}. All of it is an *estimate*: pilots of n = "
         f"{', '.join(map(str, advice.sizes))} extrapolated, under the assumption that train and "
-        f"test differ only through {found.prepared.column!r}.",
+        f"test differ only through {found.prepared.column!r}. {recipe_said(found)}",
         "",
         f"| budget n | train on | predicted (90 %) | not told from it ({LEVEL:.0%}, all at once) |",
         "|---|---|---|---|",
@@ -54,11 +55,11 @@ def as_markdown(found: Found, command: str = "") -> str:
         best = choice.predictions[0]
         advised = arm_name(choice.window, choice.objective)
         lines.append(
-            f"| {choice.budget:,} | **{advised}** | {best.value:.3f} {_band(best)} "
+            f"| {choice.budget:,} | **{advised}** | {_value(best)} {_band(best)} "
             f"| {not_told_from(choice) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
-    lines += ["", *[f"* {sentence}" for sentence in moves_said(advice)], ""]
+    lines += ["", *[f"* {s}" for s in (*moves_said(advice), *seeds_said(advice))], ""]
     lines += [
         "![Predicted curves](advice.png)",
         "",
@@ -73,8 +74,8 @@ def as_markdown(found: Found, command: str = "") -> str:
         tv, plus, gamma = shift.tv, shift.d_plus, advice.gamma.get(window)
         robust = "-" if gamma is None else f"{shift.with_slack(gamma):.3f} (γ = {gamma:.2f})"
         lines.append(
-            f"| {window} | {tv.value:.3f} (≤ {rounded_up(tv.upper, 3)}) | {tv.guarantee.value} | "
-            f"{plus.value:.3f} (≤ {rounded_up(plus.upper, 3)}) | {plus.guarantee.value} | "
+            f"| {window} | {_limited(tv)} | {tv.guarantee.value} | "
+            f"{_limited(plus)} | {plus.guarantee.value} | "
             f"{robust} | estimate |"
         )
     weakened = {LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE}
@@ -92,7 +93,7 @@ def as_markdown(found: Found, command: str = "") -> str:
             name = arm_name(p.window, p.objective)
             bounds = [f"{b:.3f}{' *vacuous*' * (b >= 1)}" for b in (p.bound_tv, p.bound_kl)]
             lines.append(
-                f"| {name} | {p.value:.3f} | {_band(p)} | {p.train:.3f} | "
+                f"| {name} | {_value(p)} | {_band(p)} | {p.train:.3f} | "
                 f"{p.shift:+.3f} | {p.chance:.0%} | {' | '.join(bounds)} |"
             )
         if len(choice.mixture) > 1:
@@ -101,11 +102,7 @@ def as_markdown(found: Found, command: str = "") -> str:
         lines += ["", "What would change this:", ""]
         lines += [f"* {sentence}" for sentence in choice.changes]
     lines += ["", "## What it cost", ""]
-    lines.append(
-        f"{cost['pilots']} pilots, {cost['units']:,} training units, {cost['seconds']:.0f} s: "
-        f"{cost['share_of_sweep']:.1%} of the units that a fine-tune of every window at every "
-        "budget would read."
-    )
+    lines.append(cost_said(cost))
     lines += ["", "Misfit of the forms (√(χ²/dof); above 1 the interval was widened): "]
     lines[-1] += ", ".join(f"{name} {value:.2f}" for name, value in advice.misfit.items()) + "."
     if advice.cover < 1:
@@ -113,6 +110,60 @@ def as_markdown(found: Found, command: str = "") -> str:
                   "pool lacks."]  # fmt: skip
     lines += ["", f"    {command}", ""] if command else [""]
     return "\n".join(lines)
+
+
+def _limited(term: Estimate) -> str:
+    """A term and its limit; an estimate's stands under an assumption and is no "at most"."""
+    sign = "up to" if term.guarantee is Guarantee.ESTIMATE else "≤"
+    return f"{term.value:.3f} ({sign} {rounded_up(term.upper, 3)})"
+
+
+def cost_said(cost: Mapping[str, float | None]) -> str:
+    """Say what the pilots cost."""
+    share = cost["share_of_sweep"]
+    against = (
+        ""
+        if share is None
+        else (
+            f", {share:.1%} of what a fine-tune of every arm at every budget advised on would read"
+        )
+    )
+    return (
+        f"{cost['pilots']} pilots on {cost['units']:,} training units; their steps read "
+        f"{cost['units_read']:,} units{against}; {cost['seconds']:.0f} s (those kept from an "
+        "earlier call with what they cost then)."
+    )
+
+
+def recipe_said(found: Found) -> str:
+    """Say which fine-tune the predictions are of, and where its steps are no longer one pass."""
+    recipe, advice = found.prepared.config.fine_tune, found.advice
+    few = recipe.least_steps * recipe.batch_size / recipe.epochs
+    words = (
+        f"Predicted is this recipe alone: {recipe.epochs:g} passes over the rows but at least "
+        f"{recipe.least_steps} steps of {recipe.batch_size}, LoRA of rank {recipe.lora_rank}, peak "
+        f"rate {recipe.learning_rate:g}."
+    )
+    if any(n < few for n in advice.sizes) and any(c.budget > few for c in advice.choices):
+        words += (
+            f" Below n = {few:,.0f} that is more passes than above, so the form in n goes on "
+            "across a change of regime that the smaller pilots do not see."
+        )
+    return words
+
+
+def seeds_said(advice: Advice) -> list[str]:
+    """Say what intervals and the level at which arms are told apart leave out."""
+    if advice.seeds > 1:
+        return []
+    return [
+        "one seed a pilot: intervals and what is told apart count the noise of rows alone, not the "
+        f"spread over seeds, so {LEVEL:.0%} is less than the rate of mistakes (--pilot-seeds 2)"
+    ]
+
+
+def _value(prediction: Prediction) -> str:
+    return f"{prediction.value:.3f}{' *vacuous*' * (prediction.value >= 1)}"
 
 
 def _band(prediction: Prediction) -> str:

@@ -88,6 +88,7 @@ class Prepared:
         laws_known: Whether pool and test both record their law of the difficulty.
         windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
         test_law: Law of the levels in the test.
+        test_units: Units that it was counted on; None where it is on record.
         config: The scan of the pilots.
         pilot_side: Units that pilots may have seen.
     """
@@ -101,6 +102,7 @@ class Prepared:
     laws_known: bool
     windows_of_sample: bool
     test_law: Mapping[float, float]
+    test_units: int | None
     config: Config
     pilot_side: frozenset[str]
 
@@ -113,14 +115,15 @@ class Found:
         advice: See `Advice`.
         prepared: See `Prepared`.
         pilots: What the pilots showed.
-        cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``seconds``, and
-            ``share_of_sweep``: units over those of a fine-tune of every window at every budget.
+        cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``units_read`` (by their
+            steps, again and again), ``seconds``, and ``share_of_sweep``: what they read over what
+            one fine-tune of every arm at every budget advised on would read (null without one).
     """
 
     advice: Advice
     prepared: Prepared
     pilots: tuple[Pilot, ...]
-    cost: Mapping[str, float]
+    cost: Mapping[str, float | None]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -132,6 +135,7 @@ class Found:
             **self.advice.to_dict(),
             "shifts": shifts,
             "cost": dict(self.cost),
+            "recipe": self.prepared.config.fine_tune.model_dump(),
             "guarantee": "estimate",
         }
 
@@ -203,16 +207,17 @@ def prepare(
                 "each window are held out; give smaller --pilot-sizes, --judges or --heldout, "
                 "wider --windows, or a larger pool"
             )
-    files_of = {"pool": (work / "pool.jsonl", train), "judges": (work / "judges.jsonl", judges)}
-    for file, units in files_of.values():
-        write_units(table, units, ladder, column, file)
+    written = {
+        name: str(write_units(table, units, ladder, column, work, name))
+        for name, units in (("pool", train), ("judges", judges))
+    }
     config = _checked(
         Config,
         name="pilots",
         data=Files(
             kind="rows",
-            pool=str(files_of["pool"][0]),
-            test=str(files_of["judges"][0]),
+            pool=written["pool"],
+            test=written["judges"],
             column=LEVEL,
             heldout_rows=how.heldout,
         ),
@@ -240,6 +245,7 @@ def prepare(
         laws_known,
         not windows_given,
         _as_law(test_law),
+        None if isinstance(test_law, Mapping) else len(tested),
         config,
         frozenset(side),
     )
@@ -292,19 +298,29 @@ def advise_on(
         bound_breaks_ties=bound_breaks_ties,
         delta=how.delta,
         seed=how.seed,
+        test_units=prepared.test_units,
     )
-    return Found(advice, prepared, tuple(pilots), cost_of(pilots, budgets))
+    advised = [choice.budget for choice in advice.choices]
+    return Found(advice, prepared, tuple(pilots), cost_of(pilots, advised, how.fine_tune))
 
 
-def cost_of(pilots: Sequence[Pilot], budgets: Sequence[int]) -> dict[str, float]:
-    """Return what pilots cost, also against trying every arm at every budget."""
-    units = sum(p.size for p in pilots)
+def cost_of(
+    pilots: Sequence[Pilot], budgets: Sequence[int], fine_tune: FineTune
+) -> dict[str, float | None]:
+    """Return what pilots cost, also against trying every arm at every budget once.
+
+    What a fine-tune costs is the units that its steps read, one again each time, and not n: a
+    small one takes `FineTune.least_steps` all the same.
+    """
+    read = fine_tune.batch_size * sum(fine_tune.steps(p.size) for p in pilots)
     arms = len({p.arm for p in pilots})
+    sweep = arms * fine_tune.batch_size * sum(map(fine_tune.steps, budgets))
     return {
         "pilots": len(pilots),
-        "units": units,
+        "units": sum(p.size for p in pilots),
+        "units_read": read,
         "seconds": sum(p.seconds for p in pilots),
-        "share_of_sweep": units / (arms * sum(budgets)),
+        "share_of_sweep": read / sweep if sweep else None,
     }
 
 

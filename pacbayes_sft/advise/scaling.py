@@ -57,7 +57,12 @@ class Fit:
 
 
 def fit_risk(
-    sizes: Values, means: Values, errors: Values, generator: np.random.Generator, draws: int
+    sizes: Values,
+    means: Values,
+    errors: Values,
+    generator: np.random.Generator,
+    draws: int,
+    shared: Values | None = None,
 ) -> Fit:
     """Fit the power law between two levels to every arm's risks.
 
@@ -67,6 +72,8 @@ def fit_risk(
         errors: Shape (arms, k): what each mean is drawn again with, > 0.
         generator: For the bootstrap.
         draws: How many fits besides the first.
+        shared: Shape (draws, arms, k): what is added to the means of each draw besides, an error
+            that arms and sizes have in common.
     """
 
     def fit(data: Values) -> tuple[Values, Values, Values]:
@@ -91,7 +98,7 @@ def fit_risk(
         return parameters, EXPONENTS[best], cost
 
     free = means.size - 2 * len(means) - 1
-    return _with_draws(fit, sizes, means, errors, free, generator, draws, (0.0, 1.0))
+    return _with_draws(fit, sizes, means, errors, free, generator, draws, (0.0, 1.0), shared)
 
 
 def fit_kl(
@@ -114,11 +121,11 @@ def fit_kl(
     return _with_draws(fit, sizes, means, errors, free, generator, draws, (-np.inf, np.inf))
 
 
-def _with_draws(fit, sizes, means, errors, free, generator, draws, limits):  # type: ignore[no-untyped-def]
+def _with_draws(fit, sizes, means, errors, free, generator, draws, limits, shared=None):  # type: ignore[no-untyped-def]
     parameters, exponents, cost = fit(means[None])
     misfit = float(np.sqrt(cost[0] / free)) if free > 0 else 1.0
     noise = generator.standard_normal((draws, *means.shape)) * errors * max(1.0, misfit)
-    more = fit(np.clip(means + noise, *limits))
+    more = fit(np.clip(means + noise + (0.0 if shared is None else shared), *limits))
     return Fit(
         np.concatenate([parameters, more[0]]),
         np.concatenate([exponents, more[1]]),

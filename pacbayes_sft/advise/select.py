@@ -12,6 +12,7 @@ import numpy as np
 from pacbayes_sft.advise.run import Prepared
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.metadata import Metadata, sidecar
+from pacbayes_sft.difficulty.hardness import ACROSS_ROWS
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
@@ -57,7 +58,8 @@ def select_rows(
 ) -> Selection:
     """Write ``count`` units of a window to ``out``, those of the fresh side first.
 
-    Where the pool's law is on record, so is that of the rows taken at random from a window.
+    Where the pool's law is on record, so is that of the rows taken at random from a window that was
+    fixed without them.
 
     Args:
         prepared: The pool and its levels.
@@ -91,7 +93,8 @@ def select_rows(
                 rows += 1
     reused = len(wanted & prepared.pilot_side)
     known = prepared.table.metadata
-    if known is not None and known.attribute == prepared.column and how is How.WINDOW:
+    fixed = how is How.WINDOW and not prepared.windows_of_sample
+    if known is not None and known.attribute == prepared.column and fixed:
         _record_law(known, low, high, rows, out)
     says = what_it_does(
         how,
@@ -101,6 +104,7 @@ def select_rows(
         arms=len(prepared.windows) * len(prepared.config.objectives),
         laws_known=prepared.laws_known,
         windows_of_sample=prepared.windows_of_sample,
+        across=prepared.column in ACROSS_ROWS,
     )
     return Selection(tuple(u for u in prepared.levels if u in wanted), rows, reused, says)
 
@@ -114,6 +118,7 @@ def what_it_does(
     arms: int,
     laws_known: bool,
     windows_of_sample: bool,
+    across: bool = False,
 ) -> tuple[str, ...]:
     """Say what a selection does to a certificate on the selected rows.
 
@@ -126,6 +131,7 @@ def what_it_does(
         laws_known: Whether pool and test both record their law. Otherwise the test sample that
             chose the window is the one that a later shift limit counts.
         windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
+        across: Whether the difficulty of a row depends on the other rows of its file.
     """
     if how is How.HARDEST:
         return (
@@ -135,9 +141,16 @@ def what_it_does(
         )
     first = (
         "threshold selection: given the window, the selected rows are independent draws from "
-        "the pool's law within it; a later certificate holds for that law"
+        "the pool's law within it, if the difficulty was computed from each row alone; a later "
+        "certificate holds for that law"
     )
-    if windows_of_sample:
+    if across:
+        first = (
+            "threshold selection by a difficulty that is computed across the rows of a file: "
+            "whether a row is in depends on the others, so the selected rows are not independent "
+            "draws from any law, and a later certificate is an estimate"
+        )
+    elif windows_of_sample:
         first = (
             "threshold selection between quantiles: the window's edges are values of the pool's "
             "own rows, so the selected rows are not quite independent draws from any law, and a "

@@ -7,6 +7,7 @@ bend.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,11 +48,22 @@ def split_judges(
     return [u for u in levels if u not in judges], [u for u in levels if u in judges]
 
 
-def write_units(table: Table, units: Iterable[str], ladder: Ladder, column: str, out: Path) -> None:
-    """Write the rows of units with their level beside them, whole or not at all."""
+def write_units(
+    table: Table, units: Iterable[str], ladder: Ladder, column: str, folder: Path, name: str
+) -> Path:
+    """Write the rows of units with their level beside them; return the file.
+
+    It is named by what it holds, so that nobody's pilots find other rows under the name of theirs.
+    """
     wanted = set(units)
-    with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
-        for unit, row in zip(table.units, table.rows, strict=True):
-            if unit in wanted:
-                level = ladder.level(float(row.value_of(column)))
-                lines.write(json.dumps(row.as_record(unit) | {LEVEL: level}) + "\n")
+    lines = [
+        json.dumps(row.as_record(unit) | {LEVEL: ladder.level(float(row.value_of(column)))}) + "\n"
+        for unit, row in zip(table.units, table.rows, strict=True)
+        if unit in wanted
+    ]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+    file = folder / f"{name}-{digest}.jsonl"
+    if not file.is_file():
+        with replacing(file) as partial:
+            partial.write_text("".join(lines), encoding="utf-8")
+    return file

@@ -24,6 +24,7 @@ from pacbayes_sft.cli.output import (
     new_table,
     quiet_stdout,
     refuse_input,
+    refuse_unused,
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 def advise(
+    context: typer.Context,
     base: Base,
     pool: Annotated[str, typer.Option(help="Rows to choose from, with their difficulty.")],
     test: Annotated[
@@ -122,6 +124,8 @@ def advise(
     from pacbayes_sft.scan.run import Where
 
     check_delta(delta)
+    if select is None:
+        refuse_unused(context, "without --select", "select_by")
     sizes = _numbers(budgets, "--budgets")
     chosen = tuple(windows.split(",")) if windows else ()
     how = Pilots(
@@ -159,7 +163,8 @@ def advise(
     if dry_run:
         with quiet_stdout():
             prepared = prepare(base, pool, test, pilots, chosen, column, how)
-        _show_plan(prepared, how, json)
+        reasons = {b: why for b in sizes if (why := out_of_reach(b, how.sizes))}
+        _show_plan(prepared, how, reasons, json)
         return
     with quiet_stdout():
         found = advise_on(
@@ -178,14 +183,25 @@ def advise(
                 raise InputError(f"--select {select}: no advice, {found.advice.refused[select]}")
             taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
             said = (*taken.says, *said, f"wrote {out}")
-            record["selection"] = {"window": best.window, "rows": taken.rows, "says": list(said)}
+            record["selection"] = {
+                "window": best.window,
+                "objective": best.objective,
+                "rows": taken.rows,
+                "says": list(said),
+            }
     _show(found, record, said, json)
 
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
     from estimators.display import rounded_down, rounded_up
     from pacbayes_sft.advise.predict import arm_name
-    from pacbayes_sft.advise.report import moves_said, not_told_from
+    from pacbayes_sft.advise.report import (
+        cost_said,
+        moves_said,
+        not_told_from,
+        recipe_said,
+        seeds_said,
+    )
 
     title = f"Advice: {found.advice.rule} (estimates)"
     table = new_table(title, "budget n", "train on", "predicted", "90 %", "note")
@@ -195,45 +211,43 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         table.add_row(
             f"{choice.budget:,}",
             arm_name(choice.window, choice.objective),
-            f"{best.value:.3f}",
+            f"{best.value:.3f}{' vacuous' * (best.value >= 1)}",
             f"{rounded_down(best.lower, 3)} to {rounded_up(best.upper, 3)}",
             f"not told from {alike} (at 5 %, all at once)" if alike else "",
         )
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
-    cost = found.cost
     for sentence in (
         *moves_said(found.advice),
-        f"cost: {cost['pilots']} pilots, {cost['units']:,} units, {cost['seconds']:.0f} s (those "
-        "kept from an earlier call with what they cost then)",
+        *seeds_said(found.advice),
+        recipe_said(found),
+        f"cost: {cost_said(found.cost)}",
         *said,
     ):
         table.add_row("", "", "", "", sentence)
     emit(record, table, as_json=json, out=None)
 
 
-def _show_plan(prepared: Prepared, how: Pilots, json: bool) -> None:
+def _show_plan(prepared: Prepared, how: Pilots, refused: dict[int, str], json: bool) -> None:
     from estimators.display import rounded_up
     from pacbayes_sft.scan.cells import list_cells
 
     cells = list_cells(prepared.config)
-    table = new_table("Before any pilot", "window", "TV", "TV at most", "D⁺", "TV's label")
+    table = new_table("Before any pilot", "window", "TV", "its limit", "label", "D⁺", "label")
     for window, shift in prepared.shifts.items():
-        tv, least = shift.tv, f"{shift.d_plus.value:.3f}"
-        table.add_row(window, f"{tv.value:.3f}", rounded_up(tv.upper, 3), least,
-                      tv.guarantee.value)  # fmt: skip
-    table.add_row(
-        "pilots",
-        "",
-        "",
-        "",
-        f"{len(cells)} fine-tunes on {sum(c.size for c in cells):,} units in all",
-    )
+        tv, plus = shift.tv, shift.d_plus
+        table.add_row(window, f"{tv.value:.3f}", rounded_up(tv.upper, 3), tv.guarantee.value,
+                      f"{plus.value:.3f}", plus.guarantee.value)  # fmt: skip
+    units = sum(c.size for c in cells)
+    table.add_row("pilots", *[""] * 4, f"{len(cells)} fine-tunes on {units:,} units in all")
+    for budget, why in refused.items():
+        table.add_row(f"n = {budget:,}", *[""] * 4, f"no advice would be given: {why}")
     record = {
         "shifts": {w: {"tv": s.tv.to_dict(), "d_plus": s.d_plus.to_dict()}
                    for w, s in prepared.shifts.items()},
         "pilots": len(cells),
-        "units": sum(c.size for c in cells),
+        "units": units,
+        "refused": refused,
     }  # fmt: skip
     emit(record, table, as_json=json, out=None)
 

@@ -20,11 +20,13 @@ from pacbayes_sft.cli.output import (
     new_table,
     quiet_stdout,
     refuse_input,
+    refuse_unused,
     resolve_device,
 )
 
 
 def difficulty(
+    context: typer.Context,
     train: Annotated[str, typer.Argument(help="Rows.")],
     out: Annotated[
         Path, typer.Option(dir_okay=False, help="File for the rows with a column a metric.")
@@ -69,11 +71,18 @@ def difficulty(
 
     refuse_input(out, train)
     check_picture(picture)
+    metrics = tuple(metric or ["cot_tokens"])
+    if "pass_rate" not in metrics:
+        refuse_unused(context, "without --metric pass_rate", "samples", "temperature")
+    if "cot_tokens" not in metrics:
+        refuse_unused(context, "without --metric cot_tokens", "tokenizer")
+    if not {"cot_tokens", "base_loss", "pass_rate"} & {*metrics}:
+        refuse_unused(context, "with these metrics, which read no model", "base")
     with quiet_stdout():
         found = measure_difficulty(
             train,
             base,
-            tuple(metric or ["cot_tokens"]),
+            metrics,
             tokenizer=tokenizer,
             samples=samples,
             temperature=temperature,

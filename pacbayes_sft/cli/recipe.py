@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.cli.output import Json, Seed, emit, new_table, quiet_stdout
+from pacbayes_sft.cli.output import Json, Seed, emit, new_table, quiet_stdout, refuse_unused
 from pacbayes_sft.errors import InputError
 
 
 def recipe(
+    context: typer.Context,
     name: Annotated[
         str | None, typer.Argument(help="Which; left out: list them.", show_default=False)
     ] = None,
@@ -37,6 +38,7 @@ def recipe(
     `pacbayes-sft scan runs/openr1/scan.yaml --out runs/openr1/map`
     """
     from pacbayes_sft.recipes import RECIPES, write_recipe
+    from pacbayes_sft.recipes.generated import GENERATORS
 
     if name is None:
         table = new_table("Recipes", "name", "base", "setting")
@@ -46,6 +48,8 @@ def recipe(
         return
     if out is None:
         raise InputError(f"recipe {name}: give --out, the directory to write into")
+    if name in GENERATORS:
+        refuse_unused(context, f"with {name}, whose rows have seeds of their own", "seed")
     with quiet_stdout():
         said = write_recipe(name, out, pool=pool, test=test, base=base, rows=rows, seed=seed)
     table = new_table(said["what"], "file", "rows", "left out: too long for the base")

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.cli.output import Json, check_dtype, emit, new_table, quiet_stdout
+from pacbayes_sft.cli.output import (
+    Json,
+    check_dtype,
+    emit,
+    new_table,
+    quiet_stdout,
+    refuse_unused,
+)
 from pacbayes_sft.errors import InputError
 
 EXAMPLE = """\
@@ -26,6 +33,7 @@ primary: {bound: refined, theorem: kl}
 
 
 def scan(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Argument(help="What to scan (YAML).", show_default=False)
     ] = None,
@@ -57,6 +65,10 @@ def scan(
         return
     if config is None:
         raise InputError("scan: name a configuration, or print one with --example")
+    if address is not None:
+        refuse_unused(context, "beside --address", "workers")
+    elif not workers:
+        refuse_unused(context, "without --workers or --address", "gpus")
     from pacbayes_sft.scan.cells import list_cells
     from pacbayes_sft.scan.config import read_config
     from pacbayes_sft.scan.frame import cells_frame, summary

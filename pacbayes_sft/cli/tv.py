@@ -101,6 +101,10 @@ def tv(
     if not stream and Features.HIDDEN not in (features or []):
         refuse_unused(context, "without --features hidden", "base", "cache")
     folder = out if out is not None and out.suffix != ".json" else None
+    if attribute and folder is None and not stream:
+        refuse_unused(
+            context, "with --attribute, which reads no text", "features", "prequential", "base"
+        )
     file = out if folder is None else folder / "tv.json"
     if stream:
         given = attribute or foreign or features or column or folder or prequential

@@ -28,6 +28,7 @@ ACROSS = (
     "looks across the rows of the file: windows cut by it are independent only given the file's "
     "other rows"
 )
+ACROSS_ROWS = frozenset({"thtb_extrinsic"})  # metrics of which that is true
 CLUSTERS, FEATURES, SEED = 3, 100, 42  # THTB's
 INTRINSIC = ("normalized_bloom_score", "bge_ICS")  # the columns of its IC/ihs.py
 BLOOM = (  # the taxonomy's six levels, from remembering to creating

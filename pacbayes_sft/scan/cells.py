@@ -76,6 +76,8 @@ class Keys:
         )
         if not isinstance(config.data, Igsm):
             shared["data"] |= _pool(config).hashes()
+        if config.cut_by_its_rows:  # other labels
+            shared["cut_by_its_rows"] = True
         self._shared = shared | {"version": RECORD_VERSION}
         self._bases = {
             base: open_checkpoint(local_directory(resolve_base(base))).sha256()

@@ -107,6 +107,10 @@ class FineTune(_Strict):
     lora_alpha: float = Field(default=16.0, gt=0)
     prior_fraction: float = Field(default=0.5, gt=0, lt=1)
 
+    def steps(self, size: int) -> int:
+        """Return the optimiser steps of a fine-tune on this many units."""
+        return max(self.least_steps, round(self.epochs * size / self.batch_size))
+
 
 class Bound(_Strict):
     """One bound of every cell; the words of `pacbayes_sft.Options`, but for `steps` and `draws`.
@@ -180,6 +184,8 @@ class Config(_Strict):
         primary: Which of them is reported first.
         batch_size: Rows a forward pass.
         device: Device of every cell; ``auto``: the one there is.
+        levels_of_sample: Whether the column's values are levels cut at quantiles of the rows
+            themselves (thirds, say): no limit on their shift is then more than an estimate.
         dtype: Dtype of every cell.
     """
 
@@ -198,6 +204,7 @@ class Config(_Strict):
     primary: Primary
     batch_size: Positive = 64
     device: str = "cpu"
+    levels_of_sample: bool = False
     dtype: Literal["float32", "bfloat16", "float16", "autocast"] = "float32"
 
     @field_validator("device")
@@ -208,6 +215,11 @@ class Config(_Strict):
         except RuntimeError as error:
             raise ValueError(f"{name!r} is no device ({str(error).splitlines()[0]})") from None
         return name
+
+    @property
+    def cut_by_its_rows(self) -> bool:
+        """Whether the rows whose difficulty a shift term counts decided the windows or levels."""
+        return self.levels_of_sample or isinstance(self.windows, Windows)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

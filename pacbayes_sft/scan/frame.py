@@ -15,6 +15,7 @@ from scipy.stats import rankdata, spearmanr
 from estimators.estimate import Guarantee, weakest
 from pacbayes_sft.scan.config import edges
 
+SAME = 1e-12  # two means that differ by less are equal
 GROUP = ["base", "objective", "method"]
 IMPORTANCE = "importance"
 
@@ -141,7 +142,8 @@ class Agreement:
 
     Attributes:
         minimiser: For every size the window of the least mean measured risk and of the least mean
-            bound, and their distance in windows.
+            bound, and their distance in windows; where several are least, the farthest of the
+            bound's from the nearest of the measured ones.
         spearman_per_size: Rank correlation over windows of the seed means, by size.
         spearman: Over all cells' seed means.
         interval: 2.5 % and 97.5 % quantiles of it when the points of the map (size × window, seed
@@ -202,10 +204,13 @@ def agreement(
     order = list(means.sort_values(["low", "high"])["window"].drop_duplicates())
     minimiser, per_size = {}, {}
     for size, group in means.groupby("size"):
-        measured = str(group.loc[group[risk].idxmin(), "window"])
-        bound = str(group.loc[group["value"].idxmin(), "window"])
-        distance = abs(order.index(measured) - order.index(bound))
-        minimiser[int(size)] = (measured, bound, distance)
+        measured, bound = (
+            [order.index(w) for w in group.loc[of <= of.min() + SAME, "window"]]
+            for of in (group[risk], group["value"])
+        )
+        # either of two windows that are measured alike is right; a bound that cannot tell is not
+        distance, m, b = max(min((abs(m - b), m, b) for m in measured) for b in bound)
+        minimiser[int(size)] = (order[m], order[b], distance)
         per_size[int(size)] = _spearman(group, risk)
     drawn = _resampled(means["value"], means[risk], resamples, seed)
     finite = [r for r in drawn if math.isfinite(r)]

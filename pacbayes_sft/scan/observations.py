@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from pacbayes_sft.scan.canvas import CELL
-from pacbayes_sft.scan.frame import whole_rows
+from pacbayes_sft.scan.frame import SAME, whole_rows
 from pacbayes_sft.scan.intervals import (
     SEEDS,
     Observation,
@@ -31,6 +31,7 @@ from pacbayes_sft.scan.intervals import (
 )
 
 __all__ = ["Observation", "observe", "over_seeds"]
+
 
 MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap"]
 
@@ -78,13 +79,13 @@ def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
                 ends,
             )
         )
-    slopes = [_slope(mine) for _, mine in risks.groupby("seed")]
+    shared = _of_sizes_all_seeds_have(risks)
     found.append(
         over_seeds(
             "the best difficulty moves harder as n grows",
             f"{name}: slope of the best window's centre (operations) per doubling of n",
-            slopes,
-            resolution=_step(risks) * _weight_of_one_size(risks),
+            [_slope(mine) for _, mine in shared.groupby("seed")],
+            resolution=_step(shared) * _weight_of_one_size(shared),
         )
     )
     return found
@@ -108,11 +109,11 @@ def _gaps(name: str, risks: pd.DataFrame) -> list[Observation]:
         over_seeds(
             "the generalisation gap falls with n",
             f"{name}: fall of its mean over windows per doubling of n",
-            [_fall(mine) for _, mine in risks.groupby("seed")],
+            [_fall(mine) for _, mine in _of_sizes_all_seeds_have(risks).groupby("seed")],
             over=SEEDS,
         )
     )
-    if rises := _between_thirds(risks, "extrapolation_gap"):
+    if rises := _between_thirds(_of_sizes_all_seeds_have(risks), "extrapolation_gap"):
         found.append(
             least_over_seeds(
                 "the extrapolation gap falls with difficulty",
@@ -202,6 +203,17 @@ def _seeds_by_window(risks: pd.DataFrame, column: str = "test_risk") -> pd.DataF
     return table[_ordered(table.columns)].dropna()
 
 
+def _of_sizes_all_seeds_have(risks: pd.DataFrame) -> pd.DataFrame:
+    """Leave out sizes that some seed lacks: what differs between seeds must not be their sizes.
+
+    A seed of one size goes first: it would take all others with it, and has no slope anyway.
+    """
+    sizes = risks.groupby("seed")["size"].transform("nunique")
+    risks = risks[sizes > 1] if (sizes > 1).any() else risks
+    seeds = risks.groupby("size")["seed"].transform("nunique")
+    return risks[seeds == risks["seed"].nunique()]
+
+
 def _between_thirds(risks: pd.DataFrame, column: str) -> list[pd.Series]:
     """By seed: the middle third of the windows minus the easy one, the hard minus the middle."""
     table = _seeds_by_window(risks, column)
@@ -239,18 +251,19 @@ def _best_for_others(table: pd.DataFrame, seed: int) -> str:
 
 def _slope(risks: pd.DataFrame) -> float:
     """Slope of the best window's centre per doubling of n, in one seed."""
-    best = risks.loc[risks.groupby("size")["test_risk"].idxmin()]
-    if len(best) < 2:
+    centres = _centres(risks)
+    if len(centres) < 2:
         return math.nan
-    centre = (best["low"] + best["high"]) / 2
-    return float(np.polyfit(np.log2(best["size"]), centre, 1)[0])
+    sizes = [size for size, _ in centres]
+    return float(np.polyfit(np.log2(sizes), list(centres.values()), 1)[0])
 
 
 def _centres(risks: pd.DataFrame) -> Mapping[tuple[int, int], float]:
-    best = risks.loc[risks.groupby(["size", "seed"])["test_risk"].idxmin()]
+    """Centre of the best window by size and seed; of several that are best, the mean."""
     return {
-        (int(size), int(seed)): (low + high) / 2
-        for size, seed, low, high in best[["size", "seed", "low", "high"]].to_numpy()
+        (int(size), int(seed)): float((best["low"] + best["high"]).mean() / 2)
+        for (size, seed), mine in risks.groupby(["size", "seed"])
+        for best in [mine[mine["test_risk"] <= mine["test_risk"].min() + SAME]]
     }
 
 

@@ -16,6 +16,7 @@ from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
+from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import Files, Igsm, Windows, edges
 
 if TYPE_CHECKING:
@@ -153,9 +154,14 @@ def _edge(value: float) -> str:
     return short if float(short) == value else repr(float(value))
 
 
-@functools.lru_cache(maxsize=4)
 def open_pool(data: Files) -> Pool:
-    """Read a pool once a process."""
+    """Read a pool once a process, and again where one of its files has changed."""
+    files = [Path(source) for source in (data.pool, data.test, data.labelled) if source]
+    return _read_pool(data, tuple(sha256_of(file) for file in files if file.is_file()))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_pool(data: Files, _: tuple[str, ...]) -> Pool:
     return Pool(data)
 
 

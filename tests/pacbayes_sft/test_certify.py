@@ -31,6 +31,7 @@ from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.report import certificate_sentence
 from pacbayes_sft.report.sentence import sentence
 from pacbayes_sft.report.tables import tables
+from pacbayes_sft.scan.measure import CUT_BY_ROWS, _estimated, _weakened
 from pacbayes_sft.terms import risk_term
 
 PLAIN = Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
@@ -195,6 +196,20 @@ def test_a_theorem_that_spent_more_than_the_ledger_is_caught(certificate):
     greedy = kl_bound(0.3, 1.0, 100, 0.9)
     with pytest.raises(AssertionError, match="the ledger"):
         _at_ledger(greedy, certificate.ledger)
+
+
+def test_windows_cut_at_the_rows_own_quantiles_give_estimates(certificate):
+    """What a scan says of them; a TV of known laws counts no row and stays."""
+    assert _weakened(certificate) == certificate  # exact
+    tv = replace(certificate.shift.tv, guarantee="upper", confidence=0.99)
+    weak = _weakened(replace(certificate, shift=replace(certificate.shift, tv=tv)))
+    assert weak.shift.tv.guarantee == "estimate" and CUT_BY_ROWS in weak.shift.tv.assumptions
+    for on_test, on_train in weak.bounds.values():
+        assert (on_test.guarantee, on_test.confidence) == ("estimate", 0.0)
+        assert on_train.guarantee == "upper"
+    term = tv.to_dict()
+    assert _estimated(term)["guarantee"] == "estimate"
+    assert _estimated(term | {"guarantee": "exact"}) == term | {"guarantee": "exact"}
 
 
 def test_files_are_written_whole(certificate, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta, ttest_1samp
 
 from pacbayes_sft.scan.intervals import least_change, least_over_seeds
-from pacbayes_sft.scan.observations import observe, over_seeds
+from pacbayes_sft.scan.observations import _centres, observe, over_seeds
 
 WINDOWS = [(2, 6), (4, 8), (6, 10), (8, 12)]
 SLICES = ("6", "9", "12")
@@ -100,6 +100,30 @@ def test_a_size_that_lacks_a_window_is_left_out():
     gap = frame[~((frame["size"] == 1024) & (frame["seed"] == 0) & (frame["low"] == 6))]
     moves = named(observe(gap, NO_SLICES), "the best difficulty moves harder as n grows")[0]
     assert moves.seeds == 2 and moves.value == pytest.approx(2 / 4)
+
+
+def test_seeds_are_compared_on_the_sizes_that_all_have():
+    """One seed went further; the others' slopes and means must not be held against other sizes."""
+    sizes = (64, 256, 1024)
+    frame = cells(best_at(6, 8, 1.0), seeds=range(3), sizes=sizes)
+    less = frame[~((frame["size"] == 1024) & (frame["seed"] > 0))]
+    both = frame[frame["size"] < 1024]
+    for claim in ("the best difficulty moves harder as n grows", "the generalisation gap falls"):
+        one, other = (
+            next(o for o in observe(of, NO_SLICES) if o.claim.startswith(claim))
+            for of in (less, both)
+        )
+        assert (one.value, one.lower, one.upper) == pytest.approx(
+            (other.value, other.lower, other.upper), nan_ok=True
+        )
+
+
+def test_of_windows_that_are_best_alike_the_centre_is_the_mean():
+    frame = cells(best_at(6, 8), seeds=(0,))
+    frame["test_risk"] = np.where(frame["low"].isin([2, 6]), 0.1, 0.5)
+    ends = frame[frame["low"].isin([2, 6])]
+    middle = float((ends["low"] + ends["high"]).mean() / 2)
+    assert set(_centres(frame).values()) == {middle}
 
 
 def test_slices_tell_generalisation_failure_from_extrapolation_failure():

@@ -114,7 +114,8 @@ def test_a_key_changes_with_every_input_and_with_nothing_else():
     for changes in ({"size": 64}, {"window": "3:4"}, {"seed": 1}, {"method": "full"}):
         keys.add(Keys(config()).of(replace(cell, **changes)))
     keys.add(Keys(config(bases=["weak"])).of(replace(cell, base="weak")))
-    assert len(keys) == 10 and key not in keys
+    keys.add(Keys(config(levels_of_sample=True)).of(cell))  # other labels
+    assert len(keys) == 11 and key not in keys
 
 
 # --- rows ------------------------------------------------------------------------------------
@@ -178,7 +179,6 @@ def test_labelled_rows_are_known_by_their_content(pool, tmp_path):
     rows = tmp_path / "labelled.jsonl"
 
     def key(**further):
-        open_pool.cache_clear()  # as another process would
         asked = pool.model_copy(update={"data": pool.data.model_copy(update=further)})
         return Keys(asked).of(list_cells(pool)[0])
 
@@ -362,6 +362,8 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     assert agreement(wrong).minimiser[16] == ("2:3", "5:6", 3)
     assert agreement(wrong).spearman == pytest.approx(-1)
     assert agreement(wrong).violations == len(frame)
+    flat = frame.assign(value=1.0)  # a bound that cannot tell is not right by the alphabet
+    assert [d for *_, d in agreement(flat).minimiser.values()] == [3, 2]
     assert agreement(wrong).exceeded == agreement(wrong).labelled_upper == len(frame)
     said = summary(frame, "plain", "proposition_4_1", "tv")
     assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}

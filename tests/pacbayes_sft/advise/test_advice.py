@@ -46,6 +46,31 @@ def test_it_moves_harder_where_the_truth_does():
         assert move.earliest <= move.size and (move.latest is None or move.size <= move.latest)
 
 
+def test_a_law_counted_on_a_test_sample_has_that_samples_noise():
+    """Two arms whose profiles cross: their difference is a mean over the test units."""
+    levels, units = (0.0, 1.0), 30
+    profiles = {"0:0": (0.2, 0.6), "1:1": (0.6, 0.2)}
+    pilots = [
+        Pilot(
+            w, "nll", n, 0, 0.3, Measured(0.4, 1e-4),
+            {v: Measured(r, 1e-4) for v, r in zip(levels, risks, strict=True)}, 0.5, 0.1, 0.5, 1.0,
+        )
+        for w, risks in profiles.items() for n in (64, 256, 1024)
+    ]  # fmt: skip
+    law_of_sample = {0.0: 0.5, 1.0: 0.5}
+    shifts = window_shifts(law_of_sample, law_of_sample, list(profiles))
+    spread = {}
+    for known in (True, False):
+        evidence = gather(
+            pilots, shifts, law_of_sample, delta=0.05, draws=600, seed=0,
+            test_units=None if known else units,
+        )  # fmt: skip
+        risks = evidence.fits["test"].at(1024)[1:]
+        spread[known] = float(np.std(risks[:, 0] - risks[:, 1]))
+    assert spread[True] < 1e-3
+    assert spread[False] == pytest.approx(0.8 * 0.5 / units**0.5, rel=0.1)
+
+
 def test_what_the_evidence_cannot_tell_apart_is_said():
     sharp, blurred = advice(budgets=(64,)), advice(world(noise=0.15), budgets=(16384,))
     assert sum(p.alike for p in sharp.choices[0].predictions) == 1

@@ -15,6 +15,7 @@ from estimators import kl_inverse_upper
 from pacbayes_sft.advise import run as module
 from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_levels
 from pacbayes_sft.advise.predict import _kl_inverse
+from pacbayes_sft.advise.report import as_markdown
 from pacbayes_sft.advise.run import Pilots, advise_on, prepare
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
@@ -25,6 +26,8 @@ from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.scan.config import FineTune
+from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.shift import shift_term
 from tests.pacbayes_sft.advise.cases import WINDOWS, record
 
@@ -191,6 +194,39 @@ def test_keys_of_pilots_do_not_depend_on_where_they_are_kept(files, tmp_path):
     assert keys[0] == keys[1]
 
 
+def test_another_seed_in_the_same_folder_is_another_scan(files, tmp_path):
+    """In one process too: its pilots must not be trained on what it calls fresh or judges by."""
+    first, other = (
+        prepare("strong", *files, tmp_path / "w", WINDOWS, how=dataclasses.replace(SMALL, seed=s))
+        for s in (0, 1)
+    )
+    cell = list_cells(first.config)[0]
+    assert Keys(first.config).of(cell) != Keys(other.config).of(cell)
+    for prepared in (first, other):
+        open_pool(prepared.config.data).write(cell, tmp_path / "t.jsonl", tmp_path / "h.jsonl")
+        judges = Path(prepared.config.data.test).read_text().splitlines()
+        judging = {json.loads(line)["unit"] for line in judges}
+        trained = {json.loads(x)["unit"] for x in (tmp_path / "t.jsonl").read_text().splitlines()}
+        assert trained <= prepared.pilot_side and not trained & judging
+
+
+def test_what_pilots_cost_is_what_their_steps_read(files, faked, tmp_path):
+    recipe = FineTune(least_steps=4, batch_size=16)
+    how = dataclasses.replace(SMALL, fine_tune=recipe)
+    where = tmp_path / "w"
+    found = advise_on("strong", *files, (96, 128, 10**6), where, windows=WINDOWS, how=how)
+    read = 3 * (64 + 64 + 96)  # three windows; four steps of sixteen at the least
+    assert found.cost["units_read"] == read and found.cost["units"] == 3 * (8 + 32 + 96)
+    assert found.cost["share_of_sweep"] == read / (3 * (96 + 128))  # the refused budget costs none
+    text = as_markdown(found)
+    assert f"read {read} units" in text and "Below n = 64 that is more passes" in text
+    assert "one seed a pilot" in text and found.to_dict()["recipe"]["least_steps"] == 4
+    two = advise_on(
+        "strong", *files, (128,), where, windows=WINDOWS, how=dataclasses.replace(how, seeds=2)
+    )
+    assert "one seed a pilot" not in as_markdown(two)
+
+
 def test_default_windows_come_from_the_pool(files, tmp_path):
     prepared = prepare("strong", *files, tmp_path / "w", how=SMALL)
     assert len(prepared.windows) >= 3 and all(":" in w for w in prepared.windows)
@@ -305,6 +341,8 @@ def test_what_the_choice_of_an_objective_and_of_the_sample_itself_cost_is_said(f
     assert quantiles.windows_of_sample
     taken = select_rows(quantiles, quantiles.windows[0], 50, tmp_path / "of_sample.jsonl")
     assert "not quite independent" in taken.says[0] and "estimate" in taken.says[0]
+    across = dataclasses.replace(prepared, column="thtb_extrinsic")
+    assert "across the rows" in select_rows(across, "5:7", 9, tmp_path / "across.jsonl").says[0]
 
 
 def test_a_known_law_is_kept_through_the_selection(tmp_path):
@@ -324,6 +362,9 @@ def test_a_known_law_is_kept_through_the_selection(tmp_path):
         read_table(tmp_path / "train.jsonl"), read_table(tmp_path / "test.jsonl"), "known", 0.05
     )
     assert shift.tv.guarantee == "exact" and shift.tv.value == 0
+    of_sample = dataclasses.replace(prepared, windows_of_sample=True)
+    select_rows(of_sample, "4:5", 40, tmp_path / "of_sample.jsonl")
+    assert read_table(tmp_path / "of_sample.jsonl").metadata is None
 
 
 # --- for real --------------------------------------------------------------------------------

@@ -422,15 +422,28 @@ def test_options_of_bound_that_would_do_nothing(words, says, bound_words):
         ("tv --stream --batch-size 64", "--batch-size: does nothing under --stream"),
         ("tv --stream --base strong", "--base: does nothing under --stream"),
         ("tv --base strong", "--base: does nothing without --features hidden"),
+        ("tv --attribute x --prequential", "--prequential: does nothing with --attribute"),
         ("tv --features words --cache c", "--cache: does nothing without --features hidden"),
         ("risk --samples s.jsonl --loss answer", "--loss: does nothing with --samples"),
         ("risk --samples s.jsonl --dtype float32", "--dtype: does nothing with --samples"),
+        ("scan c.yaml --gpus 1", "--gpus: does nothing without --workers"),
+        ("scan c.yaml --workers 2 --address h:1", "--workers: does nothing beside --address"),
+        ("recipe chain-sum --out o --seed 3", "--seed: does nothing with chain-sum"),
+        ("difficulty --samples 9", "--samples: does nothing without --metric pass_rate"),
+        ("difficulty --metric bloom_proxy --tokenizer t", "does nothing without --metric cot_t"),
+        ("difficulty --metric bloom_proxy --base b", "--base: does nothing with these metrics"),
+        ("advise --base strong --budgets 9 --select-by window", "does nothing without --select"),
     ],
 )
 def test_options_that_would_do_nothing(words, says, rows_dir):
     command, *further = words.split()
-    files = ("--train", rows_dir / "train.jsonl", "--test", rows_dir / "test.jsonl")
-    assert says in complaint(command, *(files if command == "tv" else ()), *further)
+    train, test = (rows_dir / f"{name}.jsonl" for name in ("train", "test"))
+    files = {
+        "tv": ("--train", train, "--test", test),
+        "difficulty": (train, "--out", rows_dir / "none.jsonl"),
+        "advise": ("--pool", train, "--test", test),
+    }
+    assert says in complaint(command, *files.get(command, ()), *further)
 
 
 def test_a_length_of_nothing_is_refused(rows_dir):
