@@ -181,6 +181,24 @@ def test_two_runs_do_not_train_in_one_folder(tiny_base, rows_dir, tmp_path, monk
         run_sft(*asked)
 
 
+def test_what_another_run_finished_meanwhile_is_not_written_over(
+    tiny_base, rows_dir, tmp_path, monkeypatch
+):
+    settings = Settings(steps=1, batch_size=16, lora_rank=2, device="cpu")
+    asked = str(tiny_base), rows_dir / "train.jsonl", tmp_path / "out", settings
+    honest, seen = sft._with_factors, []
+
+    def meanwhile(*given):
+        if not seen:
+            seen.append(run_sft(*asked))
+        return honest(*given)
+
+    monkeypatch.setattr(sft, "_with_factors", meanwhile)
+    with pytest.raises(InputError, match="not empty"):
+        run_sft(*asked)
+    assert is_finished(tmp_path / "out") and read_record(tmp_path / "out") == seen[0]
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
