@@ -190,7 +190,8 @@ def test_what_another_run_finished_meanwhile_is_not_written_over(
 
     def meanwhile(*given):
         if not seen:
-            seen.append(run_sft(*asked))
+            seen.append(None)
+            seen[0] = run_sft(*asked)
         return honest(*given)
 
     monkeypatch.setattr(sft, "_with_factors", meanwhile)
