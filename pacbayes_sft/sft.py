@@ -145,8 +145,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         out / PARTIAL / LOCK,
         f"{out}: another sft is at work there; wait for it, or give another --out",
     ):
-        _refuse_other_use(out, asked)  # it may have come to its end meanwhile
-        _note_what_was_asked(out, asked)
+        _claim(out, asked)
         _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings)
         # at once: a run that is killed while its notes go is finished, not broken
         (out / PARTIAL).rename(out / DONE)
@@ -337,6 +336,17 @@ def _refuse_other_use(out: Path, asked: Any) -> None:
             )
     elif out.is_file() or any(p not in (note.parent, note.parent / LOCK) for p in out.rglob("*")):
         raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
+
+
+def _claim(out: Path, asked: Any) -> None:
+    """Note what is asked, unless another run came to its end here since that was looked at."""
+    try:
+        _refuse_other_use(out, asked)
+    except InputError:
+        if not (out / PARTIAL / NOTE).is_file():  # nothing but this run's lock
+            shutil.rmtree(out / PARTIAL)
+        raise
+    _note_what_was_asked(out, asked)
 
 
 def _note_what_was_asked(out: Path, asked: Any) -> None:
