@@ -158,7 +158,7 @@ def seeds_said(advice: Advice) -> list[str]:
         return []
     return [
         "one seed a pilot: intervals and what is told apart count the noise of rows alone, not the "
-        f"spread over seeds, so {LEVEL:.0%} is less than the rate of mistakes (--pilot-seeds 2)"
+        f"spread over seeds, so {LEVEL:.0%} may be less than the rate of mistakes (--pilot-seeds 2)"
     ]
 
 
