@@ -110,7 +110,8 @@ def prepare(name: str) -> Path:
     from pacbayes_sft.igsm import OpLaw
     from pacbayes_sft.igsm.files import write_problems
     from pacbayes_sft.models import computes_in_bfloat16
-    from pacbayes_sft.sft import PARTIAL, Settings, run_sft
+    from pacbayes_sft.sft import Settings, run_sft
+    from pacbayes_sft.sft_folder import PARTIAL
 
     folder, law, asked = WORK / name, OpLaw.uniform(6, 10), RUNS[name]
     folder.mkdir(parents=True, exist_ok=True)

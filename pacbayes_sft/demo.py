@@ -18,7 +18,8 @@ from pacbayes_sft.igsm.files import generator_name, write_problems
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.sft import PARTIAL, Settings, run_sft
+from pacbayes_sft.sft import Settings, run_sft
+from pacbayes_sft.sft_folder import PARTIAL
 
 BASE = "strong"
 TRAIN_LAW = OpLaw.uniform(6, 10)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pacbayes_sft.alone import alone
-from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord
+from pacbayes_sft.checkpoints.record import RunRecord
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
@@ -33,14 +30,11 @@ from pacbayes_sft.models import (
     local_directory,
     resolve_base,
 )
+from pacbayes_sft.sft_folder import PARTIAL, claimed, refuse_other_use
 
 if TYPE_CHECKING:
     from pacbayes_sft.callback import CertificateCallback
 
-PARTIAL = ".partial"
-DONE = ".done"
-NOTE = "asked.json"
-LOCK = ".lock"
 EVERY = "all-linear"  # PEFT's word
 
 
@@ -133,7 +127,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     )
     keeper.compare = False  # the data sets are made here, row by row
     asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)
-    _refuse_other_use(out, asked)
+    refuse_other_use(out, asked)
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
     model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
@@ -141,15 +135,8 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.requires_grad_(True).train()
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    with alone(
-        out / PARTIAL / LOCK,
-        f"{out}: another sft is at work there; wait for it, or give another --out",
-    ):
-        _claim(out, asked)
+    with claimed(out, asked):
         _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings)
-        # at once: a run that is killed while its notes go is finished, not broken
-        (out / PARTIAL).rename(out / DONE)
-    shutil.rmtree(out / DONE)
     assert keeper.record is not None and keeper.record.order == order
     return keeper.record
 
@@ -184,11 +171,6 @@ def _fine_tune(
     model.save_pretrained(out)
     if not settings.lora_rank:
         tokenizer.save_pretrained(out)
-
-
-def is_finished(out: Path) -> bool:
-    """Return whether a directory holds a fine-tune that `run_sft` brought to its end."""
-    return (out / RECORD_DIR / "run.json").is_file() and not (out / PARTIAL).exists()
 
 
 def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list[int], int]:
@@ -316,40 +298,3 @@ def _lora_config(settings: Settings) -> Any:
 def _asked(settings: Settings, base_sha256: str, table: Table) -> Any:
     asked = {"settings": asdict(settings), "base": base_sha256, "train": table.sha256}
     return json.loads(json.dumps(asked))
-
-
-def _refuse_other_use(out: Path, asked: Any) -> None:
-    """Refuse a directory that holds anything but this very run, unfinished."""
-    note = out / PARTIAL / NOTE
-    if note.is_file():
-        try:
-            before = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(
-                f"{note}: cut short, so nobody can say what the unfinished fine-tune there was; "
-                "remove its directory, or give another --out"
-            ) from None
-        if before != asked:
-            raise InputError(
-                f"{out}: holds an unfinished fine-tune with other settings; give the same settings "
-                "to finish it, or another --out"
-            )
-    elif out.is_file() or any(p not in (note.parent, note.parent / LOCK) for p in out.rglob("*")):
-        raise InputError(f"{out}: not empty; give another --out (nothing was overwritten)")
-
-
-def _claim(out: Path, asked: Any) -> None:
-    """Note what is asked, unless another run came to its end here since that was looked at."""
-    try:
-        _refuse_other_use(out, asked)
-    except InputError:
-        if not (out / PARTIAL / NOTE).is_file():  # nothing but this run's lock
-            shutil.rmtree(out / PARTIAL)
-        raise
-    _note_what_was_asked(out, asked)
-
-
-def _note_what_was_asked(out: Path, asked: Any) -> None:
-    """Leave what a resumed run must match; the first thing written."""
-    with replacing(out / PARTIAL / NOTE) as partial:
-        partial.write_text(json.dumps(asked), encoding="utf-8")

@@ -21,7 +21,8 @@ from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
-from pacbayes_sft.sft import Settings, is_finished, run_sft
+from pacbayes_sft.sft import Settings, run_sft
+from pacbayes_sft.sft_folder import is_finished
 from pacbayes_sft.shift.methods import NEED_LABELLED
 from pacbayes_sft.shift.of_predictor import shift_terms
 from pacbayes_sft.terms import RiskTerm, risk_term

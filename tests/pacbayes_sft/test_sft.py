@@ -12,15 +12,17 @@ from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.sft import (
+    Settings,
+    _lora_config,
+    run_sft,
+    training_order,
+)
+from pacbayes_sft.sft_folder import (
     DONE,
     LOCK,
     PARTIAL,
-    Settings,
-    _lora_config,
     _note_what_was_asked,
     is_finished,
-    run_sft,
-    training_order,
 )
 
 
