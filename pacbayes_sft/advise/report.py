@@ -9,6 +9,7 @@ from typing import Any
 from estimators import Estimate, Guarantee
 from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice, Prediction
+from pacbayes_sft.advise.cost import cost_said
 from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
@@ -116,23 +117,6 @@ def _limited(term: Estimate) -> str:
     """A term and its limit; an estimate's stands under an assumption and is no "at most"."""
     sign = "up to" if term.guarantee is Guarantee.ESTIMATE else "≤"
     return f"{term.value:.3f} ({sign} {rounded_up(term.upper, 3)})"
-
-
-def cost_said(cost: Mapping[str, float | None]) -> str:
-    """Say what the pilots cost."""
-    share = cost["share_of_sweep"]
-    against = (
-        ""
-        if share is None
-        else (
-            f", {share:.1%} of what a fine-tune of every arm at every budget advised on would read"
-        )
-    )
-    return (
-        f"{cost['pilots']} pilots on {cost['units']:,} training units; their steps read "
-        f"{cost['units_read']:,} units{against}; {cost['seconds']:.0f} s (those kept from an "
-        "earlier call with what they cost then)."
-    )
 
 
 def recipe_said(found: Found) -> str:

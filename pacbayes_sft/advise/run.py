@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.advise.advice import Advice, advise
+from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.levels import (
     Ladder,
     build_ladder,
@@ -302,26 +303,6 @@ def advise_on(
     )
     advised = [choice.budget for choice in advice.choices]
     return Found(advice, prepared, tuple(pilots), cost_of(pilots, advised, how.fine_tune))
-
-
-def cost_of(
-    pilots: Sequence[Pilot], budgets: Sequence[int], fine_tune: FineTune
-) -> dict[str, float | None]:
-    """Return what pilots cost, also against trying every arm at every budget once.
-
-    What a fine-tune costs is the units that its steps read, one again each time, and not n: a
-    small one takes `FineTune.least_steps` all the same.
-    """
-    read = fine_tune.batch_size * sum(fine_tune.steps(p.size) for p in pilots)
-    arms = len({p.arm for p in pilots})
-    sweep = arms * fine_tune.batch_size * sum(map(fine_tune.steps, budgets))
-    return {
-        "pilots": len(pilots),
-        "units": sum(p.size for p in pilots),
-        "units_read": read,
-        "seconds": sum(p.seconds for p in pilots),
-        "share_of_sweep": read / sweep if sweep else None,
-    }
 
 
 def fine_tune(**words: float) -> FineTune:

@@ -194,9 +194,9 @@ def advise(
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
     from estimators.display import rounded_down, rounded_up
+    from pacbayes_sft.advise.cost import cost_said
     from pacbayes_sft.advise.predict import arm_name
     from pacbayes_sft.advise.report import (
-        cost_said,
         moves_said,
         not_told_from,
         recipe_said,
