@@ -43,30 +43,28 @@ NAME = "SmolLM2-135M-Instruct"
 BASE, FILES = Path("runs/real/base"), Path("runs/map_real")  # relative: records name no machine
 
 
-def configuration() -> Config:
-    """Return the recipe's configuration; base and rows are made where they are missing."""
+def configuration(recipe: str = "chain-sum", files: Path = FILES) -> Config:
+    """Return a recipe's configuration; base and rows are made where they are missing."""
     os.chdir(ROOT)
     if not BASE.exists():
         real.fetch_base(BASE)
-    if not (FILES / "scan.yaml").exists():
-        write_recipe("chain-sum", FILES, base=str(BASE))
-    return read_config(FILES / "scan.yaml")
+    if not (files / "scan.yaml").exists():
+        write_recipe(recipe, files, base=str(BASE))
+    return read_config(files / "scan.yaml")
 
 
-def measure(sizes: list[int], seeds: list[int]) -> None:
+def measure(config: Config, folder: Path, sizes: list[int], seeds: list[int]) -> None:
     """Measure what is missing, seed by seed."""
-    config = configuration()
     kept = tuple(n for n in config.sizes if not sizes or n in sizes)
     for seed in config.seeds:
         if not seeds or seed in seeds:
             piece = config.model_copy(update={"seeds": (seed,), "sizes": kept})
-            run_scan(piece, RECORDS, Where(threads=1))
+            run_scan(piece, folder, Where(threads=1))
 
 
-def finished_records() -> list[Record]:
+def finished_records(config: Config, folder: Path) -> list[Record]:
     """Return the records of the configuration's cells, by what they are made from."""
-    config = configuration()
-    store, keys = Store(RECORDS), Keys(config)
+    store, keys = Store(folder), Keys(config)
     names = [*map(keys.of_base, config.bases), *map(keys.of, list_cells(config))]
     found = [store.get(name) for name in names if store.has(name)]
     for record in found:  # by the name that it has elsewhere, not by its place here
@@ -76,8 +74,8 @@ def finished_records() -> list[Record]:
 
 def summarise() -> Record:
     """Write ``map_real.json`` and the curves from the records that are there."""
-    config, records = configuration(), finished_records()
-    first = config.primary
+    config = configuration()
+    records, first = finished_records(config, RECORDS), config.primary
     found = summary(whole_rows(cells_frame(records)), first.bound, first.theorem, first.shift)
     (group,) = found["groups"].values()
     result = {
@@ -149,15 +147,23 @@ def cells_table(result: Record) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sizes", default="", help="only these, comma-separated")
-    parser.add_argument("--seeds", default="", help="only these, comma-separated")
+def asked_for(about: str | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    for name in ("--sizes", "--seeds"):
+        parser.add_argument(name, default=[], type=_numbers, help="only these, comma-separated")
     parser.add_argument("--summary", action="store_true", help="measure nothing")
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(x) for x in text.split(",")]
+
+
+if __name__ == "__main__":
+    asked = asked_for(__doc__)
     if not asked.summary:
-        sizes, seeds = ([int(x) for x in t.split(",") if x] for t in (asked.sizes, asked.seeds))
-        measure(sizes, seeds)
+        measure(configuration(), RECORDS, asked.sizes, asked.seeds)
     result = summarise()
     write_between("map_real", cells_table(result), page=PAGE)
     write_between("map_real_bounds", table(result), "map_real", PAGE)

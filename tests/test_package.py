@@ -86,7 +86,20 @@ def test_the_tables_of_the_real_map_are_made_from_its_figures(monkeypatch):
 
     result, page = json.loads(map_real.RESULT.read_text()), map_real.PAGE.read_text()
     assert map_real.cells_table(result) in page and map_real.table(result) in page
-    names = {file.stem for file in (map_real.RECORDS / "records").glob("*.json")}
+    _all_records_are_told_of(map_real.RECORDS, result)
+
+
+def test_the_table_of_the_chains_map_is_made_from_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import map_gsm
+
+    result = json.loads(map_gsm.RESULT.read_text())
+    assert map_gsm.table(result) in map_gsm.PAGE.read_text()
+    _all_records_are_told_of(map_gsm.RECORDS, result)
+
+
+def _all_records_are_told_of(folder, result):
+    names = {file.stem for file in (folder / "records").glob("*.json")}
     assert len(names) == 1 + len(result["measured"])  # the base's own, and a record a cell
 
 

@@ -9,20 +9,33 @@ from pacbayes_sft.scan.config import FineTune
 
 
 def cost_of(
-    pilots: Sequence[Pilot], budgets: Sequence[int], fine_tune: FineTune
+    pilots: Sequence[Pilot],
+    budgets: Sequence[int],
+    fine_tune: FineTune,
+    rows_a_unit: float = 1.0,
 ) -> dict[str, float | None]:
     """Return what pilots cost, also against trying every arm at every budget once.
 
-    What a fine-tune costs is the units that its steps read, one again each time, and not n: a
+    What a fine-tune costs is the rows that its steps read, one again each time, and not n: a
     small one takes `FineTune.least_steps` all the same.
+
+    Args:
+        pilots: The pilots.
+        budgets: The training sizes advised on, in units.
+        fine_tune: As the pilots were made.
+        rows_a_unit: Rows of the pool over its units.
     """
-    read = fine_tune.batch_size * sum(fine_tune.steps(p.size) for p in pilots)
+
+    def rows_read(units: int) -> int:
+        return fine_tune.batch_size * fine_tune.steps(round(units * rows_a_unit))
+
+    read = sum(rows_read(p.size) for p in pilots)
     arms = len({p.arm for p in pilots})
-    sweep = arms * fine_tune.batch_size * sum(map(fine_tune.steps, budgets))
+    sweep = arms * sum(map(rows_read, budgets))
     return {
         "pilots": len(pilots),
         "units": sum(p.size for p in pilots),
-        "units_read": read,
+        "rows_read": read,
         "seconds": sum(p.seconds for p in pilots),
         "share_of_sweep": read / sweep if sweep else None,
     }
@@ -40,6 +53,6 @@ def cost_said(cost: Mapping[str, float | None]) -> str:
     )
     return (
         f"{cost['pilots']} pilots on {cost['units']:,} training units; their steps read "
-        f"{cost['units_read']:,} units{against}; {cost['seconds']:.0f} s (those kept from an "
+        f"{cost['rows_read']:,} rows{against}; {cost['seconds']:.0f} s (those kept from an "
         "earlier call with what they cost then)."
     )

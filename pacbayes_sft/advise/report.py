@@ -122,7 +122,7 @@ def _limited(term: Estimate) -> str:
 def recipe_said(found: Found) -> str:
     """Say which fine-tune the predictions are of, and where its steps are no longer one pass."""
     recipe, advice = found.prepared.config.fine_tune, found.advice
-    few = recipe.least_steps * recipe.batch_size / recipe.epochs
+    few = recipe.least_steps * recipe.batch_size / recipe.epochs / found.prepared.rows_a_unit
     words = (
         f"Predicted is this recipe alone: {recipe.epochs:g} passes over the rows but at least "
         f"{recipe.least_steps} steps of {recipe.batch_size}, LoRA of rank {recipe.lora_rank}, peak "

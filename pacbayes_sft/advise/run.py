@@ -53,7 +53,7 @@ class Pilots:
         heldout: Units of each window set aside to measure its own risk.
         loss: A loss in [0, 1].
         delta: δ of the predicted bounds, and of all shift limits together.
-        seed: Which rows judge, and of the bootstrap.
+        seed: Which rows judge, the first seed of the pilots, and of the bootstrap.
         batch_size: Rows a forward pass.
         device: Of every pilot.
         dtype: Of every pilot.
@@ -107,6 +107,11 @@ class Prepared:
     config: Config
     pilot_side: frozenset[str]
 
+    @property
+    def rows_a_unit(self) -> float:
+        """Rows of the pool over its units: steps read rows, sizes count units."""
+        return len(self.table.rows) / len(self.levels)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -116,7 +121,7 @@ class Found:
         advice: See `Advice`.
         prepared: See `Prepared`.
         pilots: What the pilots showed.
-        cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``units_read`` (by their
+        cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``rows_read`` (by their
             steps, again and again), ``seconds``, and ``share_of_sweep``: what they read over what
             one fine-tune of every arm at every budget advised on would read (null without one).
     """
@@ -224,7 +229,7 @@ def prepare(
         ),
         windows=tuple(windows),
         sizes=how.sizes,
-        seeds=tuple(range(how.seeds)),
+        seeds=tuple(range(how.seed, how.seed + how.seeds)),
         bases=(base,),
         objectives=how.objectives,
         loss=how.loss,
@@ -302,7 +307,8 @@ def advise_on(
         test_units=prepared.test_units,
     )
     advised = [choice.budget for choice in advice.choices]
-    return Found(advice, prepared, tuple(pilots), cost_of(pilots, advised, how.fine_tune))
+    cost = cost_of(pilots, advised, how.fine_tune, prepared.rows_a_unit)
+    return Found(advice, prepared, tuple(pilots), cost)
 
 
 def fine_tune(**words: float) -> FineTune:

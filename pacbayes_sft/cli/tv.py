@@ -135,7 +135,7 @@ def tv(
             foreign=foreign,
             duplicates=duplicates,
             prequential=prequential,
-            texts_too=folder is not None,
+            texts_too=folder is not None or bool(features) or prequential,
             base=base,
             cache=cache,
             device=resolve_device(device) if base else "cpu",

@@ -107,9 +107,9 @@ class FineTune(_Strict):
     lora_alpha: float = Field(default=16.0, gt=0)
     prior_fraction: float = Field(default=0.5, gt=0, lt=1)
 
-    def steps(self, size: int) -> int:
-        """Return the optimiser steps of a fine-tune on this many units."""
-        return max(self.least_steps, round(self.epochs * size / self.batch_size))
+    def steps(self, rows: int) -> int:
+        """Return the optimiser steps of a fine-tune on this many rows (a unit may have several)."""
+        return max(self.least_steps, round(self.epochs * rows / self.batch_size))
 
 
 class Bound(_Strict):

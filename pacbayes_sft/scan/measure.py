@@ -53,7 +53,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     sources = write_rows(config.data, cell, folder)
     run = folder / "finetune"
     if not is_finished(run):  # a cell may have been killed after its fine-tune
-        run_sft(cell.base, sources.train, run, _settings(config, cell))
+        run_sft(cell.base, sources.train, run, _settings(config, cell, sources.train))
     trained = time.monotonic()
     test = _risk(config, cell.base, sources.test, sources.column, run)
     heldout = _risk(config, cell.base, str(sources.heldout), None, run)
@@ -123,14 +123,16 @@ def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
     return _without_place(record, folder)
 
 
-def _settings(config: Config, cell: Cell) -> Settings:
+def _settings(config: Config, cell: Cell, train: Path) -> Settings:
     asked: FineTune = config.fine_tune
+    with train.open("rb") as lines:
+        rows = sum(1 for _ in lines)
     checkpoint = any(b.prior == "checkpoint" for b in config.bounds.values())
     return Settings(
         objective=cell.objective,
         lora_rank=asked.lora_rank if cell.method == "lora" else 0,
         lora_alpha=asked.lora_alpha,
-        steps=asked.steps(cell.size),
+        steps=asked.steps(rows),
         batch_size=asked.batch_size,
         learning_rate=asked.learning_rate,
         prior_fraction=asked.prior_fraction if checkpoint else 0.0,

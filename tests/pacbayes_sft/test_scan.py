@@ -25,6 +25,7 @@ from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
+from pacbayes_sft.scan.measure import _settings
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.rows import Pool, open_pool, write_rows
 from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
@@ -94,6 +95,13 @@ def test_what_is_no_configuration_is_refused(text, tmp_path):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match="yaml"):
         read_config(tmp_path / "c.yaml")
+
+
+def test_an_epoch_is_a_pass_over_rows_of_which_a_unit_may_have_several(tmp_path):
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(f'{{"unit": "{i // 4}"}}\n' for i in range(4 * 48)))
+    asked = config()
+    assert _settings(asked, list_cells(asked)[0], file).steps == 12  # 48 units, batches of 16 rows
 
 
 # --- keys ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from estimators import kl_inverse_upper
 from pacbayes_sft.advise import run as module
+from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_levels
 from pacbayes_sft.advise.predict import _kl_inverse
 from pacbayes_sft.advise.report import as_markdown
@@ -202,6 +204,7 @@ def test_another_seed_in_the_same_folder_is_another_scan(files, tmp_path):
     )
     cell = list_cells(first.config)[0]
     assert Keys(first.config).of(cell) != Keys(other.config).of(cell)
+    assert (first.config.seeds, other.config.seeds) == ((0,), (1,))
     for prepared in (first, other):
         open_pool(prepared.config.data).write(cell, tmp_path / "t.jsonl", tmp_path / "h.jsonl")
         judges = Path(prepared.config.data.test).read_text().splitlines()
@@ -210,16 +213,24 @@ def test_another_seed_in_the_same_folder_is_another_scan(files, tmp_path):
         assert trained <= prepared.pilot_side and not trained & judging
 
 
+def test_steps_read_rows_and_a_unit_may_have_several():
+    pilot = types.SimpleNamespace(size=64, arm="w", seconds=1.0)
+    recipe = FineTune(least_steps=4, batch_size=16)
+    one, three = (cost_of([pilot], [128], recipe, k) for k in (1.0, 3.0))
+    assert (one["rows_read"], three["rows_read"]) == (64, 192)
+    assert one["share_of_sweep"] == three["share_of_sweep"] == 0.5
+
+
 def test_what_pilots_cost_is_what_their_steps_read(files, faked, tmp_path):
     recipe = FineTune(least_steps=4, batch_size=16)
     how = dataclasses.replace(SMALL, fine_tune=recipe)
     where = tmp_path / "w"
     found = advise_on("strong", *files, (96, 128, 10**6), where, windows=WINDOWS, how=how)
     read = 3 * (64 + 64 + 96)  # three windows; four steps of sixteen at the least
-    assert found.cost["units_read"] == read and found.cost["units"] == 3 * (8 + 32 + 96)
+    assert found.cost["rows_read"] == read and found.cost["units"] == 3 * (8 + 32 + 96)
     assert found.cost["share_of_sweep"] == read / (3 * (96 + 128))  # the refused budget costs none
     text = as_markdown(found)
-    assert f"read {read} units" in text and "Below n = 64 that is more passes" in text
+    assert f"read {read} rows" in text and "Below n = 64 that is more passes" in text
     assert "one seed a pilot" in text and found.to_dict()["recipe"]["least_steps"] == 4
     two = advise_on(
         "strong", *files, (128,), where, windows=WINDOWS, how=dataclasses.replace(how, seeds=2)

@@ -215,6 +215,16 @@ def test_tv_writes_a_page_and_pictures(tmp_path):
     assert "two methods" in complaint(*tv, "--view", "full", "--attribute", "difficulty")
 
 
+def test_tv_looks_at_texts_where_laws_are_recorded_if_an_option_of_texts_is_given(tmp_path):
+    for name, ops, seed in (("a", "2:4", 1), ("b", "3:5", 2)):
+        file = tmp_path / f"{name}.jsonl"
+        answer("igsm", "--ops", ops, "--size", 50, "--seed", seed, "--out", file)
+    tv = ("tv", "--train", tmp_path / "a.jsonl", "--test", tmp_path / "b.jsonl")
+    assert len(answer(*tv)["findings"]) == 1
+    result = answer(*tv, "--features", "counts")
+    assert result["tv"]["guarantee"] == "exact" and len(result["findings"]) == 4
+
+
 def test_the_terminal_promises_both_limits_where_both_say_something():
     from pacbayes_sft.cli.tv import _promise
 
