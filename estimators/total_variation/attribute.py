@@ -5,15 +5,32 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 
 from estimators.concentration import check_delta
 from estimators.estimate import Estimate, Guarantee
 
-ATTRIBUTE_SHIFT = (
-    "assumption (i): train and test differ only through the attribute "
-    "(the law of an example given its attribute is the same)"
+ONLY_THROUGH = "assumption (i): train and test differ only through the attribute"
+ATTRIBUTE_SHIFT = f"{ONLY_THROUGH} (the law of an example given its attribute is the same)"
+SAMPLES = (
+    "the attributes are independent draws, within each side and between the two, and no model that "
+    "saw S made them"
 )
-SAMPLES = "the attributes on each side are independent draws, and no model that saw S made them"
+
+
+def naming(found: Estimate, *names: str) -> Estimate:
+    """Return the estimate with the attributes that it means named in its assumption."""
+    named = " and ".join(map(repr, names))
+    said = (
+        a.replace(ONLY_THROUGH, f"{ONLY_THROUGH} {named}") if a == ATTRIBUTE_SHIFT else a
+        for a in found.assumptions
+    )
+    return replace(found, assumptions=tuple(said))
+
+
+def rests_on_attribute(found: Estimate) -> bool:
+    """Return whether an estimate assumes that nothing but an attribute shifts."""
+    return any(a.startswith(ONLY_THROUGH) for a in found.assumptions)
 
 
 def total_variation_attribute(

@@ -68,11 +68,12 @@ class AttributeShift(BaseEstimator):  # type: ignore[misc]
         Args:
             X: The attribute of each independent unit; shape (n,) or (n, 1). Anything hashable for
                 all profiles, else numbers.
-            y: The side of each, two labels; the smaller is the train side.
+            y: The side of each: ``"train"`` or ``"test"``, or two numbers, the smaller of which is
+                the train side.
             held_out: For each difficulty (errors, rows), see `robust_shift`.
 
         Raises:
-            ValueError: If there are not two sides.
+            ValueError: If there are not two sides, or words that do not say which is which.
         """
         values = np.asarray(X, dtype=object)
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
@@ -82,6 +83,12 @@ class AttributeShift(BaseEstimator):  # type: ignore[misc]
         sides = np.unique(y)
         if len(sides) != 2:
             raise ValueError(f"Only two sides can be compared, got {len(sides)} label(s)")
+        if sides.dtype.kind not in "biuf":
+            if {str(side) for side in sides} != {"train", "test"}:
+                raise ValueError(
+                    "sides are 'train' and 'test', or two numbers (train: the smaller)"
+                )
+            sides = sides[::-1]  # in the order of their letters the test comes first
         train, test = (values[y == side].tolist() for side in sides)
         return self._fit(train, test, held_out)
 

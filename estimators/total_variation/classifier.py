@@ -29,7 +29,7 @@ class TwoSampleTest:
             estimate (never below the certificate).
         held_out: Rows of (train side, test side) behind the certificate.
         detection_floor: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
-            looks like noise at level α.
+            looks like noise at level α if it is spread over all rows (see `power`).
         detection_floor_80: The TV from which on a z-test of the best possible rule has 80 % power,
             (z_{1-α/2} + z_{0.8})/√m; this classifier may miss any shift.
         classifier: What was fitted.

@@ -11,6 +11,7 @@ MIXTURE = (
     "the test law is (1-λ)·train + λ·other, and whoever labelled the rows knew which came from "
     "where"
 )
+DRAWS = "the labelled test rows are independent draws"
 
 
 def labelled_mixture(foreign: int, rows: int, delta: float) -> Estimate:
@@ -41,6 +42,6 @@ def labelled_mixture(foreign: int, rows: int, delta: float) -> Estimate:
         1 - delta,
         Guarantee.UPPER,
         "labelled mixture, Clopper-Pearson limit on its share",
-        (MIXTURE,),
+        (MIXTURE, DRAWS),
         "probability",
     )

@@ -139,7 +139,7 @@ class StreamedTwoSample(BaseEstimator):  # type: ignore[misc]
 
     @property
     def detection_floor_(self) -> float:
-        """A smaller TV looks like noise at level δ."""
+        """A smaller TV looks like noise at level δ if it is spread over all rows."""
         return detection_floors(self.held_out_, self.delta)[0]
 
     @property

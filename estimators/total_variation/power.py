@@ -1,6 +1,8 @@
-"""What a two-sample test can see at best: figures of the best rule, not of a classifier.
+"""What a two-sample test can see of a shift that is spread over all rows.
 
-A classifier finds what it has learnt to see, so no number of rows promises that it finds a shift.
+Figures of the best rule, with error rates near one half, where its noise is largest. A shift that
+sits in few rows (a mark that one side in twenty has and the other never) is seen far below them. A
+classifier finds what it has learnt to see, so no number of rows promises that it finds a shift.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from estimators.concentration import check_delta
 
 
 def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, float]:
-    """Return the TV that looks like noise at level δ, and where 80 % power is possible.
+    """Return from which TV on a spread shift passes a z-test, and where that has 80 % power.
 
-    Both are those of a z-test with the best rule that there is. Where they would pass 1, no TV
-    there is can be told from noise, and 1 is returned.
+    Both are those of a z-test with the best rule that there is, at error rates near ½. Where they
+    would pass 1, no TV there is can be told from noise, and 1 is returned.
 
     Args:
         counts: Held-out rows of either side.
@@ -29,11 +31,12 @@ def detection_floors(counts: tuple[int, int], delta: float) -> tuple[float, floa
 
 
 def certificate_floor(counts: tuple[int, int], delta: float) -> float:
-    """Return about the least TV whose held-out certificate is above 0 with 80 % power.
+    """Return about the TV from which on a held-out certificate is above 0 with 80 % power.
 
-    Of the best rule, with equal rates p = (1 + TV)/2, by the normal law: each of the two rates pays
-    for its own limit, z_{1-δ/2}·√(p(1-p)/m), while a z-test pays for the deviation of their sum,
-    and Clopper-Pearson's limits lie 1/m or so beyond the normal ones. Hence about 1.3 times what
+    Of the best rule for a shift spread over all rows, with equal rates p = (1 + TV)/2, by the
+    normal law: each of the two rates pays for its own limit, z_{1-δ/2}·√(p(1-p)/m), while a z-test
+    pays for the deviation of their sum, and Clopper-Pearson's limits lie 1/m or so beyond the
+    normal ones. Hence about 1.3 times what
     `detection_floors` says at δ = 0.05. Below 1 always; with few rows it is too low.
 
     Args:

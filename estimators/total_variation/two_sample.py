@@ -70,7 +70,7 @@ class ClassifierTwoSample(BaseEstimator):  # type: ignore[misc]
             only the classifier can read, and where the classifier's is already 1/(1+B): no p-value
             is smaller, so `p_value_` is known.
         detection_floor_: z_{1-α/2}/√m, m the harmonic total of the held-out rows: a smaller TV
-            looks like noise at level α.
+            looks like noise at level α if it is spread over all rows (see `power`).
         detection_floor_80_: The TV from which on a z-test of the best possible rule has 80 % power,
             (z_{1-α/2} + z_{0.8})/√m. The classifier may be far from that rule and miss any shift.
         certificate_floor_80_: About the TV from which on `certificate_` of the best possible rule

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from estimators.display import confidence, rounded_down, rounded_up
-from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
+from estimators.total_variation.attribute import rests_on_attribute
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.shift.findings import COPIES
+from pacbayes_sft.shift.findings import CONDITIONS
 
 if TYPE_CHECKING:
     from pacbayes_sft.shift.survey import Survey
@@ -23,24 +23,23 @@ def shift_sentence(found: Survey) -> str:
     """Say in plain words what is known of the TV, and with which promise."""
     tv = found.best.tv
     if_what = "if the assumptions below hold"
-    if ATTRIBUTE_SHIFT in tv.assumptions:
+    if rests_on_attribute(tv):
         if_what = f"if train and test differ only through {found.view!r} and the rest below holds"
     if tv.guarantee == "exact":
         return f"TV(D_test, D_train) = {tv.value:.4g}, exactly, {if_what}."
     at = f"at confidence {confidence(tv.confidence)}"
     if tv.guarantee == "upper":
         low = f"at least {rounded_down(tv.lower, 3)} and " if tv.lower > 0 else ""
-        copies = f" One of them: {COPIES}." if COPIES in tv.assumptions else ""
+        one = "".join(f" One of them: {c}." for c in CONDITIONS if c in tv.assumptions)
         return (
-            f"TV(D_test, D_train) is {low}at most {rounded_up(tv.upper, 3)} {at}, {if_what}."
-            f"{copies}"
+            f"TV(D_test, D_train) is {low}at most {rounded_up(tv.upper, 3)} {at}, {if_what}.{one}"
         )
     if tv.guarantee == "lower":
-        copies = f", if {COPIES}" if COPIES in tv.assumptions else ""
+        conditions = "".join(f", if {c}" for c in CONDITIONS if c in tv.assumptions)
         return (
-            f"TV(D_test, D_train) is at least {rounded_down(tv.lower, 3)} {at}{copies}; the best "
-            f"guess is {tv.value:.3f}, and nothing bounds it from above. A bound on the test risk "
-            "that rests on it is only an estimate."
+            f"TV(D_test, D_train) is at least {rounded_down(tv.lower, 3)} {at}{conditions}; the "
+            f"best guess is {tv.value:.3f}, and nothing bounds it from above. A bound on the test "
+            "risk that rests on it is only an estimate."
         )
     return f"TV(D_test, D_train) is estimated as {tv.value:.3f}, without a promise."
 
@@ -53,9 +52,10 @@ def power_words(possible: float, certified: float) -> str:
         certified: About the TV from which on the certificate of that rule is above 0 as often.
     """
     return (
-        f"the best possible rule would be found by a z-test with 80 % power from {possible:.3f} on "
-        f"and certified above 0 as often from about {certified:.3f} on; an actual classifier may "
-        "miss any shift"
+        "of a shift spread over all rows the best possible rule would be found by a z-test with "
+        f"80 % power from {possible:.3f} on and certified above 0 as often from about "
+        f"{certified:.3f} on; one that sits in few rows is seen earlier, and an actual classifier "
+        "may miss any"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from estimators import Estimate, Guarantee
-from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
+from estimators.total_variation.attribute import rests_on_attribute
 from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.shift.findings import Finding
@@ -40,7 +40,7 @@ def of_assumption(findings: Sequence[Finding], tv: Estimate, *, asked: bool) -> 
         tv: Its interval.
         asked: Whether the column was named.
     """
-    if tv.guarantee is not Guarantee.UPPER or ATTRIBUTE_SHIFT not in tv.assumptions:
+    if tv.guarantee is not Guarantee.UPPER or not rests_on_attribute(tv):
         return []
     said = []
     if not asked:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from estimators.display import confidence, rounded_down
@@ -140,6 +141,8 @@ def _by_column(train: Table, test: Table, column: str, at_least: str) -> Disjoin
 
 
 def _gap(left: Sequence[Any], right: Sequence[Any]) -> str | None:
+    if any(isnan(v) for v in (*left, *right)):  # which min and max pass over, and hides an overlap
+        return None
     if max(left) < min(right):
         return f"at most {max(left):g} in training, at least {min(right):g} in the test"
     if max(right) < min(left):

@@ -13,11 +13,19 @@ from estimators import Estimate, labelled_mixture
 from estimators.total_variation.two_sample import ClassifierTwoSample
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.shift.term import Shift, shift_term
+from pacbayes_sft.shift.term import (
+    FROM_MANY_ROWS,
+    Shift,
+    despite_shared_rows,
+    shift_term,
+    through_columns,
+)
 from pacbayes_sft.views import Featured
 
 Scores = NDArray[np.float64]
 COPIES = "rows that read alike are copies of one draw, made independently of the rest"
+UNSEEN_BY_BASE = "the base whose hidden states are features had learnt the rows of neither file"
+CONDITIONS = (COPIES, FROM_MANY_ROWS, UNSEEN_BY_BASE)  # without one, a lower limit refutes nothing
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,8 @@ class Finding:
         tv: The number and its promise, at its share of δ.
         plug_in: The calibrated plug-in, an estimate, of a two-sample test.
         rows: (train, test) units behind the limit; None where laws were compared.
-        detection_floor: Smallest TV that is not noise, and the one from which on a z-test of the
-            best possible rule has 80 % power.
+        detection_floor: Smallest TV, of a shift spread over all rows, that is not noise, and the
+            one from which on a z-test of the best possible rule has 80 % power.
         certificate_floor: About the TV from which on the certificate of that rule is above 0 with
             80 % power.
         p_value: Permutation p-value of "one law".
@@ -72,12 +80,23 @@ def by_method(train: Table, test: Table, method: str, delta: float) -> Finding:
     return Finding(found.view, said, found.tv, rows=found.rows)
 
 
+def by_columns(train: Table, test: Table, columns: Sequence[str], delta: float) -> Finding:
+    """Return the limit through several columns together: TV of their joint law.
+
+    Raises:
+        InputError: If a row lacks one of them.
+    """
+    found = despite_shared_rows(through_columns(train, test, columns, delta), train, test)
+    said = f"column {found.view!r}" if len(columns) == 1 else f"columns {found.view}, together"
+    return Finding(found.view, said, found.tv, rows=found.rows)
+
+
 def by_classifier(
     make: Callable[[], Featured],
     delta: float,
     groups: Sequence[Hashable],
     *,
-    grouped: bool = False,
+    assumes: Sequence[str] = (),
     prequential: bool = False,
     seed: int = 0,
     where: str = "",
@@ -88,8 +107,8 @@ def by_classifier(
         make: Makes the features; called once.
         delta: Share of δ.
         groups: Of the rows of both sides.
-        grouped: Whether they join rows that merely read alike: then one row of a cluster stands for
-            it, and what is found is TV of the law of those unless they are copies.
+        assumes: What the numbers rest on beside independent units: `COPIES` where groups join rows
+            that merely read alike, since one row of a cluster stands for it.
         prequential: Whether to bet too.
         seed: Seed of the splits.
         where: The files, for a complaint.
@@ -108,9 +127,9 @@ def by_classifier(
         test.fit(pool(looked.train, looked.test), sides, groups)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    of, also = test.held_out_sides_, (COPIES,) if grouped else ()
+    of = test.held_out_sides_
     tv, plug_in = (
-        replace(e, assumptions=(*e.assumptions, *also)) for e in (test.tv_, test.plug_in_)
+        replace(e, assumptions=(*e.assumptions, *assumes)) for e in (test.tv_, test.plug_in_)
     )
     return Finding(
         looked.name,

@@ -11,9 +11,10 @@ from typing import Any
 
 from estimators import Estimate, Guarantee
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
+from estimators.total_variation.attribute import naming
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.shift.methods import laws_are_known
-from pacbayes_sft.shift.term import number_per_unit
+from pacbayes_sft.shift.term import number_per_unit, of_units
 from pacbayes_sft.views.text import is_number
 
 Pair = tuple[Estimate, Estimate]
@@ -46,7 +47,9 @@ def gamma_pair(train: Table, test: Table, delta: float) -> Pair | None:
     if not all(is_number(row.difficulty) for table in (train, test) for row in table.rows):
         return None
     a, b = (number_per_unit(table, "difficulty") for table in (train, test))
-    return profile_shift(a, b, NON_DECREASING, delta), profile_shift(a, b, delta=delta)
+    pair = profile_shift(a, b, NON_DECREASING, delta), profile_shift(a, b, delta=delta)
+    d_plus, tv = (of_units(naming(e, "difficulty"), train, test) for e in pair)
+    return d_plus, tv
 
 
 def gamma_note(pair: Pair, delta: float) -> str:

@@ -28,6 +28,7 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.profile import RiskProfile, levels_of
 from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known
+from pacbayes_sft.shift.term import of_units
 
 Law = Mapping[float, float] | Sequence[float]
 ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
@@ -96,6 +97,15 @@ def _levels(table: Table, column: str) -> list[float]:
 
 
 def _shift(
+    name: str, certificate: Certificate, profile: RiskProfile, laws: tuple[Law, Law]
+) -> Estimate:
+    found = _from_laws(name, certificate, profile, laws)
+    if name == "tv" or all(isinstance(law, Mapping) for law in laws):
+        return found
+    return of_units(found, certificate.inputs.train, certificate.inputs.test)
+
+
+def _from_laws(
     name: str, certificate: Certificate, profile: RiskProfile, laws: tuple[Law, Law]
 ) -> Estimate:
     delta = certificate.leaves.profile

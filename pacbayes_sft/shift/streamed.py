@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pacbayes_sft.views.text import text_of
 CHUNK = 2_000  # rows of both files at once
 WORDS, COUNTS = 2**17, 2**13  # buckets
 FEWEST = 40  # rows a side
+LOOKED_AT = 10_000  # rows of a file, for a unit that occurs again
 UNIT = (
     "every row is an independent unit: units and copies that span several rows are not looked for "
     "when streaming"
@@ -82,7 +84,8 @@ def stream_two_sample(
         chunk: Rows at once, both files together.
 
     Raises:
-        InputError: If a file is missing, malformed, no JSON lines, or too short.
+        InputError: If a file is missing, malformed, no JSON lines, or too short, or if rows among
+            its first name one unit.
     """
     from dataclasses import replace
 
@@ -93,6 +96,7 @@ def stream_two_sample(
     for file, size in zip(files, sizes, strict=True):
         if size < FEWEST:
             raise InputError(f"{file}: {size} rows; a streamed test needs {FEWEST} or more")
+        _refuse_shared_units(file)
     found = StreamedTwoSample(delta=delta)
     weights = [sum(sizes) / (2 * size) for size in sizes]
     for texts, y, coin in _chunks(files, sizes, view, seed, chunk):
@@ -159,6 +163,19 @@ def _chunks(
 def _texts(file: Path, view: View) -> Iterator[str]:
     for where, record in json_records(file):
         yield text_of(row_of(record, f"{file}, {where}"), view)
+
+
+def _refuse_shared_units(file: Path) -> None:
+    seen: set[str] = set()
+    for where, record in islice(json_records(file), LOOKED_AT):
+        unit = row_of(record, f"{file}, {where}").unit
+        if unit is not None and unit in seen:
+            raise InputError(
+                f"{file}, {where}: unit {unit!r} has several rows, and --stream takes every row "
+                "for an independent draw; without --stream one row of each unit is judged"
+            )
+        if unit is not None:
+            seen.add(unit)
 
 
 def _count(file: Path) -> int:

@@ -21,11 +21,20 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.cautions import of_assumption, of_files, of_samples
 from pacbayes_sft.shift.differs import Carrier, differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
-from pacbayes_sft.shift.findings import COPIES, Finding, by_classifier, by_method, by_mixture
+from pacbayes_sft.shift.findings import (
+    CONDITIONS,
+    COPIES,
+    UNSEEN_BY_BASE,
+    Finding,
+    by_classifier,
+    by_columns,
+    by_method,
+    by_mixture,
+)
 from pacbayes_sft.shift.gamma import gamma_pair, gamma_record
-from pacbayes_sft.shift.identical import nothing_differs, same_rows
+from pacbayes_sft.shift.identical import laws_differ, nothing_differs, same_rows
 from pacbayes_sft.shift.methods import KNOWN, RESERVED, TRIVIAL, enough_units, laws_are_known
-from pacbayes_sft.shift.term import groups_of, refuse_shared_draws
+from pacbayes_sft.shift.term import conditions_of_units, groups_of, refuse_shared_draws
 from pacbayes_sft.views import featurise
 from pacbayes_sft.views.features import Embed
 from pacbayes_sft.views.text import common_columns
@@ -41,8 +50,9 @@ class Asked:
         views: Views of the text; None: prompt, full row, and attributes where there are some.
             Recorded laws are used only where neither views nor attributes are named.
         features: As what a text is seen; a function stands for an embedding.
-        attributes: Columns through which alone train and test are said to differ (assumption i);
-            None: ``difficulty`` where both files have it.
+        attributes: Columns through which, together, alone train and test are said to differ
+            (assumption i): several give TV of their joint law, for each by itself ask again. None:
+            ``difficulty`` where both files have it.
         columns: The columns of the view ``attributes``; None: all that both files have.
         foreign: Column of the test rows that says which come from elsewhere.
         duplicates: What is done about rows that read alike.
@@ -174,7 +184,7 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     if columns is None:
         columns = tuple(c for c in common_columns(train, test) if c not in named)
     _refuse_missing(train, test, columns)
-    same = same_rows(train, test)
+    same = same_rows(train, test) and not laws_differ(train, test)
     alike = None if same else _alike(train, test, asked)
     warnings = [leak.sentence for leak in found_leaks]
     warnings += list(alike.effects.values()) if alike else []
@@ -184,12 +194,12 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     else:
         refuse_shared_draws(train, test)
         findings = _findings(train, test, columns, alike, delta, asked)
-        grouped = [_name(f) for f in findings if COPIES in f.tv.assumptions]
-        best = sharpest({_name(f): f.tv for f in findings}, grouped)
+        conditional = [_name(f) for f in findings if {*CONDITIONS} & {*f.tv.assumptions}]
+        best = sharpest({_name(f): f.tv for f in findings}, conditional)
         warnings += of_samples(train, test, best.tv)
         warnings += of_assumption(findings, best.tv, asked=asked.attributes is not None)
     profile = None
-    if best.refuted is None and not asked.views:  # what it rests on was asked about, and stands
+    if best.refuted is None and _rests_on_difficulty(train, test, asked):
         try:
             profile = gamma_pair(train, test, delta)
         except InputError as error:
@@ -225,8 +235,8 @@ def _findings(
     """Run what there is; each that spends δ gets an equal share."""
     known = laws_are_known(train, test) and asked.attributes is None and asked.views is None
     work: list[Callable[[float], Finding]] = []
-    for column in _attribute_columns(train, test, asked, known):
-        work.append(partial(by_method, train, test, column))
+    if columns_named := _attribute_columns(train, test, asked, known):
+        work.append(partial(by_columns, train, test, columns_named))
     if asked.foreign is not None:
         work.append(partial(by_mixture, test, asked.foreign))
     if not known or asked.texts_too:
@@ -234,6 +244,15 @@ def _findings(
     found = [by_method(train, test, KNOWN, delta)] if known else []
     found += [run(delta / len(work)) for run in work]
     return found or [by_method(train, test, TRIVIAL, delta)]
+
+
+def _rests_on_difficulty(train: Table, test: Table, asked: Asked) -> bool:
+    """Whether it may be said, as asked or unasked, that only the difficulty shifts."""
+    if asked.attributes is not None:
+        return asked.attributes == ("difficulty",)
+    if asked.views or asked.foreign is not None:
+        return False
+    return laws_are_known(train, test, "difficulty") or not laws_are_known(train, test)
 
 
 def _attribute_columns(train: Table, test: Table, asked: Asked, known: bool) -> tuple[str, ...]:
@@ -268,6 +287,7 @@ def _views(
     pairs: list[tuple[View, Features | Embed]]
     pairs = [(v, f) for v in views if v is not View.ATTRIBUTES for f in asked.features]
     pairs += [(v, Features.DEFAULT) for v in views if v is View.ATTRIBUTES]
+    assumes = (*((COPIES,) if grouped else ()), *conditions_of_units(train, test))
     return [
         partial(
             _classify,
@@ -276,7 +296,7 @@ def _views(
                 columns=columns, hidden=hidden, seed=asked.seed,
             ),
             groups=groups,
-            grouped=grouped,
+            assumes=(*assumes, UNSEEN_BY_BASE) if features is Features.HIDDEN else assumes,
             asked=asked,
             where=f"{train.source}, {test.source}",
         )
@@ -289,12 +309,12 @@ def _classify(
     share: float,
     *,
     groups: Sequence[str],
-    grouped: bool,
+    assumes: Sequence[str],
     asked: Asked,
     where: str,
 ) -> Finding:
     return by_classifier(
-        make, share, groups, grouped=grouped, prequential=asked.prequential, seed=asked.seed,
+        make, share, groups, assumes=assumes, prequential=asked.prequential, seed=asked.seed,
         where=where,
     )  # fmt: skip
 

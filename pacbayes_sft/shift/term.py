@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from estimators import (
     total_variation_known,
 )
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
+from estimators.total_variation.attribute import naming
 from pacbayes_sft.choices import Features, View
 from pacbayes_sft.data.overlap import shared_rows
 from pacbayes_sft.data.rows import Table
@@ -28,6 +30,12 @@ from pacbayes_sft.shift.methods import (
     method_for,
 )
 
+FROM_MANY_ROWS = (
+    "a unit was drawn as a unit: one with several rows, or with rows in both files, is no frequent "
+    "name that independent rows happen to share"
+)
+UNIT_LAW = "both laws are those of a unit, each counted once however many rows it has, as in a risk"
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -38,8 +46,9 @@ class Shift:
         view: What of an example was looked at.
         rows: (train, test) units looked at; None where laws were compared.
         reason: Why this method, in a sentence.
-        detection_floor: For a two-sample test: (smallest TV that is not noise, the one from which
-            on a z-test of the best possible rule has 80 % power); None otherwise.
+        detection_floor: For a two-sample test: (smallest TV, of a shift spread over all rows,
+            that is not noise; the one from which on a z-test of the best rule has 80 % power);
+            None otherwise.
     """
 
     tv: Estimate
@@ -94,11 +103,11 @@ def shift_term(
         return Shift(trivial, "none", None, "no law and no common column is known, so only TV <= 1")
     if method == CLASSIFIER:
         found = _classified(train, test, delta, view, seed)
-    elif method.startswith(MONOTONE):
+    elif method == MONOTONE or method.startswith(f"{MONOTONE}:"):
         found = _monotone(train, test, method, delta)
     else:
-        found = _through_column(train, test, method, delta)
-    return _despite_shared_rows(found, train, test)
+        found = through_columns(train, test, (method,), delta)
+    return despite_shared_rows(found, train, test)
 
 
 def _known(train: Table, test: Table) -> Shift:
@@ -113,7 +122,7 @@ def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
     column = method.partition(":")[2]
     if column:
         left, right = (number_per_unit(table, column) for table in (train, test))
-        d_plus = profile_shift(left, right, NON_DECREASING, delta)
+        d_plus = of_units(profile_shift(left, right, NON_DECREASING, delta), train, test)
         tv, rows = profile_shift(left, right, delta=delta), (len(left), len(right))
     else:
         assert train.metadata and test.metadata
@@ -121,12 +130,14 @@ def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
         p, q = ({float(k): w for k, w in m.law.items()} for m in (train.metadata, test.metadata))
         d_plus, tv = profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
     gamma = breakdown_gamma(d_plus.value, tv.value, tv.value)
+    which = "" if rows is None else " (point values)"
+    at_gamma = f"{d_plus.value:.3g} + γ·{tv.value:.3g}{which}"
     return Shift(
-        d_plus,
+        naming(d_plus, column),
         column,
         rows,
         f"D⁺ over {column!r}, for a risk that does not fall with it; if it falls by up to γ the "
-        f"term is {d_plus.value:.3g} + γ·{tv.value:.3g}, which is plain TV at γ = {gamma:.3g}",
+        f"term is {at_gamma}, which is plain TV at γ = {gamma:.3g}",
     )
 
 
@@ -147,17 +158,34 @@ def number_per_unit(table: Table, column: str) -> list[float]:
     return list(values.values())
 
 
-def _through_column(train: Table, test: Table, column: str, delta: float) -> Shift:
-    on_train, on_test = (one_per_unit(table, column) for table in (train, test))
+def through_columns(train: Table, test: Table, columns: Sequence[str], delta: float) -> Shift:
+    """Return the shift through columns: TV of their joint law, since that of each is only less.
+
+    Raises:
+        InputError: If a row lacks one of them.
+    """
+    for column in columns:
+        method_for(train, test, column)  # refuses what is no column of both
+    on_train, on_test = (one_per_unit(table, columns) for table in (train, test))
+    tv = naming(total_variation_attribute(on_train, on_test, delta), *columns)
+    named = " and ".join(map(repr, columns))
     return Shift(
-        total_variation_attribute(on_train, on_test, delta),
-        column,
+        of_units(tv, train, test),
+        columns[0] if len(columns) == 1 else named,
         (len(on_train), len(on_test)),
-        f"both files have the column {column!r}; assumption (i) is yours to defend",
+        f"both files have the column{'s' * (len(columns) > 1)} {named}; assumption (i) is yours to "
+        "defend",
     )
 
 
-def _despite_shared_rows(shift: Shift, train: Table, test: Table) -> Shift:
+def of_units(found: Estimate, train: Table, test: Table) -> Estimate:
+    """Return the estimate with the law that it speaks of, where that is not the law of a row."""
+    if all(len(set(table.units)) == len(table.rows) for table in (train, test)):
+        return found
+    return replace(found, assumptions=(*found.assumptions, UNIT_LAW))
+
+
+def despite_shared_rows(shift: Shift, train: Table, test: Table) -> Shift:
     """A limit from two samples needs them independent: say so where they share rows."""
     shared = len(shared_rows(train, test))
     if not shared:
@@ -209,8 +237,9 @@ def _classified(train: Table, test: Table, delta: float, view: View, seed: int) 
         )
     except ValueError as error:
         raise InputError(f"{train.source}, {test.source}: {error}") from None
+    assumes = (*result.tv.assumptions, *conditions_of_units(train, test))
     return Shift(
-        result.tv,
+        replace(result.tv, assumptions=assumes),
         f"text of the {view.value} row" if view is View.FULL else f"text of the {view.value}",
         result.held_out,
         "a classifier tells the two sides apart at least this well; that bounds TV from below, and "
@@ -231,14 +260,28 @@ def groups_of(table: Table, side: str) -> list[str]:
     ]
 
 
-def one_per_unit(table: Table, column: str) -> list[Any]:
-    """Return the attribute of each independent unit: a tuple of its rows' values."""
+def conditions_of_units(train: Table, test: Table) -> tuple[str, ...]:
+    """Return what a two-sample test that judges one row a unit rests on, where that is not all.
+
+    Independent rows may share a frequent name (a template's); then the law of the distinct names
+    of n rows depends on n, and files of unequal size differ without any shift.
+    """
+    units = [set(table.units) for table in (train, test)]
+    named = [{row.unit for row in table.rows if row.unit is not None} for table in (train, test)]
+    several = any(len(u) < len(t.rows) for u, t in zip(units, (train, test), strict=True))
+    return (FROM_MANY_ROWS,) if several or named[0] & named[1] else ()
+
+
+def one_per_unit(table: Table, columns: Sequence[str]) -> list[Any]:
+    """Return the attributes of each independent unit: a tuple of its rows' values."""
     values: dict[str, list[Any]] = {}
     for unit, row in zip(table.units, table.rows, strict=True):
-        value = row.value_of(column)
-        plain = value if isinstance(value, int | float | str) else json.dumps(value, sort_keys=True)
-        values.setdefault(unit, []).append(plain)
+        values.setdefault(unit, []).append(tuple(_plain(row.value_of(c)) for c in columns))
     return [tuple(sorted(v, key=str)) for v in values.values()]
+
+
+def _plain(value: Any) -> int | float | str:
+    return value if isinstance(value, int | float | str) else json.dumps(value, sort_keys=True)
 
 
 def refuse_shared_draws(train: Table, test: Table) -> None:

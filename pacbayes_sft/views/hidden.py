@@ -4,9 +4,9 @@ Batched by length, kept by the hash of each text, so that a second run, or one t
 computes only what is missing. Under ``accelerate launch`` every process takes a share of the
 missing texts; all of them return all states.
 
-The base saw neither side's labels ("train" or "test"), so the states are features like any other.
-A model that was fine-tuned on the training rows is no such thing: it remembers them, and tells the
-two sides apart by that alone.
+The base saw neither side's labels ("train" or "test"), so the states are features like any other if
+its own training held the rows of neither file. A model that has learnt the training rows, by a
+fine-tune or in its pre-training, may remember them and tell the two sides apart by that alone.
 """
 
 from __future__ import annotations

@@ -144,6 +144,8 @@ class TestAttributeShift:
         assert found.limit_.upper < found.tv_.upper and found.limit_.confidence == 0.94
         assert found.tv_.confidence == found.robust_.limit.confidence == 0.97
         laws = {1.0: 0.5, 2.0: 0.5}, {1.0: 0.2, 2.0: 0.8}
+        words = AttributeShift(NON_DECREASING).fit([1, 1, 2, 2], ["train", "train", "test", "test"])
+        assert words.shift_.value == 1  # D⁺ has a direction, and "test" comes before "train"
         known = AttributeShift().fit_laws(*laws, {1.0: (100, 1000), 2.0: (500, 1000)})
         # Σ(q - p)r <= 0.3·u_2 - 0.3·l_1 < TV = 0.3
         assert known.limit_ is not known.tv_ and 0.1 < known.limit_.upper < 0.15
@@ -151,6 +153,8 @@ class TestAttributeShift:
 
     def test_names_are_attributes_too_but_have_no_order(self):
         found = AttributeShift().fit(["a", "b", "b", "c"] * 50, [0, 0, 1, 1] * 50)
+        with pytest.raises(ValueError, match="sides are 'train' and 'test'"):
+            AttributeShift().fit(["a", "b"] * 9, ["old", "new"] * 9)
         assert found.tv_.value == 0.5 and found.d_plus_ is None
         with pytest.raises(ValueError, match="numbers"):
             AttributeShift(NON_DECREASING).fit(["a", "b"] * 9, [0, 1] * 9)

@@ -73,3 +73,13 @@ def test_files_are_read_as_by_every_other_command(tmp_path):
     latin.write_bytes(good.read_bytes() + '{"prompt": "é"}\n'.encode("latin-1"))
     with pytest.raises(InputError, match=r"l\.jsonl: not UTF-8"):
         stream_two_sample(good, latin)
+
+
+def test_rows_of_one_unit_are_refused(tmp_path):
+    write(tmp_path / "a.jsonl", 60, 2, 4, 0)
+    write(tmp_path / "b.jsonl", 60, 2, 4, 1)
+    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    named = [json.dumps(line | {"unit": f"t{i // 2}"}) + "\n" for i, line in enumerate(lines)]
+    (tmp_path / "b.jsonl").write_text("".join(named))
+    with pytest.raises(InputError, match="line 2: unit 't0' has several rows"):
+        stream_two_sample(tmp_path / "a.jsonl", tmp_path / "b.jsonl")

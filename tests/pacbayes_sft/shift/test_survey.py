@@ -9,14 +9,16 @@ import pytest
 from estimators import Guarantee
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.leaks import leaks
+from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report.shift import shift_sentence
 from pacbayes_sft.shift.differs import differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
-from pacbayes_sft.shift.findings import COPIES
+from pacbayes_sft.shift.findings import COPIES, FROM_MANY_ROWS, UNSEEN_BY_BASE
 from pacbayes_sft.shift.pictures import draw_survey
 from pacbayes_sft.shift.survey import Asked, survey
+from pacbayes_sft.shift.term import UNIT_LAW
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -253,7 +255,116 @@ class TestDuplicates:
         assert survey(*self.copied(), 0.05, asked).contamination is None
 
 
+class TestUnits:
+    """Rows that name their unit, when it was rows that were drawn."""
+
+    def popular(self, name, n, seed):
+        generator = np.random.default_rng(seed)
+        shares = 1 / np.arange(1, 601) ** 1.2
+        units = generator.choice(600, n, p=shares / shares.sum())
+        texts = {u: " ".join(["word"] * (1 + u // 20)) for u in range(600)}
+        rows = [Row(texts[u], " yes", difficulty=1.0, unit=f"t{u}") for u in units]
+        return Table(name, rows, name)
+
+    def test_frequent_names_refute_no_recorded_law(self):
+        """One law, 8,000 and 300 rows: the law of distinct names is another one in each file."""
+        common = {"generator": "g", "attribute": "difficulty", "law": {"1": 1.0}}
+        pair = [
+            replace(table, metadata=Metadata(**common, seed=k, rows=1, data_sha256=""))
+            for k, table in enumerate((self.popular("a", 8000, 1), self.popular("b", 300, 2)))
+        ]
+        asked = Asked(features=(Features.COUNTS,), texts_too=True)
+        found = survey(*pair, 0.05, asked)
+        texts = [f for f in found.findings if f.view.startswith("text")]
+        assert max(f.tv.lower for f in texts) > 0.02  # of distinct names, as the sentence says
+        assert all(FROM_MANY_ROWS in f.tv.assumptions for f in texts)
+        assert found.best.refuted is None and found.best.tv.guarantee is Guarantee.EXACT
+        assert found.best.tv.value == 0 and "was dropped" in found.best.reasons[-1]
+        bare = [replace(table, metadata=None) for table in pair]
+        alone = survey(*bare, 0.05, replace(asked, views=(View.FULL,), attributes=()))
+        assert FROM_MANY_ROWS in shift_sentence(alone)
+
+    def test_units_of_one_row_in_one_file_need_no_such_words(self):
+        pair = [
+            replace(t, rows=[replace(r, unit=f"{t.source}{i}") for i, r in enumerate(t.rows)])
+            for t in files(n=100)
+        ]
+        asked = Asked(views=(View.FULL,))
+        for tables in (pair, files(n=100)):
+            found = survey(*tables, 0.05, asked).findings
+            assert all(FROM_MANY_ROWS not in f.tv.assumptions for f in found)
+
+    def test_a_law_of_units_says_so(self):
+        train, test = (
+            Table(n, [Row(f"{n} {i // k}", " y", difficulty=float(i % 2), unit=f"{n}{i // k}")
+                      for i in range(200)], n)
+            for n, k in (("a", 1), ("b", 1))
+        )  # fmt: skip
+        single = survey(train, test, 0.05, Asked(attributes=("difficulty",)))
+        doubled = replace(train, rows=[*train.rows, *train.rows])
+        several = survey(doubled, test, 0.05, Asked(attributes=("difficulty",)))
+        assert (
+            UNIT_LAW in several.best.tv.assumptions and UNIT_LAW in several.profile[1].assumptions
+        )
+        assert UNIT_LAW not in single.best.tv.assumptions
+
+
+class TestColumnsTogether:
+    def test_several_columns_give_their_joint_law(self):
+        """Each alone does not shift: equal in training, opposite in the test."""
+        generator = np.random.default_rng(0)
+
+        def drawn(name, flip):
+            bits = generator.integers(0, 2, 500)
+            rows = [Row(f"{name}{i}", " y", attributes={"a": int(b), "b": int(b ^ flip)})
+                    for i, b in enumerate(bits)]  # fmt: skip
+            return Table(name, rows, name)
+
+        found = survey(drawn("x", 0), drawn("y", 1), 0.05, Asked(attributes=("a", "b")))
+        finding = found.findings[0]
+        assert finding.tv.upper == 1 and finding.view == "'a' and 'b'"
+        assert "attribute 'a' and 'b'" in finding.tv.assumptions[0]
+        one = survey(drawn("x", 0), drawn("y", 1), 0.05, Asked(attributes=("a",)))
+        assert "attribute 'a' (" in one.findings[0].tv.assumptions[0]
+
+    def test_no_curve_is_drawn_through_a_column_that_nobody_named(self):
+        pair = files(topic=lambda i, g: int(g.integers(2)), foreign=lambda i, g: i < 9)
+        for asked in (Asked(attributes=("topic",)), Asked(foreign="foreign")):
+            assert survey(*pair, 0.05, asked).profile is None
+        assert survey(*pair, 0.05, Asked(attributes=("difficulty",))).profile is not None
+
+
+def test_the_same_rows_under_two_recorded_laws_are_as_far_apart_as_those():
+    rows = sums(np.random.default_rng(0), 40, 2, 2)
+    common = {"generator": "g", "attribute": "difficulty", "rows": 40, "data_sha256": ""}
+
+    def table(name, law, seed):
+        return Table(name, rows, "same", Metadata(**common, law=law, seed=seed))
+
+    one = survey(table("a", {"2": 1.0}, 0), table("b", {"2": 1.0}, 1), 0.05)
+    two = survey(table("a", {"2": 1.0}, 0), table("b", {"2": 0.5, "3": 0.5}, 1), 0.05)
+    assert one.best.tv.value == 0 and one.best.tv.guarantee is Guarantee.EXACT
+    assert two.best.tv.value == 0.5 and two.best.tv.guarantee is Guarantee.EXACT
+
+
+def test_hidden_states_rest_on_a_base_that_had_not_learnt_the_rows():
+    asked = Asked(views=(View.PROMPT,), features=(Features.HIDDEN,), base="weak")
+    found = survey(*files(n=40), 0.05, asked).findings
+    assert all(UNSEEN_BY_BASE in f.tv.assumptions for f in found if f.view.startswith("text"))
+
+
 class TestDisjoint:
+    def test_no_gap_is_seen_around_what_is_no_number(self):
+        """`min` and `max` pass over a nan that is not the first."""
+        generator = np.random.default_rng(0)
+
+        def drawn(name, value):
+            rows = sums(generator, 60, 2, 2, x=lambda i, g: value if i % 2 == 0 else float("nan"))
+            return Table(name, rows, name)
+
+        found = disjoint_by(drawn("a", 1.0), drawn("b", 5.0), ["x"])
+        assert not [d for d in found if d.by == "x"]
+
     def test_thirds_by_length_are_recognised_with_the_view_that_can_rank(self):
         generator = np.random.default_rng(2)
 
