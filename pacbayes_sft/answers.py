@@ -14,6 +14,10 @@ _LIST = r",(?!\d{3}(?!\d))"
 _FUNCTIONS = "sin|cos|tan|log|ln|exp|sqrt|pi|mod"
 _PROSE = rf"[\w)}}$%]\s+(?!(?:{_FUNCTIONS})\b)[A-Za-z]{{2,}}"
 _SENTENCE_END = r"[;\n]|[.!?](?=\s|$)"
+_STATED = r"answer(?:\s+is\b(?!\s*:)|\s+is\s*:|\s*:)\s*(\S.*)"
+_MIXED = r"(?<![\w.])(\d+) (\d+/\d+)"
+# what stands before a unit: "18 dollars", "\\frac{1}{2} \\text{ cup}", "72 cm^2"
+_VALUE = r"(\S(?:.*?[\d})$%])?)\s*(?:\\(?:text|mathrm)\s*\{[^{}]*\}[\d^]*|[A-Za-z][A-Za-z .^/\d]*)$"
 SECONDS = 5
 
 
@@ -23,7 +27,9 @@ def extract_answer(solution: str) -> str | None:
     The first rule that finds something wins: the last ``\boxed{…}``; what follows the last
     ``####``; what follows the last "answer is" or "answer:"; what follows the last ``=``; the last
     number; the text itself, if it is a single word. What follows "answer is" or ``=`` ends with
-    its sentence; where words come with it ("24 dollars"), the answer is its first number.
+    its sentence; where words come with it, the answer is what it opens with if that is a formula
+    (``\\frac{1}{2} of it``, ``$2\\sqrt{3}$ units``) or a choice ("(B) because"), else its first
+    number ("24 dollars", "2 1/2 cups").
 
     >>> extract_answer("a0b1 = 7 ; b0c1 = 7 * 4 = 5")
     '5'
@@ -33,7 +39,7 @@ def extract_answer(solution: str) -> str | None:
     text = solution.strip()
     if (found := marked_answer(text)) is not None:
         return found
-    stated = re.findall(r"answer(?:\s+is\b\s*:?|\s*:)(.+)", text, re.IGNORECASE)
+    stated = re.findall(_STATED, text, re.IGNORECASE)
     if stated and (found := _head(stated[-1])) is not None:
         return found
     if "=" in text and (found := _head(text.rsplit("=", 1)[1])) is not None:
@@ -57,10 +63,13 @@ def marked_answer(text: str) -> str | None:
 
 
 def same_answer(true: str, given: str) -> bool:
-    """Return whether two answers are mathematically equivalent.
+    """Return whether two answers are mathematically equivalent, or the same words.
 
-    Equal strings and numbers are settled here, exactly; the rest goes to ``math-verify``. It is
-    not symmetric: "x = 5" is a way to give the true answer "5".
+    Equal strings and numbers are settled here, exactly, and so are words, to which mathematics is
+    blind ("no" and "on" are one product): two answers with words have to be equal but for case and
+    spaces, and beside a bare value a unit may be left out ("18 dollars" for "18"). The rest goes to
+    ``math-verify``. It is not symmetric: "x = 5" is a way to give the true answer "5". To it "5%"
+    is 5 and 0.05, and a list without brackets is a set.
 
     Args:
         true: The row's answer.
@@ -74,11 +83,30 @@ def same_answer(true: str, given: str) -> bool:
     x, y = _number(a), _number(b)
     if x is not None and y is not None:
         return x == y
+    if _has_words(a) or _has_words(b):
+        return _same_words(a, b)
     if (x is None) != (y is None) and re.search(_LIST, b if y is None else a):
         return False  # math-verify would read the comma of "1,2" away
     if re.search(r"[-+*/^=]$", b):
         return False  # an expression that breaks off, of which it would read what is there
     return _equivalent(a, b)
+
+
+def _has_words(text: str) -> bool:
+    """Whether it is, or has beside its formula, letters that are no product of variables."""
+    plain = re.sub(rf"\\(?:text|mathrm|textbf)\s*|\\[A-Za-z]+|(?:{_FUNCTIONS})\b", " ", text)
+    alone = re.fullmatch(r"[\W_]*[A-Za-z]{2,}[\W_]*", plain)
+    return bool(alone or re.search(r"[\s{][A-Za-z]{2,}|[A-Za-z]{2,}\s+\S", plain))
+
+
+def _same_words(a: str, b: str) -> bool:
+    values = [None if re.match(r"[A-Za-z]", text) else re.match(_VALUE, text) for text in (a, b)]
+    if values[1] and not values[0] and not _has_words(a):
+        return same_answer(a, values[1][1])
+    if values[0] and not values[1] and not _has_words(b):
+        return same_answer(values[0][1], b)
+    left, right = (re.sub(r"[\s{}]+|\\(?:text|mathrm|textbf)", "", t).casefold() for t in (a, b))
+    return left == right
 
 
 @lru_cache(maxsize=4096)  # noisy models repeat few answers, and one question takes milliseconds
@@ -94,6 +122,9 @@ def _equivalent(true: str, given: str) -> bool:
 
 
 def _number(text: str) -> Fraction | None:
+    if mixed := re.fullmatch(_MIXED, text):
+        part = _number(mixed[2])
+        return None if part is None else int(mixed[1]) + part
     if not re.fullmatch(_NUMBER, text):
         return None
     try:
@@ -104,10 +135,12 @@ def _number(text: str) -> Fraction | None:
 
 def _head(tail: str) -> str | None:
     """Return the expression that a tail of text opens with; among words, its first number."""
-    clause = re.split(_SENTENCE_END, tail.strip(), maxsplit=1)[0]
+    clause = re.split(_SENTENCE_END, tail.strip(), maxsplit=1)[0].strip()
     if not re.search(_PROSE, clause):
         return _tidy(clause)
-    number = re.search(_NUMBER, clause)
+    if formula := re.match(r"\$([^$]+)\$|(\S*[\\^]\S*)|(\([A-Za-z]\))(?!\S)", clause):
+        return _tidy(formula[0])
+    number = re.search(rf"{_MIXED}|{_NUMBER}", clause)
     return _tidy(number[0]) if number else None
 
 

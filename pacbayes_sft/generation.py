@@ -10,6 +10,7 @@ import torch
 
 from pacbayes_sft.answers import extract_answer, same_answer
 from pacbayes_sft.data.encode import Encoded
+from pacbayes_sft.models import context_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,7 @@ def generate(
 ) -> list[str | None]:
     """Return a continuation of every prompt; None where it did not end within its limit.
 
+    No solution goes beyond the positions that the model has: what did not end there did not end.
     A solution ends with the tokenizer's end of sequence, or another token that the model's
     generation config ends with (chat models name the end of a turn there).
 
@@ -59,6 +61,13 @@ def generate(
         ids[i, longest - row.prompt_length :] = torch.tensor(row.ids[: row.prompt_length])
         mask[i, longest - row.prompt_length :] = 1
     limits = [token_limit(row) for row in rows]
+    if (most := context_length(model)) is not None:
+        limits = [min(k, most - r.prompt_length) for k, r in zip(limits, rows, strict=True)]
+        if len(rows) > 1 and longest + max(limits) > most:  # a row writes on while another does
+            alone = [generate(
+                model, [row], tokenizer, temperature=temperature, seed=seed * 1_000_003 + i
+            ) for i, row in enumerate(rows)]  # fmt: skip
+            return [text for texts in alone for text in texts]
     how = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {}
     with _without_advice(model) as (plain, advised), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -14,6 +14,8 @@ import torch
 
 from pacbayes_sft import loaded
 from pacbayes_sft.checkpoints.adapter_files import is_adapter, refuse_renamed
+from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.full_weights import WRAPPED, is_wrapped
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 
@@ -196,20 +198,33 @@ def load_model(
     weights = str(finetuned) if finetuned is not None and not adapter else base
 
     def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(
+        renamed = {}
+        if weights != base and is_wrapped(open_checkpoint(Path(weights))):
+            renamed = {"key_mapping": {WRAPPED: ""}}
+        read: Any = AutoModelForCausalLM.from_pretrained(
             weights,
             dtype=torch.float32 if dtype == AUTOCAST else getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **renamed,
         )
+        if missing := sorted(read[1]["missing_keys"]):
+            raise InputError(
+                f"{weights}: holds no {missing[0]!r}{_and_more(missing)}, so that would be "
+                "initialised at random; save the whole model again"
+            )
+        return read[0]
 
     try:
         again = weights == base  # a finished full checkpoint is read by its own cell alone
         model: Any = loaded.model(base, (dtype, trust_remote_code), load) if again else load()
+    except InputError:
+        raise
     except Exception as error:
         _refuse_remote_code(weights, error)
         raise InputError(f"{weights}: no model could be loaded ({_first_line(error)})") from None
     if finetuned is not None and adapter:
-        from peft import PeftModel
+        from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 
         refuse_renamed(finetuned)
         try:
@@ -217,14 +232,27 @@ def load_model(
                 # else PEFT goes on with those factors as they were initialised
                 warnings.filterwarnings("error", message="Found missing adapter keys")
                 model = PeftModel.from_pretrained(model, str(finetuned))
+            # PEFT says nothing of stored tensors that it has no place for
+            stored = load_peft_weights(str(finetuned), device="cpu")
+            placed: Any = set_peft_model_state_dict(model, stored)
+            placeless = sorted(placed.unexpected_keys)
         except Exception as error:
             raise InputError(
                 f"{finetuned}: PEFT could not load it onto {base} ({_first_line(error)})"
             ) from None
+        if placeless:
+            raise InputError(
+                f"{finetuned}: PEFT finds no place in {base} for {placeless[0]!r}"
+                f"{_and_more(placeless)}; it was made for another base or under another config"
+            )
     if dtype == AUTOCAST:
         model.forward = torch.autocast(torch.device(device).type, torch.bfloat16)(model.forward)
     ready: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return ready
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def load_config(

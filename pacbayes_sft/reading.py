@@ -31,7 +31,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: missing")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or beyond what is read
         raise InputError(f"{file}: not valid JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds a {type(content).__name__}, not a JSON object")

@@ -11,6 +11,7 @@ from pacbayes_sft.checkpoints.adapter_files import is_adapter
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.finetune import (
     A_CENTRED_ON_ZERO,
+    check_evaluable,
     initial_was_kept,
     squared_distance,
     weight_changes,
@@ -161,9 +162,10 @@ class RiskTerm:
     Attributes:
         risk: Over all rows.
         slices: By value of the slicing column.
-        base_precision: What the base's weights are, in words.
+        base_precision: What the weights that ran are, in words: the base's, or a full fine-tune's.
         losses: Shape (units,): the mean loss of each unit, in order of first mention.
         trust_remote_code: Whether code beside the base's weights was allowed to run.
+        warnings: What is odd but not wrong: another base than the adapter names.
     """
 
     risk: Estimate
@@ -171,6 +173,7 @@ class RiskTerm:
     base_precision: str
     losses: Losses = field(repr=False, compare=False)
     trust_remote_code: bool = False
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -181,6 +184,7 @@ class RiskTerm:
             "trust_remote_code": self.trust_remote_code,
             "predictor": "finished",
             "target": "the law of the rows given",
+            "warnings": list(self.warnings),
         }
 
 
@@ -209,7 +213,9 @@ def risk_term(
     table = read_table(test)
     if finetuned is not None:
         finetuned = checkpoint_directory(finetuned)
-        check_made_for(finetuned, open_checkpoint(local_directory(base)))
+        base_files = open_checkpoint(local_directory(base))
+        check_made_for(finetuned, base_files)
+        check_evaluable(base_files, finetuned)
     if slice_by is not None and not table.has(slice_by):
         raise InputError(f"{test}: not every row has a value in the column {slice_by!r}")
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
@@ -218,14 +224,22 @@ def risk_term(
     )
     limit = max_length or context_length(model)
     rows = encode(table, tokenizer, limit, need_answers=loss is Loss.ANSWER)
+    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    if (most := max(max(row.ids) for row in rows)) >= known:
+        raise InputError(
+            f"{finetuned or base}: its vocabulary ends at {known}, and the tokenizer of {base} "
+            f"makes token {most} of {test}; give the base whose tokenizer it was trained with"
+        )
     score = scorer(loss, tokenizer)
     losses = row_losses(model, rows, score, blocks=by_length(rows, batch_size))
     population = f"the law of {table.source}"
-    precision = base_precision(local_directory(base))
+    ran = base if finetuned is None or is_adapter(finetuned) else str(finetuned)
+    precision = base_precision(local_directory(ran))
+    odd = base_warnings(finetuned, base) if finetuned is not None else ()
     means = unit_means(losses, table.units)
     whole = risk_estimate(means, delta, population=population)
     if slice_by is None:
-        return RiskTerm(whole, {}, precision, means, trust_remote_code)
+        return RiskTerm(whole, {}, precision, means, trust_remote_code, odd)
     labels = [row.value_of(slice_by) for row in table.rows]
     slices = slice_risks(losses, table.units, labels, delta, population=population)
-    return RiskTerm(whole, slices, precision, means, trust_remote_code)
+    return RiskTerm(whole, slices, precision, means, trust_remote_code, odd)

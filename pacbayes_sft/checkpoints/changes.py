@@ -73,6 +73,12 @@ def settle_ties(changes: Changes, base: BaseWeights) -> Changes:
         return changes
     if heads and embeddings:
         head, embedding = tensors[heads[0]], tensors[embeddings[0]]
+        if embedding.tokens is not None and head.tokens is None and head.factors is not None:
+            raise InputError(
+                f"{embeddings[0]} has trained token rows and {heads[0]}, which the base ties to "
+                "it, a LoRA: PEFT puts the rows under both, which is not read here; merge the "
+                "adapter and give the full checkpoint"
+            )
         if _one_copy(head, embedding):
             kept = {name: t for name, t in tensors.items() if name != heads[0]}
             note = f"{heads[0]} and {embeddings[0]} hold the same values: one tensor, counted once"

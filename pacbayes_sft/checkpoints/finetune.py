@@ -32,7 +32,7 @@ from pacbayes_sft.checkpoints.lora import (
     read_adapter,
 )
 from pacbayes_sft.checkpoints.peft_config import CONFIG
-from pacbayes_sft.checkpoints.precision import refuse_quantised
+from pacbayes_sft.checkpoints.precision import quantisation, refuse_quantised
 from pacbayes_sft.checkpoints.record import RECORD_DIR
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
@@ -202,6 +202,21 @@ def weight_changes(base: TensorFiles, finetuned: Path) -> Changes:
     return full_changes(base, finetuned)
 
 
+def check_evaluable(base: TensorFiles, finetuned: Path) -> None:
+    """Refuse a full checkpoint that is none of this base: of another shape, or codes unannounced.
+
+    What does not fit in an adapter shows when it is loaded (`models.load_model`), and what is
+    announced as quantised is left to the library that made it.
+
+    Raises:
+        InputError: If a tensor of one has no counterpart in the other.
+    """
+    if not (is_adapter(finetuned) or quantisation(base.directory) or quantisation(finetuned)):
+        for change in full_changes(base, finetuned).tensors.values():
+            if change.copy is not None and change.copy.shape:
+                change.copy.rows(0, 1)  # refuses codes
+
+
 def squared_distance(base: TensorFiles, finetuned: Path, space: Space) -> tuple[float, int]:
     """Return ‖μ_Q - μ_P‖² and the number of entries, streamed: no dense product, no model.
 
@@ -241,6 +256,12 @@ def refuse_other_models(changes: Changes, finetuned: Path) -> None:
         raise InputError(
             f"{finetuned}: its experts lie one by one, and the loaded model holds them fused; only "
             "`kl` can be computed for it"
+        )
+    added = [name for name, c in changes.tensors.items() if c.base.zero and c.copy is None]
+    if added:
+        raise InputError(
+            f"{finetuned}: adds {added[0]!r}, for which the loaded base has no place; only `kl` "
+            "can be computed for it in --space weights"
         )
     if changes.replicated:
         raise InputError(

@@ -18,7 +18,13 @@ from pacbayes_sft.errors import InputError
 
 # What training tools put before the names of a model that they wrapped.
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
+WRAPPED = rf"^(?:{'|'.join(map(re.escape, _WRAPPERS))})+"
 _BUFFER = re.compile(r"(position_ids|\.attn\.(masked_)?bias|attention\.(masked_)?bias)$")
+
+
+def is_wrapped(files: TensorFiles) -> bool:
+    """Return whether tensors carry the prefix of a wrapper (torch.compile, DDP, PEFT)."""
+    return any(name.startswith(_WRAPPERS) for name in files.file_of)
 
 
 def full_changes(base: TensorFiles, directory: Path) -> Changes:

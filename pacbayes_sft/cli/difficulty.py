@@ -23,6 +23,7 @@ from pacbayes_sft.cli.output import (
     refuse_unused,
     resolve_device,
 )
+from pacbayes_sft.errors import InputError
 
 
 def difficulty(
@@ -70,6 +71,9 @@ def difficulty(
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 
     refuse_input(out, train)
+    refuse_input(picture, train, option="--picture")
+    if picture is not None and picture.resolve() == out.resolve():
+        raise InputError("--picture and --out name one file; give another name")
     check_picture(picture)
     metrics = tuple(metric or ["cot_tokens"])
     if "pass_rate" not in metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,6 +38,12 @@ Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness.")]
 Base = Annotated[str, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")]
 
 
+# files that a directory of a model is read from
+OF_MODELS = re.compile(
+    r"safetensors|config\.json$|index\.json$|^run\.json$|^(token|special_tokens|vocab|merges)"
+)
+
+
 def check_delta(delta: float) -> None:
     """Raise unless 0 < delta < 1."""
     if not 0 < delta < 1:
@@ -60,14 +67,18 @@ def refuse_unused(context: typer.Context, where: str, *names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')}: does nothing {where}; leave it out")
 
 
-def refuse_input(out: Path, *inputs: str) -> None:
-    """Raise if a file to be written is one that is read.
+def refuse_input(out: Path | None, *inputs: str | Path | None, option: str = "--out") -> None:
+    """Raise if a file to be written is one that is read, or one that a model is made of.
 
     Raises:
         InputError: Naming it.
     """
-    if any(out.exists() and Path(i).exists() and out.samefile(i) for i in inputs):
-        raise InputError(f"--out {out}: is one of the files to be read; give another name")
+    if out is None or not out.exists():
+        return
+    for source in [Path(i) for i in inputs if i is not None]:
+        of_model = source.is_dir() and source.resolve() in out.resolve().parents
+        if (source.exists() and out.samefile(source)) or (of_model and OF_MODELS.search(out.name)):
+            raise InputError(f"{option} {out}: is one of the files to be read; give another name")
 
 
 def check_picture(file: Path | None) -> None:

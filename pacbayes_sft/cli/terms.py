@@ -28,6 +28,7 @@ from pacbayes_sft.cli.output import (
     interval,
     new_table,
     quiet_stdout,
+    refuse_input,
     refuse_unused,
     resolve_device,
     terminal,
@@ -70,6 +71,8 @@ def kl(
     moved.png`
     """
     check_picture(picture)
+    refuse_input(out, base, finetuned, merged)
+    refuse_input(picture, base, finetuned, merged, option="--picture")
     if 0 < sigma < LEAST_SIGMA or LARGEST_SIGMA < sigma < math.inf:
         raise InputError(
             f"--sigma {sigma:g}: a scale of weights lies between {LEAST_SIGMA:g} and "
@@ -164,6 +167,7 @@ def risk(
     from pacbayes_sft.data.rows import refuse_missing
 
     refuse_missing(test)
+    refuse_input(out, base, test, finetuned, samples, against)
 
     from pacbayes_sft.terms import risk_term
 
@@ -196,7 +200,9 @@ def risk(
     table.add_row("all", interval(result.risk), claim(result.risk))
     for label, estimate in result.slices.items():
         table.add_row(f"{slice_by} = {label}", interval(estimate), claim(estimate))
-    table.add_row("base weights", "", result.base_precision)
+    table.add_row("weights", "", result.base_precision)
+    for sentence in result.warnings:
+        table.add_row("warning", "", sentence)
     emit(result.to_dict(), table, as_json=json, out=out)
 
 

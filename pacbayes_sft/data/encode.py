@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+UNKNOWN = 0.5  # share of unknown tokens beyond which nothing is measured
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,20 @@ def _encode(
                 "read off the completion; give 'answer', or use --loss exact_match"
             )
         encoded.append(Encoded(tuple(full), shared, answer, _new_tokens(row, table, number)))
+    _refuse_unknown(encoded, tokenizer, table.source)
     return encoded
+
+
+def _refuse_unknown(rows: list[Encoded], tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Refuse rows of another alphabet, which some tokenizers turn into nothing but <unk>."""
+    unknown = tokenizer.unk_token_id
+    total = sum(len(row.ids) for row in rows)
+    share = sum(row.ids.count(unknown) for row in rows) / total if unknown is not None else 0.0
+    if share > UNKNOWN:
+        raise InputError(
+            f"{source}: {share:.0%} of its tokens are unknown to the tokenizer of "
+            f"{tokenizer.name_or_path}; give a base that reads such text"
+        )
 
 
 def collate(

@@ -22,9 +22,16 @@ from pacbayes_sft.data.rows import json_records
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.risk import risk_estimate, slice_risks, unit_means
 
-LOSSES = ("brier_score", "ter", "perplexity", "word_perplexity", "byte_perplexity")
-# preferred where a log holds several and none is named; each is a success in [0, 1]
-METRICS = ("math_verify", "exact_match", "acc", "pass@1", "em")
+# what the harness counts downwards, or what is no success at all
+LOSSES = (
+    "brier_score", "ter", "wer", "perplexity", "word_perplexity", "byte_perplexity",
+    "bits_per_byte", "likelihood_diff", "pct_stereotype",
+)  # fmt: skip
+# taken unasked, the first that a log holds; each is a success in [0, 1]
+METRICS = (
+    "math_verify", "exact_match", "acc", "pass@1", "em", "acc_norm", "acc_mutual_info",
+    "prompt_level_strict_acc", "mc2", "mc1", "f1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,9 +183,11 @@ def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _metric(file: Path, sample: Mapping[str, Any], asked: str | None) -> str:
     named: Sequence[str] = sample.get("metrics") or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise InputError(f"{file}: 'metrics' is {named!r}, not the names of its metrics")
     known = [name for name in named if _is_score(sample.get(name))]
     if asked is not None:
-        if asked not in sample:
+        if asked not in sample or (named and asked not in named):
             raise InputError(f"{file}: no metric {asked!r}; it has {', '.join(named) or 'none'}")
         if asked in LOSSES:
             raise InputError(f"--metric {asked}: not a success in [0, 1], so no loss comes of it")
@@ -186,9 +195,10 @@ def _metric(file: Path, sample: Mapping[str, Any], asked: str | None) -> str:
     for name in METRICS:
         if name in known:
             return name
-    if len(known) == 1 and known[0] not in LOSSES:
-        return known[0]
-    raise InputError(f"{file}: choose one of its metrics with --metric: {', '.join(named)}")
+    raise InputError(
+        f"{file}: choose one of its metrics with --metric, one that is 1 where the model succeeds: "
+        f"{', '.join(named) or 'none'}"
+    )
 
 
 def _success(file: Path, where: str, sample: Mapping[str, Any], name: str) -> float:

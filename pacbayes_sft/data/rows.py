@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,9 @@ from pacbayes_sft.data.messages import Message, as_text, conversation
 from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
+
+NAMES = ("unit", "answer", "id")
+MOST = 1e300  # beyond it a difficulty is no float; not a number fails the comparison too
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,13 @@ class Table:
     @property
     def units(self) -> list[str]:
         """The unit of each row; a row without one is a unit of its own."""
-        return [row.unit if row.unit is not None else f"row {i}" for i, row in enumerate(self.rows)]
+        named = {row.unit for row in self.rows}
+        own = "row"
+        while any(name is not None and name.startswith(f"{own} ") for name in named):
+            own = f"unnamed {own}"  # or two units would be one
+        return [
+            row.unit if row.unit is not None else f"{own} {i}" for i, row in enumerate(self.rows)
+        ]
 
     def has(self, column: str) -> bool:
         """Return whether every row has a value in ``column``."""
@@ -150,6 +158,10 @@ def json_records(path: Path) -> Iterator[tuple[str, Any]]:
                 f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); "
                 "one object a line is read"
             ) from None
+        except (ValueError, RecursionError):  # thousands of digits, of brackets in brackets
+            raise InputError(
+                f"{path}, line {number}: holds a number too long or nested too deep to be read"
+            ) from None
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -179,7 +191,21 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     except Exception as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from None
     plain = frame.astype(object).where(frame.notna(), None)
-    return _numbered(plain.to_dict(orient="records"))
+    records = plain.to_dict(orient="records")
+    return _numbered({k: _as_json(k, v) for k, v in record.items()} for record in records)
+
+
+def _as_json(column: str, value: Any) -> Any:
+    """The value as a JSON-lines file has it."""
+    if column in NAMES and isinstance(value, float) and value.is_integer():
+        return int(value)  # a whole number that pandas made a float, since others are null
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_as_json("", v) for v in value]
+    if isinstance(value, dict):
+        return {k: _as_json("", v) for k, v in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _read_hub(source: str) -> Table:
@@ -246,12 +272,14 @@ def row_of(record: Any, where: str) -> Row:
     if difficulty is not None and (
         isinstance(difficulty, bool)
         or not isinstance(difficulty, int | float)
-        or not math.isfinite(difficulty)
+        or not -MOST < difficulty < MOST
     ):
         raise InputError(f"{where}: the difficulty {difficulty!r} is not a number")
     attributes = record.pop("attributes", None) or {}
     if not isinstance(attributes, dict):
         raise InputError(f"{where}: 'attributes' must be an object")
-    names = {k: str(v) for k in ("unit", "answer", "id") if (v := record.pop(k, None)) is not None}
+    names = {k: str(v) for k in NAMES if (v := record.pop(k, None)) is not None}
+    if not names.get("unit", "-").strip():
+        raise InputError(f"{where}: the unit is empty; leave it out where a row is its own")
     columns = {**record, **attributes}
     return Row(**texts, difficulty=difficulty, **names, attributes=columns, messages=messages)

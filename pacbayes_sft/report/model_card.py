@@ -58,7 +58,10 @@ def update_model_card(certificate: Certificate, file: Path | str) -> None:
 
     path = Path(file) / "README.md" if Path(file).is_dir() else Path(file)
     record = to_record(certificate)
-    text = path.read_text(encoding="utf-8") if path.is_file() else "---\n---\n"
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else "---\n---\n"
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text, as a model card is") from None
     try:
         card = ModelCard(text, ignore_metadata_errors=False)
     except Exception as error:

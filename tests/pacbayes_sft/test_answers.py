@@ -20,6 +20,7 @@ from pacbayes_sft.losses import scorer
 from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, row_losses
+from tests.pacbayes_sft.checkpoints import tiny
 
 BASE = resolve_base("strong")
 
@@ -45,6 +46,14 @@ BASE = resolve_base("strong")
         ("y = 3 + x", "3 + x"),
         ("a1b0 = a2b3 ; a0b0 = a1b0", "a1b0"),
         ("it costs 3-5", "5"),
+        ("The answer is:\n7", "7"),
+        ("The answer is:\n\n$5$", "5"),
+        ("The answer is: ", None),
+        (r"The answer is $2\sqrt{3}$ units", r"2\sqrt{3}"),
+        (r"The answer is \frac{1}{2} of the cake", r"\frac{1}{2}"),
+        ("The answer is 10^6 dollars", "10^6"),
+        ("The answer is 2 1/2 cups", "2 1/2"),
+        ("The answer is (B) because 3 > 2", "(B)"),
         ("####", None),
         ("yes", "yes"),
         ("no number in here", None),
@@ -76,6 +85,17 @@ def test_what_the_final_answer_is(solution, answer):
         ("x = 5", "5", True),
         ("b2c1", "1", False),
         (r"\sqrt{8}", r"2\sqrt{2}", True),
+        ("AB", "BA", False),
+        ("no", "on", False),
+        ("Paris", "paris", True),
+        ("New York", "York New", False),
+        ("2 hours", "2 minutes", False),
+        ("3 km", "3 m", False),
+        ("5 pm", "5 am", False),
+        ("18", "18 dollars", True),
+        (r"72 \text{ cm}^2", "72", True),
+        ("2 1/2", "2.5", True),
+        ("2xy", "2yx", True),
     ],
 )
 def test_which_answers_mean_the_same(left, right, same):
@@ -116,6 +136,14 @@ def test_batched_generation_is_that_of_each_row_alone(rows):
     assert together == [generate(model, [row], tokenizer)[0] for row in rows.encoded[:8]]
     true = [tokenizer.decode(r.ids[r.prompt_length : -1]) for r in rows.encoded[:8]]
     assert sum(a == b for a, b in zip(together, true, strict=True)) >= 6
+
+
+def test_no_solution_goes_beyond_the_positions_that_a_model_has(tmp_path):
+    """GPT-2 looks its positions up, and a row writes on while a longer one of its batch does."""
+    model = tiny.load(tiny.make_base("gpt2", tmp_path), torch.float32).eval()
+    long, short = Encoded(tuple(range(3, 33)), 29), Encoded(tuple(range(3, 15)), 11, None, 1000)
+    for rows in ([long], [long, short], [short, long]):
+        assert len(generate(model, rows, load_tokenizer(BASE))) == len(rows)
 
 
 def test_a_right_answer_counts_whatever_the_way(rows):

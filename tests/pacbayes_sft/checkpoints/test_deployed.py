@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.certify import bound
 from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
-from pacbayes_sft.checkpoints.finetune import weight_pair
+from pacbayes_sft.checkpoints.finetune import weight_changes, weight_pair
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.inspection import inspect_checkpoint
 from pacbayes_sft.models import find_slots, load_model, resolve_base, set_ties
 from pacbayes_sft.options import Options
 from pacbayes_sft.terms import risk_term
@@ -87,11 +88,16 @@ def test_a_bias_that_the_model_does_not_have(bases, tmp_path):
         folder = tiny.make_adapter(
             bases["tied"], tmp_path, target_modules=["q_proj"], r=2, lora_bias=True
         )
-    pair = weight_pair(open_checkpoint(bases["tied"]), folder, "base")
-    name = "model.layers.0.self_attn.q_proj.bias"
-    assert not pair.prior[name].any() and pair.posterior[name].any()
+    base, name = open_checkpoint(bases["tied"]), "model.layers.0.self_attn.q_proj.bias"
+    assert weight_changes(base, folder).tensors[name].base.zero
     with pytest.raises(InputError, match=r"q_proj.bias.*only `kl`"):
-        find_slots(tiny.load(bases["tied"]), Space.WEIGHTS, list(pair.posterior))
+        weight_pair(base, folder, "base")
+    (way,) = (
+        w
+        for w in inspect_checkpoint(folder, base=str(bases["tied"])).ways
+        if w.name == "bound --space weights"
+    )
+    assert way.available is False and "q_proj.bias" in way.remark
 
 
 def test_an_adapter_that_peft_would_leave_aside_is_refused(bases, tmp_path):
@@ -106,6 +112,22 @@ def test_an_adapter_that_peft_would_leave_aside_is_refused(bases, tmp_path):
     save_file(renamed, folder / ADAPTER)
     with pytest.raises(InputError, match="carry the adapter name 'mine'"):
         load_model(str(bases["llama"]), folder)
+    other = {k.replace("layers.1", "layers.7"): v.clone() for k, v in tensors.items()}
+    save_file(tensors | other, folder / ADAPTER)
+    with pytest.raises(InputError, match=r"no place in .*layers.7.self_attn.q_proj.lora_A"):
+        load_model(str(bases["llama"]), folder)
+
+
+def test_token_rows_under_a_lora_of_the_tied_head_are_refused(bases, tmp_path):
+    """PEFT puts the rows under both the embedding's copy and the head's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = tiny.make_adapter(
+            bases["tied"], tmp_path, r=2, target_modules=["q_proj", "lm_head"],
+            trainable_token_indices=[2, 5],
+        )  # fmt: skip
+    with pytest.raises(InputError, match="PEFT puts the rows under both"):
+        weight_pair(open_checkpoint(bases["tied"]), folder, "base")
 
 
 @pytest.mark.slow

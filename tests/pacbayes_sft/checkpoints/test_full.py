@@ -11,10 +11,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.checkpoints.files import FULL, open_checkpoint
-from pacbayes_sft.checkpoints.finetune import squared_distance, weight_changes, weight_pair
+from pacbayes_sft.checkpoints.finetune import (
+    check_evaluable,
+    squared_distance,
+    weight_changes,
+    weight_pair,
+)
 from pacbayes_sft.checkpoints.merged import merge_drift
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import load_model
 from pacbayes_sft.terms import kl_term
 from tests.pacbayes_sft.checkpoints import tiny
 
@@ -72,6 +78,31 @@ def test_a_wrappers_prefix_is_left_out(prefix, bases, tmp_path):
     assert distance(bases["qwen2"], folder) == expected
     notes = weight_changes(open_checkpoint(bases["qwen2"]), folder).notes
     assert any("wrapper's prefix" in note for note in notes)
+    loaded, plain = (
+        load_model(str(bases["qwen2"]), folder),
+        fine_tune(bases["qwen2"], tmp_path / "p"),
+    )
+    for mine, true in zip(loaded.parameters(), tiny.load(plain).parameters(), strict=True):
+        torch.testing.assert_close(mine, true.detach().float(), rtol=0, atol=0)
+
+
+def test_what_a_checkpoint_lacks_is_not_made_up(bases, tmp_path):
+    """Transformers would initialise it at random, and say so in a log alone."""
+    folder = fine_tune(bases["qwen2"], tmp_path)
+    rewrite(folder, lambda t: {k: v for k, v in t.items() if "layers.1.mlp" not in k})
+    with pytest.raises(
+        InputError, match=r"no 'model.layers.1.mlp.down_proj.weight' \(and 2 more\)"
+    ):
+        load_model(str(bases["qwen2"]), folder)
+
+
+def test_codes_that_nothing_announces_are_not_evaluated(bases, tmp_path):
+    folder = fine_tune(bases["qwen2"], tmp_path)
+    files = open_checkpoint(bases["qwen2"])
+    check_evaluable(files, folder)
+    rewrite(folder, lambda t: {k: (v * 9).to(torch.int8) for k, v in t.items()})
+    with pytest.raises(InputError, match="stored as int8"):
+        check_evaluable(files, folder)
 
 
 @pytest.mark.parametrize("side", ["base", "fine-tune"])

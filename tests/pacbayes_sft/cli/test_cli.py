@@ -584,3 +584,40 @@ def test_a_truncated_or_foreign_checkpoint(bound_words, lora_run, tmp_path):
     assert "not for the base" in complaint(*words)
     words = bound_words | {"--base": tmp_path / "other"}
     assert "names another base" in complaint("bound", *(p for pair in words.items() for p in pair))
+
+
+def test_no_command_writes_over_what_it_reads(rows_dir, lora_run, tmp_path):
+    rows, tuned = tmp_path / "rows.jsonl", shutil.copytree(lora_run, tmp_path / "ft")
+    shutil.copy(rows_dir / "test.jsonl", rows)
+    before = [f.read_bytes() for f in (rows, tuned / "adapter_config.json")]
+    kl = ("kl", "--base", "strong", "--finetuned", tuned, "--sigma", 0.1)
+    measure = ("difficulty", rows, "--metric", "difficulty")
+    png = tmp_path / "rows.png"
+    for words in (
+        ("risk", "--base", "strong", "--test", rows, "--out", rows),
+        (*kl, "--out", tuned / "adapter_config.json"),
+        (*measure, "--out", tmp_path / "new.jsonl", "--picture", rows),
+    ):
+        assert "one of the files to be read" in complaint(*words)
+    assert "name one file" in complaint(*measure, "--out", png, "--picture", png)
+    assert [f.read_bytes() for f in (rows, tuned / "adapter_config.json")] == before
+    (tuned / "kl.json").write_text("{}")  # an earlier result of ours may be replaced
+    assert answer(*kl, "--out", tuned / "kl.json")["kl"]["value"] > 0
+
+
+def test_risk_says_what_ran_and_on_what(rows_dir, lora_run, tmp_path):
+    tuned = shutil.copytree(lora_run, tmp_path / "ft")
+    shutil.rmtree(tuned / "pacbayes_sft")
+    config = json.loads((tuned / "adapter_config.json").read_text())
+    named = config | {"base_model_name_or_path": "nobody/other"}
+    (tuned / "adapter_config.json").write_text(json.dumps(named))
+    risk = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--device", "cpu")
+    assert answer(*risk)["warnings"] == []
+    assert "names another base" in answer(*risk, "--finetuned", tuned)["warnings"][0]
+
+
+def test_rows_in_another_alphabet_are_refused(tmp_path):
+    rows = [{"prompt": "What is the capital of France?", "completion": " Paris."}] * 3
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = complaint("risk", "--base", "strong", "--test", tmp_path / "a.jsonl", "--device", "cpu")
+    assert "unknown to the tokenizer" in said

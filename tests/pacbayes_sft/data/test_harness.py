@@ -109,6 +109,9 @@ def test_the_interval_of_a_change_covers(tmp_path):
         ("", "no samples"),
         ('{"doc_hash": "a", "filter": "none", "metrics": []}', "choose one"),
         ('{"doc_hash": "a", "filter": "none", "metrics": ["ter"], "ter": 0.3}', "choose one"),
+        ('{"doc_hash": "a", "filter": "none", "metrics": ["wer"], "wer": 1.0}', "succeeds: wer"),
+        ('{"doc_hash": "a", "filter": "none", "metrics": ["mine"], "mine": 0.5}', "choose one"),
+        ('{"doc_hash": "a", "filter": "none", "metrics": 3, "acc": 1.0}', "'metrics' is 3"),
     ],
 )
 def test_what_is_no_log_is_refused(line, says, tmp_path):

@@ -1,9 +1,10 @@
+import datetime
 import json
 
 import pandas as pd
 import pytest
 
-from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 
 GOOD = {"prompt": "a", "completion": "b"}
@@ -138,3 +139,35 @@ def test_a_null_messages_column_is_no_conversation(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps(GOOD | {"messages": None}))
     (row,) = read_table(tmp_path / "x.jsonl").rows
     assert row.messages is None and "messages" not in row.attributes
+
+
+def test_a_row_without_a_unit_is_none_that_another_names():
+    rows = [Row("a", " b", unit="row 1"), Row("a", " b"), Row("a", " b", unit="unnamed row 2"),
+            Row("a", " b")]  # fmt: skip
+    assert len(set(Table("t", rows, "").units)) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"prompt": "a", "completion": "b", "unit": ""}', "the unit is empty"),
+        ('{"prompt": "a", "completion": "b", "x": ' + "1" * 5000 + "}", "too long or nested"),
+        ("[" * 200_000, "too long or nested"),
+        ('{"prompt": "a", "completion": "b", "difficulty": 1' + "0" * 400 + "}", "not a number"),
+    ],
+)
+def test_what_python_cannot_read_ends_in_a_sentence(line, says, tmp_path):
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match=f"line 1: .*{says}"):
+        read_table(tmp_path / "a.jsonl")
+
+
+def test_parquet_reads_as_json_lines_would(tmp_path):
+    """A whole number beside a null is a float to pandas, and a time no JSON."""
+    when = [datetime.datetime(2026, 1, day) for day in (1, 2)]
+    columns = {"prompt": ["a", "b"], "completion": [" c", " d"], "unit": [1, None], "when": when}
+    pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet")
+    assert table.units == ["1", "row 1"]
+    assert [row.value_of("when") for row in table.rows] == [t.isoformat() for t in when]
+    json.dumps([row.as_record() for row in table.rows])
