@@ -1,6 +1,7 @@
 """Metrics of difficulty against what they must be on the shipped base."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_tokens_are_those_of_the_tokenizer_named(rows, tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = Tokenizer(models.WordLevel({"<e>": 0, "<u>": 1}, unk_token="<u>"))
+    words = ["<e>", "<u>", *sorted(set(Path(rows).read_text()))]
+    letters = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<u>"))
     letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     own = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<e>", unk_token="<u>")
     own.save_pretrained(tmp_path / "letters")
