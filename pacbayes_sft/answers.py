@@ -94,9 +94,10 @@ def same_answer(true: str, given: str) -> bool:
 
 def _has_words(text: str) -> bool:
     """Whether it is, or has beside its formula, letters that are no product of variables."""
-    plain = re.sub(rf"\\(?:text|mathrm|textbf)\s*|\\[A-Za-z]+|(?:{_FUNCTIONS})\b", " ", text)
+    said = re.sub(r"\\(?:text|mathrm|textbf)\s*\{([^{}]*)\}", r" \1 ", text)
+    plain = re.sub(rf"\\[A-Za-z]+\s*|\b(?:{_FUNCTIONS})\b\s*", "", said)
     alone = re.fullmatch(r"[\W_]*[A-Za-z]{2,}[\W_]*", plain)
-    return bool(alone or re.search(r"[\s{][A-Za-z]{2,}|[A-Za-z]{2,}\s+\S", plain))
+    return bool(alone or re.search(r"\s[A-Za-z]{2,}|[A-Za-z]{2,}\s+\S", plain))
 
 
 def _same_words(a: str, b: str) -> bool:

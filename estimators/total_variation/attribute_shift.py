@@ -77,7 +77,7 @@ class AttributeShift(BaseEstimator):  # type: ignore[misc]
         """
         values = np.asarray(X, dtype=object)
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-        y = np.asarray(y)
+        y = np.asarray(np.asarray(y).tolist())  # numbers that lie as objects are numbers
         if values.ndim != 1 or len(values) != len(y):
             raise ValueError("give one attribute and one side a unit")
         sides = np.unique(y)

@@ -110,6 +110,8 @@ def _encode(
 def _refuse_unknown(rows: list[Encoded], tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Refuse rows of another alphabet, which some tokenizers turn into nothing but <unk>."""
     unknown = tokenizer.unk_token_id
+    if unknown == tokenizer.eos_token_id:  # as in GPT-2's, which knows every byte
+        return
     total = sum(len(row.ids) for row in rows)
     share = sum(row.ids.count(unknown) for row in rows) / total if unknown is not None else 0.0
     if share > UNKNOWN:

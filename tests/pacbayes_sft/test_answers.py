@@ -96,6 +96,8 @@ def test_what_the_final_answer_is(solution, answer):
         (r"72 \text{ cm}^2", "72", True),
         ("2 1/2", "2.5", True),
         ("2xy", "2yx", True),
+        (r"\frac{ab}{c}", "ab/c", True),
+        (r"\text{yes}", "Yes", True),
     ],
 )
 def test_which_answers_mean_the_same(left, right, same):
