@@ -141,7 +141,7 @@ def _by_column(train: Table, test: Table, column: str, at_least: str) -> Disjoin
 
 
 def _gap(left: Sequence[Any], right: Sequence[Any]) -> str | None:
-    if any(isnan(v) for v in (*left, *right)):  # which min and max pass over, and hides an overlap
+    if any(isinstance(v, float) and isnan(v) for v in (*left, *right)):  # min and max skip it
         return None
     if max(left) < min(right):
         return f"at most {max(left):g} in training, at least {min(right):g} in the test"
