@@ -20,6 +20,7 @@ from pathlib import Path
 from map_real import PAGE, asked_for, configuration, finished_records, measure
 from readme import Record, said, write_between
 
+from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.scan.cells import list_cells
 from pacbayes_sft.scan.config import Config
 
@@ -81,7 +82,8 @@ def risk(found: Record) -> str:
     """Return the table's two columns of measured risk."""
     here = found["test_risk"]
     slices = " / ".join(f"{found['slices'][window[0]]['value']:.3f}" for window in THIRDS)
-    return f"{here['value']:.3f} ({here['lower']:.3f} to {here['upper']:.3f}) | {slices}"
+    limits = f"{rounded_down(here['lower'], 3)} to {rounded_up(here['upper'], 3)}"
+    return f"{here['value']:.3f} ({limits}) | {slices}"
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ class TestUnits:
     def test_a_law_of_units_says_so(self):
         train, test = (
             Table(n, [Row(f"{n} {i // k}", " y", difficulty=float(i % 2), unit=f"{n}{i // k}")
-                      for i in range(200)], n)
+                      for i in range(40)], n)
             for n, k in (("a", 1), ("b", 1))
         )  # fmt: skip
         single = survey(train, test, 0.05, Asked(attributes=("difficulty",)))
@@ -328,7 +328,7 @@ class TestColumnsTogether:
         assert "attribute 'a' (" in one.findings[0].tv.assumptions[0]
 
     def test_no_curve_is_drawn_through_a_column_that_nobody_named(self):
-        pair = files(topic=lambda i, g: int(g.integers(2)), foreign=lambda i, g: i < 9)
+        pair = files(n=40, topic=lambda i, g: int(g.integers(2)), foreign=lambda i, g: i < 9)
         for asked in (Asked(attributes=("topic",)), Asked(foreign="foreign")):
             assert survey(*pair, 0.05, asked).profile is None
         assert survey(*pair, 0.05, Asked(attributes=("difficulty",))).profile is not None
