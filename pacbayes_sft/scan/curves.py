@@ -95,7 +95,12 @@ def heat_maps(rows: pd.DataFrame, title: str) -> Figure:
 
     windows = windows_of(rows)
     figure, panels = new_panels(len(MAPS), title, across=4)
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")  # seaborn draws the whole figure once for every map
+    for panel in panels:
+        panel.set_visible(False)
     for panel, (column, label) in zip(panels, MAPS.items(), strict=True):
+        panel.set_visible(True)
         finite = rows[column].replace([np.inf, -np.inf], np.nan)
         table = rows.assign(**{column: finite}).pivot_table(
             index="size", columns="window", values=column, dropna=False
@@ -117,6 +122,10 @@ def heat_maps(rows: pd.DataFrame, title: str) -> Figure:
         panel.set_xlabel(WINDOW)
         panel.set_ylabel(SIZE)
         panel.set_yticklabels([f"{size:,}" for size in table.index], rotation=0)
+        panel.set_visible(False)
+    for panel in panels:
+        panel.set_visible(True)
+    figure.set_layout_engine(engine)
     return figure
 
 
