@@ -39,8 +39,9 @@ def measure() -> Record:
     from pacbayes_sft.gibbs import Evaluator, Rows
     from pacbayes_sft.igsm import OpLaw
     from pacbayes_sft.igsm.files import write_problems
-    from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
+    from pacbayes_sft.models import load_model, load_tokenizer, resolve_base
     from pacbayes_sft.sft import Settings, run_sft
+    from pacbayes_sft.slots import find_slots
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

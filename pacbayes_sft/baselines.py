@@ -29,8 +29,8 @@ from estimators import (
 )
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
-from pacbayes_sft.models import Slots
 from pacbayes_sft.risk import Losses, unit_means
+from pacbayes_sft.slots import Slots
 
 LEVELS = (3, 5, 9, 17)
 PILOT_UNITS = 64

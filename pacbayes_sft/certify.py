@@ -35,20 +35,14 @@ from pacbayes_sft.empirical import empirical_gibbs
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs, load_inputs
 from pacbayes_sft.measure import Measured, measure_finished, with_gibbs
-from pacbayes_sft.models import (
-    Slots,
-    context_length,
-    find_slots,
-    load_model,
-    load_tokenizer,
-    set_ties,
-)
+from pacbayes_sft.models import context_length, load_model, load_tokenizer
 from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Fitted, Workbench, fit_posterior
 from pacbayes_sft.prior_shape import prior_shape
 from pacbayes_sft.profile import RiskProfile, check_levels, risk_profile
 from pacbayes_sft.shift import Shift, shift_term
+from pacbayes_sft.slots import Slots, find_slots, set_ties
 
 THEOREMS: dict[str, Callable[[Estimate, Estimate, int, float], Estimate]] = {
     "mcallester": mcallester,

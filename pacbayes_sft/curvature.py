@@ -27,8 +27,8 @@ from torch.func import functional_call
 from pacbayes_sft.data.encode import IGNORED, collate
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
-from pacbayes_sft.models import Slots, full_names
 from pacbayes_sft.progress import track
+from pacbayes_sft.slots import Slots, full_names
 
 CURVATURE_ROWS = 256
 

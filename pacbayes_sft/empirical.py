@@ -11,8 +11,8 @@ from estimators import Estimate, Excess, excess_limits, gibbs_risk, split_gibbs_
 from estimators.gaussian import DiagonalGaussian
 from pacbayes_sft.choices import Space
 from pacbayes_sft.gibbs import Draws, Evaluator, Rows
-from pacbayes_sft.models import Slots
 from pacbayes_sft.risk import Losses
+from pacbayes_sft.slots import Slots
 
 PILOT_UNITS = 256
 SAMPLED = "the units looked at are a random sample, without replacement, of the certified ones"

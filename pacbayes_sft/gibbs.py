@@ -13,9 +13,9 @@ from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.data.encode import Encoded
 from pacbayes_sft.losses import scorer
-from pacbayes_sft.models import Slots
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import Losses, by_length, consecutive, row_losses, unit_means
+from pacbayes_sft.slots import Slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,7 +20,7 @@ from pacbayes_sft.curvature import CURVATURE_ROWS, diagonal_fisher
 from pacbayes_sft.data.encode import IGNORED, collate
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
-from pacbayes_sft.models import Slots, full_names
+from pacbayes_sft.slots import Slots, full_names
 
 FACTOR_ROWS = 64
 SAMPLED_LABELS = 4

@@ -14,8 +14,8 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.gibbs import Draws, Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
-from pacbayes_sft.models import Slots
 from pacbayes_sft.risk import Losses, risk_estimate
+from pacbayes_sft.slots import Slots
 
 INTERVAL_DELTA = 0.05
 TEST = "the test distribution"

@@ -14,7 +14,7 @@ import torch
 
 from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Space
-from pacbayes_sft.models import Slots
+from pacbayes_sft.slots import Slots
 
 Redraw = Callable[[int], None]
 

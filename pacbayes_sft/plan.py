@@ -48,10 +48,11 @@ from pacbayes_sft.shift import (
     CLASSIFIER,
     FEWEST_UNITS,
     KNOWN,
-    MONOTONE,
     NONE,
     TRIVIAL,
     auto_warnings,
+    conditions_of_units,
+    is_monotone,
     method_for,
     shift_term,
 )
@@ -257,12 +258,13 @@ def _least_shift(inputs: Inputs, options: Options, method: str, delta: float) ->
     train, test = inputs.train, inputs.test
     units = min(len(set(train.units)), len(set(test.units)))
     if method == CLASSIFIER and units >= FEWEST_UNITS:
-        assumes = (two_sample.FROZEN, two_sample.INDEPENDENT)
+        conditions = conditions_of_units(train, test)
+        assumes = (two_sample.FROZEN, two_sample.INDEPENDENT, *conditions)
         return Estimate(0.0, 0.0, 1.0, 1 - delta, Guarantee.LOWER, "two-sample test", assumes)
     found = shift_term(train, test, options.shift, delta, seed=options.seed)
     if method in (KNOWN, NONE, TRIVIAL, CLASSIFIER) or found.rows is None:
         return found.tv
-    if method.startswith(MONOTONE):
+    if is_monotone(method):
         return replace(found.tv, value=0.0, upper=found.tv.upper - found.tv.value)
     on_train, on_test = found.rows
     blank = total_variation_attribute([0] * on_train, [0] * on_test, delta)

@@ -22,7 +22,8 @@ from pacbayes_sft.data.encode import Encoded
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
 from pacbayes_sft.inputs import Inputs
-from pacbayes_sft.models import Slots, local_directory
+from pacbayes_sft.models import local_directory
+from pacbayes_sft.slots import Slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,7 @@ from pacbayes_sft.empirical import Empirical
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
-from pacbayes_sft.models import Slots
+from pacbayes_sft.slots import Slots
 
 Sums = Mapping[float, tuple[float, int]]
 

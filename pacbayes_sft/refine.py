@@ -16,8 +16,8 @@ from pacbayes_sft.data.encode import collate
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows, stream_of
 from pacbayes_sft.losses import SURROGATES
-from pacbayes_sft.models import Slots, full_names
 from pacbayes_sft.noise import draw_noise, example_noise
+from pacbayes_sft.slots import Slots, full_names
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -30,6 +30,7 @@ from pacbayes_sft.models import (
     load_tokenizer,
     local_directory,
     resolve_base,
+    vocabulary_size,
 )
 from pacbayes_sft.movement import Breakdown, break_down
 from pacbayes_sft.risk import Losses, by_length, risk_estimate, row_losses, slice_risks, unit_means
@@ -224,7 +225,7 @@ def risk_term(
     )
     limit = max_length or context_length(model)
     rows = encode(table, tokenizer, limit, need_answers=loss is Loss.ANSWER)
-    known = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    known = vocabulary_size(model)
     if (most := max(max(row.ids) for row in rows)) >= known:
         raise InputError(
             f"{finetuned or base}: its vocabulary ends at {known}, and the tokenizer of {base} "

@@ -23,8 +23,8 @@ from pacbayes_sft.checkpoints.finetune import Pair
 from pacbayes_sft.choices import PriorShape
 from pacbayes_sft.empirical import parts_of
 from pacbayes_sft.gibbs import Evaluator, Rows
-from pacbayes_sft.models import Slots
 from pacbayes_sft.prior_shape import Shape
+from pacbayes_sft.slots import Slots
 
 
 @dataclass(frozen=True)

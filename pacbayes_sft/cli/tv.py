@@ -125,7 +125,8 @@ def tv(
 
         make_folder(folder)
     with quiet_stdout():
-        from pacbayes_sft.shift.survey import Asked, survey
+        from pacbayes_sft.shift.asked import Asked
+        from pacbayes_sft.shift.survey import survey
 
         asked = Asked(
             views=tuple(view) if view else () if attribute else None,

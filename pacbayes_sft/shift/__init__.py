@@ -5,28 +5,34 @@ from pacbayes_sft.shift.methods import (
     CLASSIFIER,
     FEWEST_UNITS,
     KNOWN,
-    MONOTONE,
     NONE,
     RESERVED,
     TRIVIAL,
     auto_warnings,
+    is_monotone,
     laws_are_known,
     method_for,
     spends_delta,
 )
-from pacbayes_sft.shift.term import Shift, refuse_shared_draws, shift_term
+from pacbayes_sft.shift.term import (
+    Shift,
+    conditions_of_units,
+    refuse_shared_draws,
+    shift_term,
+)
 
 __all__ = [
     "AUTO",
     "CLASSIFIER",
     "FEWEST_UNITS",
     "KNOWN",
-    "MONOTONE",
     "NONE",
     "RESERVED",
     "TRIVIAL",
     "Shift",
     "auto_warnings",
+    "conditions_of_units",
+    "is_monotone",
     "laws_are_known",
     "method_for",
     "refuse_shared_draws",

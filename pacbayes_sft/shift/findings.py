@@ -17,6 +17,7 @@ from pacbayes_sft.shift.term import (
     FROM_MANY_ROWS,
     Shift,
     despite_shared_rows,
+    of_units,
     shift_term,
     through_columns,
 )
@@ -160,7 +161,7 @@ def by_mixture(test: Table, column: str, delta: float) -> Finding:
     units: dict[str, bool] = {}
     for unit, mark in zip(test.units, marks, strict=True):
         units[unit] = units.get(unit, False) or bool(mark)
-    found = labelled_mixture(sum(units.values()), len(units), delta)
+    found = of_units(labelled_mixture(sum(units.values()), len(units), delta), test)
     return Finding(
         f"rows that {column!r} marks as foreign", "labelled mixture", found, rows=(0, len(units))
     )

@@ -51,7 +51,7 @@ def method_for(train: Table, test: Table, asked: str) -> str:
         return column or (CLASSIFIER if enough_units(train, test) else TRIVIAL)
     if asked == MONOTONE and laws_are_known(train, test):
         return asked
-    if asked == MONOTONE or asked.startswith(f"{MONOTONE}:"):
+    if is_monotone(asked):
         column = asked.partition(":")[2] or "difficulty"
         for table in (train, test):
             if not all(is_number(row.value_of(column)) for row in table.rows):
@@ -67,6 +67,11 @@ def method_for(train: Table, test: Table, asked: str) -> str:
                     f"{table.source}: not every row has a value in the column {asked!r}"
                 )
     return asked
+
+
+def is_monotone(method: str) -> bool:
+    """Return whether a method is D⁺, of a recorded law or of a column."""
+    return method == MONOTONE or method.startswith(f"{MONOTONE}:")
 
 
 def auto_warnings(train: Table, test: Table, asked: str) -> list[str]:

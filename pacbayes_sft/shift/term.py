@@ -23,9 +23,9 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.methods import (
     CLASSIFIER,
     KNOWN,
-    MONOTONE,
     NONE,
     TRIVIAL,
+    is_monotone,
     laws_are_known,
     method_for,
 )
@@ -103,7 +103,7 @@ def shift_term(
         return Shift(trivial, "none", None, "no law and no common column is known, so only TV <= 1")
     if method == CLASSIFIER:
         found = _classified(train, test, delta, view, seed)
-    elif method == MONOTONE or method.startswith(f"{MONOTONE}:"):
+    elif is_monotone(method):
         found = _monotone(train, test, method, delta)
     else:
         found = through_columns(train, test, (method,), delta)
@@ -178,9 +178,9 @@ def through_columns(train: Table, test: Table, columns: Sequence[str], delta: fl
     )
 
 
-def of_units(found: Estimate, train: Table, test: Table) -> Estimate:
+def of_units(found: Estimate, *tables: Table) -> Estimate:
     """Return the estimate with the law that it speaks of, where that is not the law of a row."""
-    if all(len(set(table.units)) == len(table.rows) for table in (train, test)):
+    if all(len(set(table.units)) == len(table.rows) for table in tables):
         return found
     return replace(found, assumptions=(*found.assumptions, UNIT_LAW))
 

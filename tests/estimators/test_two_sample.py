@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -293,3 +293,12 @@ def test_the_certificate_of_the_best_rule_has_the_power_that_is_said(counts):
     possible, certified = detection_floors(counts, 0.05)[1], certificate_floor(counts, 0.05)
     assert 0.74 < power(certified) < 0.89 and power(possible) < 0.65
     assert certificate_floor((1, 1), 0.05) < 1
+
+
+def test_a_shift_in_few_rows_is_certified_far_below_the_floors():
+    """A mark in 4 % of 500 test rows and in no training row; docs/shift.md quotes it."""
+    floor, possible = detection_floors((500, 500), 0.05)
+    limit = clopper_pearson(0, 500, 0.05).upper  # on the false alarms, two-sided at δ/2 each end
+    seen = [k for k in range(501) if clopper_pearson(k, 500, 0.05).lower > limit]
+    assert 0.04 < floor < possible
+    assert stats.binom(500, 0.04).sf(min(seen) - 1) > 0.99

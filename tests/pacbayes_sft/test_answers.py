@@ -17,9 +17,10 @@ from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.losses import scorer
-from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
+from pacbayes_sft.models import load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, row_losses
+from pacbayes_sft.slots import find_slots
 from tests.pacbayes_sft.checkpoints import tiny
 
 BASE = resolve_base("strong")

@@ -15,9 +15,10 @@ from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.empirical import empirical_gibbs, parts_of
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.losses import scorer
-from pacbayes_sft.models import find_slots, load_model, load_tokenizer, resolve_base
+from pacbayes_sft.models import load_model, load_tokenizer, resolve_base
 from pacbayes_sft.noise import posterior_noise
 from pacbayes_sft.risk import by_length, consecutive, row_losses, unit_means
+from pacbayes_sft.slots import find_slots
 
 BASE = resolve_base("strong")
 

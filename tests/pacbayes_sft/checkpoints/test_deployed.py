@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,8 +15,9 @@ from pacbayes_sft.checkpoints.finetune import weight_changes, weight_pair
 from pacbayes_sft.choices import Loss, Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inspection import inspect_checkpoint
-from pacbayes_sft.models import find_slots, load_model, resolve_base, set_ties
+from pacbayes_sft.models import load_model, resolve_base, vocabulary_size
 from pacbayes_sft.options import Options
+from pacbayes_sft.slots import find_slots, set_ties
 from pacbayes_sft.terms import risk_term
 from tests.pacbayes_sft.checkpoints import tiny
 
@@ -150,3 +152,37 @@ def test_a_bound_for_more_than_factors(rows_dir, tmp_path):
     assert certificate.measured.test_risk_finetuned.value == pytest.approx(through_peft, abs=1e-5)
     with pytest.raises(InputError, match=r"use_dora.*use --space weights"):
         bound("strong", folder, *files, Options(posterior="isotropic", prior_scales=(0.05,)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["q_proj"]},
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+        {"target_modules": ["q_proj"], "trainable_token_indices": [2, 5]},
+    ],
+    ids=lambda config: " and ".join(config),
+)
+def test_the_vocabulary_is_the_bases_whatever_lies_on_its_embedding(config, bases, tmp_path):
+    folder = tiny.make_adapter(bases["llama"], tmp_path, r=2, **config)
+    assert vocabulary_size(load_model(str(bases["llama"]), folder)) == 40
+    assert vocabulary_size(load_model(str(bases["llama"]))) == 40
+
+
+@pytest.mark.parametrize("kind", ["prompt", "ia3", "vera"])
+def test_adapters_that_only_peft_knows_are_loaded(kind, bases, tmp_path):
+    """They have no KL here, but a risk: what PEFT stores elsewhere is no tensor without a place."""
+    configs = {
+        "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        "ia3": peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
+        "vera": peft.VeraConfig(target_modules=["q_proj"], r=2),
+    }
+    model = peft.get_peft_model(tiny.load(bases["llama"], torch.float32), configs[kind])
+    tiny.disturb(model)
+    model.save_pretrained(tmp_path)
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        expected = model.eval()(input_ids=ids).logits
+        found = load_model(str(bases["llama"]), tmp_path)(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

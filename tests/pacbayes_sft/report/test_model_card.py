@@ -74,3 +74,6 @@ def test_a_card_that_is_no_card(promising, tmp_path):
     with pytest.raises(InputError, match="metadata cannot be read"):
         update_model_card(promising, tmp_path)
     assert "[" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_bytes("---\n---\nf\u00fcr alle".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        update_model_card(promising, tmp_path)

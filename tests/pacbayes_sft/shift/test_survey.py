@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 
 from estimators import Guarantee
+from estimators.total_variation.mixture import DRAWS
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.leaks import leaks
 from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report.shift import shift_sentence
+from pacbayes_sft.shift.asked import Asked
 from pacbayes_sft.shift.differs import differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
 from pacbayes_sft.shift.findings import COPIES, FROM_MANY_ROWS, UNSEEN_BY_BASE
 from pacbayes_sft.shift.pictures import draw_survey
-from pacbayes_sft.shift.survey import Asked, survey
+from pacbayes_sft.shift.survey import survey
 from pacbayes_sft.shift.term import UNIT_LAW
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -307,6 +309,9 @@ class TestUnits:
             UNIT_LAW in several.best.tv.assumptions and UNIT_LAW in several.profile[1].assumptions
         )
         assert UNIT_LAW not in single.best.tv.assumptions
+        marked = replace(test, rows=[replace(r, attributes={"new": False}) for r in test.rows] * 2)
+        mixed = survey(train, marked, 0.05, Asked(foreign="new", attributes=())).findings[0].tv
+        assert {UNIT_LAW, DRAWS} <= set(mixed.assumptions) and mixed.guarantee is Guarantee.UPPER
 
 
 class TestColumnsTogether:

@@ -112,3 +112,12 @@ def test_monotone_is_d_plus_and_an_estimate(pair):
     bare = [Table(name, [Row("a", "b")], name) for name in ("x", "y")]
     with pytest.raises(InputError, match="number in the column 'depth'"):
         shift_term(*bare, "monotone:depth", 0.01)
+
+
+def test_a_column_whose_name_begins_with_a_reserved_word_is_a_column(pair):
+    tables = [
+        replace(t, rows=[replace(r, attributes={"monotone_q": r.difficulty}) for r in t.rows])
+        for t in pair
+    ]
+    shift = shift_term(*tables, "monotone_q", 0.01)
+    assert shift.view == "monotone_q" and shift.tv.guarantee is Guarantee.UPPER
