@@ -287,11 +287,8 @@ def context_length(model: torch.nn.Module) -> int | None:
 
 
 def vocabulary_size(model: torch.nn.Module) -> int:
-    """Return how many tokens the model has an embedding of, adapters on it or not."""
-    layer: Any = model.get_input_embeddings()  # type: ignore[operator]
-    while hasattr(layer, "base_layer"):
-        layer = layer.base_layer
-    return int(layer.weight.shape[0])
+    """Return how many tokens the model has an embedding of; PEFT's wrappers have a weight too."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
 
 
 def _first_line(error: Exception) -> str:

@@ -169,8 +169,9 @@ def _importance(certificate: Certificate, profile: RiskProfile, test: Law) -> Es
     )
     found = importance_weighted_bound(risk, certificate.kl, weights, of_a_scale, delta)
     sampled = () if weights.test_rows is None else (SAMPLES, TEST_UNSEEN)
-    return replace(
+    found = replace(
         found,
         confidence=1 - certificate.ledger.spent,
         assumptions=(*found.assumptions, *sampled),
     )
+    return of_units(found, certificate.inputs.train, certificate.inputs.test)

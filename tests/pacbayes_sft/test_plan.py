@@ -23,6 +23,7 @@ from pacbayes_sft.models import load_model, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.plan import plan
 from pacbayes_sft.posteriors import PLACES, Refinement
+from pacbayes_sft.shift.term import FROM_MANY_ROWS
 
 QUICK = Options(
     refinement=Refinement(Schedule(steps=8), 8), prior_scales=(0.02, 0.1), batch_size=32
@@ -192,6 +193,11 @@ def test_what_is_missing_is_said(lora_run, files, tmp_path):
     planned = plan("strong", bare, *names)
     assert planned.shift_method == "classifier" and planned.guarantee == "estimate"
     assert any("frozen before the held-out rows" in s for s in planned.least.assumptions)
+    assert FROM_MANY_ROWS not in planned.least.assumptions
+    lines = [json.loads(line) for line in Path(names[1]).read_text().splitlines()]
+    two = [json.dumps(row | {"unit": f"u{i // 2}"}) for i, row in enumerate(lines)]
+    Path(names[1]).write_text("\n".join(two))
+    assert FROM_MANY_ROWS in plan("strong", bare, *names).least.assumptions
 
 
 def test_a_checkpoint_of_other_rows_is_not_called_available(lora_run, files, rows_dir):

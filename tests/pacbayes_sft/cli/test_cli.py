@@ -15,7 +15,10 @@ from functools import partial
 from unittest import mock
 
 import pytest
+import torch
 import typer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from estimators import Estimate
 from pacbayes_sft.advise.predict import Extra, Train
@@ -614,6 +617,18 @@ def test_risk_says_what_ran_and_on_what(rows_dir, lora_run, tmp_path):
     risk = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--device", "cpu")
     assert answer(*risk)["warnings"] == []
     assert "names another base" in answer(*risk, "--finetuned", tuned)["warnings"][0]
+
+
+def test_risk_refuses_a_full_checkpoint_that_is_none_of_the_base(rows_dir, full_run, tmp_path):
+    risk = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--device", "cpu")
+    coded = shutil.copytree(full_run, tmp_path / "coded")
+    tensors = load_file(coded / "model.safetensors")
+    save_file({k: (v * 9).to(torch.int8) for k, v in tensors.items()}, coded / "model.safetensors")
+    assert "stored as int8" in complaint(*risk, "--finetuned", coded)
+    model = AutoModelForCausalLM.from_pretrained(full_run)
+    model.resize_token_embeddings(20, mean_resizing=False)
+    model.save_pretrained(tmp_path / "short")
+    assert "its vocabulary ends at 20" in complaint(*risk, "--finetuned", tmp_path / "short")
 
 
 def test_rows_in_another_alphabet_are_refused(tmp_path):

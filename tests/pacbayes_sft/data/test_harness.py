@@ -126,6 +126,8 @@ def test_a_score_outside_the_unit_interval_is_refused_with_its_line(tmp_path):
         read_samples(file)
     with pytest.raises(InputError, match="no metric 'acc'"):
         read_samples(file, metric="acc")
+    with pytest.raises(InputError, match="no metric 'doc_id'"):
+        read_samples(file, metric="doc_id")  # a number of the line, and no metric of its
 
 
 def test_the_command_needs_no_model(tmp_path):

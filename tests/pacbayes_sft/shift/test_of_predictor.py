@@ -20,6 +20,7 @@ from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.profile import RiskProfile, risk_profile
 from pacbayes_sft.shift.gamma import gamma_pair
 from pacbayes_sft.shift.of_predictor import TEST_UNSEEN, bounds_by_shift, shift_terms
+from pacbayes_sft.shift.term import UNIT_LAW
 
 
 def table(name, levels, law=None, seed=0, units=None):
@@ -91,6 +92,17 @@ def test_robust_without_recorded_laws_assumes_that_no_other_difficulty_occurs():
     for pair, assumed in ((bare, True), (known, False)):
         found = shift_terms(certificate(*pair, profile), ("robust",))["robust"]
         assert found["guarantee"] == "upper" and (THESE in found["assumptions"]) == assumed
+
+
+def test_where_units_have_several_rows_the_laws_are_those_of_units():
+    labelled = {1.0: (0.0, 50), 2.0: (10.0, 50)}
+    profile = RiskProfile("difficulty", {1.0: (0.0, 9)}, {1.0: 9}, labelled)
+    levels, names = [1, 2] * 20, [f"u{i // 4}{i % 2}" for i in range(40)]
+    terms = ("d_plus", "slack:0.3", "robust", "importance")
+    for units, several in ((None, False), (names, True)):
+        pair = table("a", levels, units=units), table("b", levels, units=units)
+        found = shift_terms(certificate(*pair, profile), terms)
+        assert all((UNIT_LAW in found[term]["assumptions"]) == several for term in terms)
 
 
 def _laws_of_two():

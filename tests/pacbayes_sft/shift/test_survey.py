@@ -296,6 +296,14 @@ class TestUnits:
             found = survey(*tables, 0.05, asked).findings
             assert all(FROM_MANY_ROWS not in f.tv.assumptions for f in found)
 
+    def test_units_of_one_row_that_are_in_both_files_do(self):
+        pair = [
+            replace(t, rows=[replace(r, unit=f"u{i}") for i, r in enumerate(t.rows)])
+            for t in files(n=100)
+        ]
+        found = survey(*pair, 0.05, Asked(views=(View.FULL,), attributes=())).findings
+        assert FROM_MANY_ROWS in found[0].tv.assumptions
+
     def test_a_law_of_units_says_so(self):
         train, test = (
             Table(n, [Row(f"{n} {i // k}", " y", difficulty=float(i % 2), unit=f"{n}{i // k}")
