@@ -4,8 +4,9 @@ A pool of iGSM problems with 2 to 16 operations; each selector takes SIZE rows o
 a word), the strong base is fine-tuned on them exactly as a cell of ``benchmarks/map/strong.yaml``
 is, and judged slice by slice on the map's own test rows. Finished ones are kept in
 ``benchmarks/results/advice_selectors.json`` and not done again; stop it anywhere. ``--only NAME``
-runs one, ``--seed K`` and ``--base weak`` do it again with another, ``--records DIR`` takes the map
-that the curriculum follows from elsewhere.
+runs one, ``--seed K`` and ``--base weak`` do it again with another, ``--device cuda`` does it on a
+GPU, ``--records DIR`` takes the map that the curriculum follows from elsewhere. Rows that were
+picked are kept in ``runs/advice_selectors``; ``--pick`` picks them and fine-tunes nothing.
 ``benchmarks/advice.py`` turns them into regrets.
 
 `sft` shuffles rows once: the curriculum keeps its composition, not its order, as its record says.
@@ -14,10 +15,10 @@ that the curriculum follows from elsewhere.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ import numpy as np
 from pacbayes_sft.advise import selectors
 from pacbayes_sft.advise.pilots import read_pilots
 from pacbayes_sft.advise.selectors.simple import Rows
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import device_name
 from pacbayes_sft.scan.config import read_config
 from pacbayes_sft.scan.store import Store
 
@@ -62,7 +65,24 @@ def pool() -> Table:
     return read_table(WORK / "pool.jsonl")
 
 
-def pick(name: str, table: Table, base: str, size: int, seed: int) -> tuple[Rows, list[str]]:
+def picked(
+    name: str, table: Table, base: str, size: int, seed: int, device: str = "cpu"
+) -> tuple[Rows, list[str]]:
+    """Return what `pick` returns, picked once."""
+    place = NAMES.index(name)
+    file = WORK / "picks" / f"{place}-{base}-{size}-{seed}-{table.sha256[:8]}.json"
+    if not file.exists():
+        rows, said = pick(name, table, base, size, seed, device)
+        file.parent.mkdir(exist_ok=True)
+        with replacing(file) as partial:
+            partial.write_text(json.dumps({"rows": [int(i) for i in rows], "said": said}))
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return np.array(found["rows"]), found["said"]
+
+
+def pick(
+    name: str, table: Table, base: str, size: int, seed: int, device: str = "cpu"
+) -> tuple[Rows, list[str]]:
     """Return the rows that a selector takes, and what must be said of it."""
     levels = [float(row.difficulty or 0) for row in table.rows]
     windows = read_config(HERE / "map" / "strong.yaml").windows
@@ -74,7 +94,7 @@ def pick(name: str, table: Table, base: str, size: int, seed: int) -> tuple[Rows
     few = Table(table.source, table.rows[: max(LOOKED_AT, 2 * size)], table.sha256)
     looked = f"picked from the first {len(few.rows)} rows of the pool"
     if name in NAMES[2:4]:
-        scores = _scores(few, base)
+        scores = _scores(few, base, device)
         if name == NAMES[2]:
             return selectors.unsolved(scores, size, seed), [looked]
         return selectors.closest(scores, size), [looked]
@@ -82,17 +102,19 @@ def pick(name: str, table: Table, base: str, size: int, seed: int) -> tuple[Rows
         said = ["the trainer shuffles: composition of the curriculum, not its order"]
         return selectors.curriculum(levels, _path(base, size), size, seed), said
     if name == NAMES[5]:
-        target = selectors.row_gradients(read_table(WORK / "target.jsonl"), base, seed=seed)
-        rows = selectors.by_influence(selectors.row_gradients(few, base, seed=seed), target, size)
-        return rows, [looked, "plain gradients at the base"]
+        target, found = (
+            selectors.row_gradients(rows, base, seed=seed, device=device)
+            for rows in (read_table(WORK / "target.jsonl"), few)
+        )
+        return selectors.by_influence(found, target, size), [looked, "plain gradients at the base"]
     rows, told = selectors.thtb(few, size)
     return rows, [looked, *told]
 
 
-def _scores(table: Table, base: str) -> selectors.BaseScores:
+def _scores(table: Table, base: str, device: str) -> selectors.BaseScores:
     file = WORK / f"scores-{base}-{len(table.rows)}.npz"
     if not file.exists():
-        found = selectors.base_scores(table, base)
+        found = selectors.base_scores(table, base, device=device)
         np.savez(file, nll=found.nll, solved=found.solved)
     kept = np.load(file)
     return selectors.BaseScores(kept["nll"], kept["solved"])
@@ -116,8 +138,17 @@ def _path(base: str, size: int) -> dict[int, str]:
     return {c.budget: c.window for c in found.choices}
 
 
-def measure(table: Table, rows: Rows, base: str, size: int, seed: int) -> dict[str, float]:
+def measure(
+    table: Table, rows: Rows, base: str, size: int, seed: int, device: str = "cpu"
+) -> dict[str, float]:
     """Fine-tune as a cell of the map does, and return the risk of every slice of its test rows."""
+    with TemporaryDirectory(dir=WORK) as folder:
+        return _measure(Path(folder), table, rows, base, size, seed, device)
+
+
+def _measure(
+    folder: Path, table: Table, rows: Rows, base: str, size: int, seed: int, device: str
+) -> dict[str, float]:
     from pacbayes_sft.igsm import OpLaw
     from pacbayes_sft.igsm.files import write_problems
     from pacbayes_sft.scan.rows import TEST_SEED
@@ -127,8 +158,7 @@ def measure(table: Table, rows: Rows, base: str, size: int, seed: int) -> dict[s
     config = read_config(HERE / "map" / "strong.yaml")
     asked, data = config.fine_tune, config.data
     assert data.kind == "igsm"
-    run, train, test = WORK / "run", WORK / "train.jsonl", WORK / "test.jsonl"
-    shutil.rmtree(run, ignore_errors=True)
+    run, train, test = folder / "run", folder / "train.jsonl", folder / "test.jsonl"
     lines = [json.dumps(table.rows[i].as_record(table.units[i])) + "\n" for i in rows]
     train.write_text("".join(lines), encoding="utf-8")
     write_problems(test, OpLaw.parse(data.test), size=data.test_rows, seed=TEST_SEED)
@@ -141,17 +171,43 @@ def measure(table: Table, rows: Rows, base: str, size: int, seed: int) -> dict[s
         prior_fraction=asked.prior_fraction,  # as the map's cells, which keep a checkpoint
         shared_steps=True,
         seed=seed,
-        device=config.device,
+        device=device,
         dtype=config.dtype,
     )
     run_sft(base, train, run, settings)
     term = risk_term(base, str(test), run, loss=config.loss, slice_by="difficulty",
-                     device=config.device, dtype=config.dtype)  # fmt: skip
-    shutil.rmtree(run)
+                     device=device, dtype=config.dtype)  # fmt: skip
     return {label: e.value for label, e in term.slices.items()}
 
 
-def main(sizes: Sequence[int], only: str | None, base: str = "strong", seed: int = 0) -> None:
+def record(
+    key: dict[str, Any],
+    table: Table,
+    rows: Rows,
+    said: list[str],
+    slices: dict[str, float],
+    device: str,
+) -> dict[str, Any]:
+    """Return the record of one fine-tune."""
+    levels = np.array([table.rows[i].difficulty for i in rows], dtype=float)
+    return {
+        **key,
+        "law": "flat" if key["selector"] in PER_LAW else "any",
+        "said": said,
+        "slices": slices,
+        "difficulty": [float(np.quantile(levels, q)) for q in (0, 0.5, 1)],
+        "device": device,
+    }
+
+
+def main(
+    sizes: Sequence[int],
+    only: str | None,
+    base: str = "strong",
+    seed: int = 0,
+    device: str = "cpu",
+    pick_only: bool = False,
+) -> None:
     """Measure what is missing."""
     records: list[dict[str, Any]] = []
     if RESULT.exists():
@@ -164,17 +220,15 @@ def main(sizes: Sequence[int], only: str | None, base: str = "strong", seed: int
             if done or (only is not None and only not in name):
                 continue
             try:
-                rows, said = pick(name, table, base, size, seed)
+                rows, said = picked(name, table, base, size, seed, device)
             except InputError as error:
                 print(f"{name}, {size}: not run ({error})", flush=True)
                 continue
-            levels = np.array([table.rows[i].difficulty for i in rows], dtype=float)
-            slices = measure(table, rows, base, size, seed)
-            law = "flat" if name in PER_LAW else "any"
-            spread = [float(np.quantile(levels, q)) for q in (0, 0.5, 1)]
-            records.append(
-                {**key, "law": law, "said": said, "slices": slices, "difficulty": spread}
-            )
+            if pick_only:
+                print(f"{name}, {size}: {len(rows)} rows picked", flush=True)
+                continue
+            slices = measure(table, rows, base, size, seed, device)
+            records.append(record(key, table, rows, said, slices, device_name(device)))
             RESULT.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
             print(name, size, {k: round(v, 2) for k, v in slices.items()}, flush=True)
 
@@ -186,5 +240,6 @@ if __name__ == "__main__":
     one = words[words.index("--only") + 1] if "--only" in words else None
     base = words[words.index("--base") + 1] if "--base" in words else "strong"
     seed = int(words.pop(words.index("--seed") + 1)) if "--seed" in words else 0
+    device = words[words.index("--device") + 1] if "--device" in words else "cpu"
     numbers = [int(w) for w in words if w.isdigit()]
-    main(numbers or [4096], one, base, seed)
+    main(numbers or [4096], one, base, seed, device, "--pick" in words)

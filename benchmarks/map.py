@@ -6,6 +6,7 @@ goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and th
 
     python benchmarks/map.py strong --sizes 64,256 --seeds 0    a piece of it
     python benchmarks/map.py --workers 2                        on two local Ray workers
+    python benchmarks/map.py --device cuda                      on a GPU; the records name it
     python benchmarks/map.py --summary                          measure nothing
     python benchmarks/map.py --quick                            ten minutes, into runs/map_quick
 """
@@ -15,13 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from readme import write_between
 
-from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
 from pacbayes_sft.scan.intervals import FEWEST_SEEDS
@@ -36,6 +38,7 @@ RECORDS = HERE / "results" / "map"
 RESULT = HERE / "results" / "map.json"
 PICTURES = HERE.parent / "docs" / "map"
 FIRST_GROUP = "strong, nll, lora"
+DEVICES = ("cpu", "cuda")  # a cell measured on either is a cell of the map
 
 
 def configuration(name: str) -> Config:
@@ -43,39 +46,49 @@ def configuration(name: str) -> Config:
     return read_config(HERE / "map" / f"{name}.yaml")
 
 
-def measure(names: list[str], sizes: list[int], seeds: list[int], workers: int) -> None:
-    """Measure what is missing, seed by seed, so that a stopped run leaves whole maps."""
-    for name in names:
-        config = configuration(name)
-        for seed in config.seeds:
-            if seeds and seed not in seeds:
+def measure(
+    config: Config, folder: Path, sizes: list[int], seeds: list[int], device: str, workers: int = 0
+) -> None:
+    """Measure the cells that no device has measured, seed by seed, then size by size."""
+    for seed in config.seeds:
+        for size in config.sizes:
+            if (seeds and seed not in seeds) or (sizes and size not in sizes):
                 continue
-            kept = tuple(n for n in config.sizes if not sizes or n in sizes)
-            piece = config.model_copy(update={"seeds": (seed,), "sizes": kept})
-            run_scan(piece, RECORDS, Where(workers=workers, threads=1))
+            _, missing = finished_records(config, folder)
+            windows = [c.window for c in missing if (c.seed, c.size) == (seed, size)]
+            if windows:
+                here = {"seeds": (seed,), "sizes": (size,), "windows": tuple(windows)}
+                piece = config.model_copy(update=here | {"device": device})
+                run_scan(piece, folder, Where(workers=workers, threads=1))
 
 
-def finished_records() -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Return the records of the configurations, and by name the cells that have none yet."""
-    store, records, missing = Store(RECORDS), {}, {}
-    for name in NAMES:
-        config = configuration(name)
-        keys = Keys(config)
-        for base in config.bases:
-            if store.has(key := keys.of_base(base)):
-                records[key] = store.get(key)
-        missing[name] = []
-        for cell in list_cells(config):
-            if store.has(key := keys.of(cell)):
-                records[key] = store.get(key)
-            else:
-                missing[name].append(f"n={cell.size}, {cell.window}, seed {cell.seed}")
-    return list(records.values()), missing
+def finished_records(config: Config, folder: Path) -> tuple[list[dict[str, Any]], list[Cell]]:
+    """Return the records of a configuration, bases first, and the cells that have none yet."""
+    store, missing = Store(folder), []
+    keys = [Keys(config.model_copy(update={"device": device})) for device in DEVICES]
+
+    def found(names: list[str]) -> dict[str, Any] | None:
+        return next((store.get(name) for name in names if store.has(name)), None)
+
+    bases = [found([k.of_base(base) for k in keys]) for base in config.bases]
+    records = [record for record in bases if record]
+    for cell in list_cells(config):
+        record = found([k.of(cell) for k in keys])
+        if record:
+            records.append(record)
+        else:
+            missing.append(cell)
+    return records, missing
 
 
 def summarise() -> dict[str, Any]:
     """Write ``map.json`` and the pictures from the records that are there."""
-    records, missing = finished_records()
+    records, missing = {}, {}
+    for name in NAMES:
+        found, cells = finished_records(configuration(name), RECORDS)
+        records |= {record["key"]: record for record in found}  # bases are shared
+        missing[name] = [f"n={c.size}, {c.window}, seed {c.seed}" for c in cells]
+    records = list(records.values())
     first = configuration("strong").primary
     frame, slices = whole_rows(cells_frame(records)), slices_frame(records)
     found = summary(frame, first.bound, first.theorem, first.shift)
@@ -90,6 +103,7 @@ def summarise() -> dict[str, Any]:
         "groups": found["groups"],
         "observations": [o.to_dict() for o in observe(frame, slices)],
         "cells_measured": sum("cell" in r for r in records),
+        "cells_measured_on": Counter(r.get("device", "cpu") for r in records if "cell" in r),
         "cells_missing": missing,
     }
     RESULT.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -223,6 +237,7 @@ if __name__ == "__main__":
     parser.add_argument("--sizes", default="", help="only these, comma-separated")
     parser.add_argument("--seeds", default="", help="only these, comma-separated")
     parser.add_argument("--workers", type=int, default=0, help="local Ray workers")
+    parser.add_argument("--device", default="cpu", choices=DEVICES)
     parser.add_argument("--summary", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="a small map of its own")
     asked = parser.parse_args()
@@ -231,7 +246,8 @@ if __name__ == "__main__":
     else:
         if not asked.summary:
             numbers = [[int(x) for x in t.split(",") if x] for t in (asked.sizes, asked.seeds)]
-            measure(asked.names or list(NAMES), *numbers, asked.workers)
+            for name in asked.names or NAMES:
+                measure(configuration(name), RECORDS, *numbers, asked.device, asked.workers)
         result = summarise()
         write_between("map", table(result))
         write_between("observations", observations_table(result), "map")

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from map_real import PAGE, asked_for, configuration, finished_records, measure
+from map import measure
+from map_real import PAGE, asked_for, configuration, finished_records
 from readme import Record, said, write_between
 
 from estimators.display import rounded_down, rounded_up
@@ -89,5 +90,5 @@ def risk(found: Record) -> str:
 if __name__ == "__main__":
     asked = asked_for(__doc__)
     if not asked.summary:
-        measure(gsm_configuration(), RECORDS, asked.sizes, asked.seeds)
+        measure(gsm_configuration(), RECORDS, asked.sizes, asked.seeds, asked.device)
     write_between("map_gsm", table(summarise()), page=PAGE)

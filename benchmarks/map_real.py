@@ -22,18 +22,17 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import advice
+import map
 import real
-from map import labelled_upper, table
+from map import DEVICES, labelled_upper, measure, table
 from readme import Record, said, write_between
 
 from pacbayes_sft.recipes.generated import TERMS
 from pacbayes_sft.recipes.write import write_recipe
-from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.scan.cells import list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import cells_frame, summary, whole_rows
 from pacbayes_sft.scan.pictures import plot_scan
-from pacbayes_sft.scan.run import Where, run_scan
-from pacbayes_sft.scan.store import Store
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "benchmarks" / "results" / "map_real"
@@ -53,21 +52,10 @@ def configuration(recipe: str = "chain-sum", files: Path = FILES) -> Config:
     return read_config(files / "scan.yaml")
 
 
-def measure(config: Config, folder: Path, sizes: list[int], seeds: list[int]) -> None:
-    """Measure what is missing, seed by seed."""
-    kept = tuple(n for n in config.sizes if not sizes or n in sizes)
-    for seed in config.seeds:
-        if not seeds or seed in seeds:
-            piece = config.model_copy(update={"seeds": (seed,), "sizes": kept})
-            run_scan(piece, folder, Where(threads=1))
-
-
 def finished_records(config: Config, folder: Path) -> list[Record]:
-    """Return the records of the configuration's cells, by what they are made from."""
-    store, keys = Store(folder), Keys(config)
-    names = [*map(keys.of_base, config.bases), *map(keys.of, list_cells(config))]
-    found = [store.get(name) for name in names if store.has(name)]
-    for record in found:  # by the name that it has elsewhere, not by its place here
+    """Return the records of the configuration, the base by its name and not by its place here."""
+    found, _ = map.finished_records(config, folder)
+    for record in found:
         record.get("cell", record)["base"] = NAME
     return found
 
@@ -152,6 +140,7 @@ def asked_for(about: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     for name in ("--sizes", "--seeds"):
         parser.add_argument(name, default=[], type=_numbers, help="only these, comma-separated")
+    parser.add_argument("--device", default="cpu", choices=DEVICES)
     parser.add_argument("--summary", action="store_true", help="measure nothing")
     return parser.parse_args()
 
@@ -163,7 +152,7 @@ def _numbers(text: str) -> list[int]:
 if __name__ == "__main__":
     asked = asked_for(__doc__)
     if not asked.summary:
-        measure(configuration(), RECORDS, asked.sizes, asked.seeds)
+        measure(configuration(), RECORDS, asked.sizes, asked.seeds, asked.device)
     result = summarise()
     write_between("map_real", cells_table(result), page=PAGE)
     write_between("map_real_bounds", table(result), "map_real", PAGE)

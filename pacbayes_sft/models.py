@@ -80,6 +80,16 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def device_name(name: str) -> str:
+    """Return what a record says of where it was measured: ``cpu``, or the GPU's own name.
+
+    Raises:
+        InputError: If the device named cannot be used here.
+    """
+    device = torch.device(resolve_device(name))
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def local_directory(base: str) -> Path:
     """Return the directory of a base's files: the path itself, or a hub id's snapshot.
 

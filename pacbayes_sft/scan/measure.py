@@ -16,6 +16,7 @@ from pacbayes_sft.certify import Certificate, bound
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.measure import Measured
+from pacbayes_sft.models import device_name
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.cells import Cell
@@ -83,6 +84,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
         },
         "bounds": bounds,
         "version": versions("pacbayes-sft")["pacbayes-sft"],
+        "device": device_name(config.device),
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)
