@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pacbayes_sft.checkpoints.adapter_files import adapter_directory, is_adapter, sort_adapter
+from pacbayes_sft.checkpoints.adapter_files import (
+    adapter_directory,
+    adapters_inside,
+    is_adapter,
+    sort_adapter,
+)
 from pacbayes_sft.checkpoints.changes import Changes
 from pacbayes_sft.checkpoints.describe import adapter_contents, adapter_warnings, full_contents
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
@@ -130,6 +135,11 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
     kind = "LoRA adapter" if adapter else "full checkpoint"
     if directory != finetuned:
         warnings.append(f"the adapter lies in {directory}; give that directory to PEFT")
+    others = [d.name for d in adapters_inside(directory) if not d.name.startswith("checkpoint-")]
+    if adapter and others:
+        warnings.append(
+            f"{', '.join(others)}: further adapters, not read; give the directory of one to have it read"
+        )
     record, words = _record(directory)
     if name is not None and record is None and (named := _named_base(directory, name)):
         warnings.append(f"adapter_config.json names another base ({named}) than {base}")

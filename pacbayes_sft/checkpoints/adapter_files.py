@@ -72,15 +72,20 @@ def adapter_directory(directory: Path) -> Path:
     """
     if not directory.is_dir() or is_adapter(directory) or any(directory.glob("*.safetensors*")):
         return directory
-    inside = sorted(
-        d for d in directory.iterdir() if d.is_dir() and d.name != RECORD_DIR and is_adapter(d)
-    )
+    inside = adapters_inside(directory)
     if len(inside) == 1 and not inside[0].name.startswith("checkpoint-"):
         return inside[0]
     if inside:
         names = ", ".join(d.name for d in inside)
         raise InputError(f"{directory}: holds adapters only in {names}; give one of these")
     return directory
+
+
+def adapters_inside(directory: Path) -> list[Path]:
+    """Return the sub-directories that hold an adapter of their own."""
+    return sorted(
+        d for d in directory.iterdir() if d.is_dir() and d.name != RECORD_DIR and is_adapter(d)
+    )
 
 
 def sort_adapter(directory: Path) -> AdapterFiles:

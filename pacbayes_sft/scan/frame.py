@@ -27,7 +27,8 @@ def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ``train_distribution_risk``, ``generalization_gap``, ``extrapolation_gap`` (measured, of the
     finished model); ``bound``, ``shift``, ``theorem``, ``value`` (raw, on test risk),
     ``train_value``, ``guarantee``; ``kl_nats``, ``tv``, the four terms of Proposition 4.1;
-    ``gibbs_test_risk`` (what the bound speaks of) and its lower limit.
+    ``gibbs_test_risk`` (what the bound speaks of) and its lower limit; ``device``, a GPU by its
+    name (records from before 2026-11-28 do not tell: they are of a CPU).
     """
     rows = []
     for record in records:
@@ -39,6 +40,7 @@ def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             **cell,
             "low": low,
             "high": high,
+            "device": record.get("device", "cpu"),
             "test_risk": measured["test_risk"]["value"],
             "train_distribution_risk": measured["train_distribution_risk"]["value"],
             **{k: measured[k] for k in ("train_risk", "generalization_gap", "extrapolation_gap")},

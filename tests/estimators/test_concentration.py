@@ -33,7 +33,7 @@ def test_binary_kl_has_full_relative_precision(q, p):
     assert computed == truth or abs(computed / truth - 1) < 1e-11
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PROBABILITY, BUDGET)
 @example(0.0, 0.1)
 @example(1.0, 0.1)
@@ -45,7 +45,7 @@ def test_upper_inverse_never_lies_below_the_true_root(q, budget):
     assert root - truth <= 1e-10 * truth + 1e-50
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PROBABILITY, BUDGET)
 def test_lower_inverse_never_lies_above_the_true_root(q, budget):
     root, truth = kl_inverse_lower(q, budget), reference.kl_root(q, budget, 0)

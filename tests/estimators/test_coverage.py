@@ -45,7 +45,7 @@ def test_fresh_noise_for_each_unit_holds_its_level(procedure):
     assert row([outcome], 0.05)["upper_95"] <= 0.05
 
 
-@every_problem
+@pytest.mark.parametrize("problem", ["arms", pytest.param("plane", marks=pytest.mark.slow)])
 def test_refined_posteriors_of_the_package_itself_hold_their_level(problem):
     outcome = refined_by_fit(Trial(PROBLEMS[problem], 40, 100, 0.05, seed=78))
     outcome.check(10)

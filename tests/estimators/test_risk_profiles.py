@@ -21,6 +21,9 @@ from estimators.total_variation import (
 )
 
 REPEATS = 1500
+few_and_many = pytest.mark.parametrize(
+    "repeats", [400, pytest.param(REPEATS, marks=pytest.mark.slow)]
+)
 
 
 def law(weights):
@@ -114,26 +117,28 @@ def test_limits_from_samples_hold_their_level(profiles, fixed):
     assert clopper_pearson(misses, REPEATS, 0.02).upper <= delta
 
 
+@few_and_many
 @pytest.mark.parametrize("r", [[0.1, 0.3, 0.6, 0.9], [0.98, 0.9, 0.88, 0.95], [0.9, 0.5, 0.2, 0.1]])
-def test_the_robust_limit_holds_whatever_the_profile(r):
+def test_the_robust_limit_holds_whatever_the_profile(r, repeats):
     generator, delta, misses = np.random.default_rng(4), 0.3, 0
     p, q = law([0.1, 0.2, 0.3, 0.4]), law([0.4, 0.3, 0.2, 0.1])
     truth = gap(p, q, r)
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         held = {float(k): (int(generator.binomial(30, r[k])), 30) for k in range(4)}
         train, test = sampled(p, 60, generator), sampled(q, 60, generator)
         misses += robust_shift(train, test, held, delta).limit.upper < truth
         misses += slice_limit_shift(p, q, held, delta).upper < truth
-    assert clopper_pearson(misses, 2 * REPEATS, 0.02).upper <= delta
+    assert clopper_pearson(misses, 2 * repeats, 0.02).upper <= delta
 
 
+@few_and_many
 @pytest.mark.parametrize("rows", [2, 5])
-def test_the_robust_limit_holds_for_means_over_rows(rows):
+def test_the_robust_limit_holds_for_means_over_rows(rows, repeats):
     """Few units a level, each with the mean of several rows that err alike in part."""
     generator, delta, misses = np.random.default_rng(8), 0.3, 0
     p, q, r = law([0.1, 0.9]), law([0.9, 0.1]), [0.9, 0.4]
     truth = gap(p, q, r)
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         shared, own = generator.random((2, 6, 1)), generator.random((2, 6, rows))
         alike = generator.random((2, 6, 1)) < 0.5
         losses = np.where(alike, shared, own) < np.array(r)[:, None, None]
@@ -141,7 +146,7 @@ def test_the_robust_limit_holds_for_means_over_rows(rows):
         train, test = sampled(p, 60, generator), sampled(q, 60, generator)
         misses += robust_shift(train, test, held, delta, binary=False).limit.upper < truth
         misses += slice_limit_shift(p, q, held, delta, binary=False).upper < truth
-    assert clopper_pearson(misses, 2 * REPEATS, 0.02).upper <= delta
+    assert clopper_pearson(misses, 2 * repeats, 0.02).upper <= delta
 
 
 def test_the_robust_limit_pays_for_both_laws():

@@ -1,4 +1,8 @@
-"""What must hold on a GPU as on the CPU; skipped without one (so far always: none was at hand)."""
+"""What must hold on a GPU as on the CPU; skipped without one.
+
+Tried once (2026-11-28, an H100, six processes): three of the sixteen ended within the 70 s that
+were left, and passed; the others were cut off.
+"""
 
 import pytest
 import torch

@@ -47,6 +47,15 @@ def test_a_plain_adapter_goes_both_ways(base, tmp_path):
     assert not found.warnings
 
 
+def test_adapters_beside_the_one_that_is_read_are_named(base, tmp_path):
+    """PEFT saves `default` into the directory and every other adapter into one of its own."""
+    adapter(base, tmp_path)
+    for name in ("second", "checkpoint-10"):
+        adapter(base, tmp_path / name)
+    (warning,) = inspect_checkpoint(tmp_path, base=str(base)).warnings
+    assert warning.startswith("second: further adapters, not read")
+
+
 def test_without_a_base_what_it_would_tell_is_left_open(base, tmp_path):
     found = inspect_checkpoint(adapter(base, tmp_path, use_dora=True))
     assert found.squared_distance is None and not found.changes
