@@ -138,7 +138,7 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
     others = [d.name for d in adapters_inside(directory) if not d.name.startswith("checkpoint-")]
     if adapter and others:
         warnings.append(
-            f"{', '.join(others)}: further adapters, not read; give the directory of one to have it read"
+            f"{', '.join(others)}: further adapters, not read; give the directory of one instead"
         )
     record, words = _record(directory)
     if name is not None and record is None and (named := _named_base(directory, name)):
