@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-import map
+from map import RECORDS as MAP
+from map import configuration, finished_records
 from readme import Record, write_between
 
 from pacbayes_sft.scan.run import Where, run_scan
@@ -28,7 +29,7 @@ NAME, SIZE, SEED = "weak", 1024, 2
 def again() -> None:
     """Measure on the CPU what a GPU measured."""
     asked = {"sizes": (SIZE,), "seeds": (SEED,), "device": "cpu"}
-    run_scan(map.configuration(NAME).model_copy(update=asked), RECORDS, Where(threads=1))
+    run_scan(configuration(NAME).model_copy(update=asked), RECORDS, Where(threads=1))
 
 
 def figures(record: Record) -> Record:
@@ -44,9 +45,9 @@ def figures(record: Record) -> Record:
 
 def summarise() -> Record:
     """Write ``map_devices.json`` from the records of either device."""
-    of_map, _ = map.finished_records(map.configuration(NAME), map.RECORDS)
-    other, _ = map.finished_records(
-        map.configuration(NAME).model_copy(update={"sizes": (SIZE,), "seeds": (SEED,)}), RECORDS
+    of_map, _ = finished_records(configuration(NAME), MAP)
+    other, _ = finished_records(
+        configuration(NAME).model_copy(update={"sizes": (SIZE,), "seeds": (SEED,)}), RECORDS
     )
     here = {r["cell"]["window"]: r for r in other if "cell" in r}
     cells = []

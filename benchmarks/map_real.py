@@ -22,9 +22,9 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import advice
-import map
 import real
 from map import DEVICES, labelled_upper, measure, table
+from map import finished_records as records_of
 from readme import Record, said, write_between
 
 from pacbayes_sft.recipes.generated import TERMS
@@ -54,7 +54,7 @@ def configuration(recipe: str = "chain-sum", files: Path = FILES) -> Config:
 
 def finished_records(config: Config, folder: Path) -> list[Record]:
     """Return the records of the configuration, the base by its name and not by its place here."""
-    found, _ = map.finished_records(config, folder)
+    found, _ = records_of(config, folder)
     for record in found:
         record.get("cell", record)["base"] = NAME
     return found
