@@ -26,7 +26,7 @@ from readme import write_between
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
-from pacbayes_sft.scan.intervals import FEWEST_SEEDS
+from pacbayes_sft.scan.intervals import FEWEST_SEEDS, UNDECIDED
 from pacbayes_sft.scan.observations import observe
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.run import Where, run_scan
@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
 NAMES = ("strong", "dft", "weak")
 RECORDS = HERE / "results" / "map"
 RESULT = HERE / "results" / "map.json"
-PICTURES = HERE.parent / "docs" / "map"
+PAGE, PICTURES = HERE.parent / "docs" / "map.md", HERE.parent / "docs" / "map"
 FIRST_GROUP = "strong, nll, lora"
 DEVICES = ("cpu", "cuda")  # a cell measured on either is a cell of the map
 
@@ -187,16 +187,20 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def observations_table(result: dict[str, Any]) -> str:
-    """Return the table of the paper's observations that seeds enough were measured for."""
+def observations_table(result: dict[str, Any], decided_alone: bool = False) -> str:
+    """Return the table of the paper's observations that seeds enough were measured for.
+
+    Args:
+        result: What ``map.json`` holds.
+        decided_alone: Leave out those that the cells do not decide, and say how many they are.
+    """
     lines = [
         "| the paper says | here | measured | mean (95 %) | interval over | seeds |",
         "|---|---|---|---|---|---|",
     ]
-    few = [o for o in result["observations"] if o["seeds"] < FEWEST_SEEDS]
-    for o in result["observations"]:
-        if o in few:
-            continue
+    enough = [o for o in result["observations"] if o["seeds"] >= FEWEST_SEEDS]
+    decided = [o for o in enough if o["appears"] != UNDECIDED]
+    for o in decided if decided_alone else enough:
         value, lower, upper = (
             unknown if o[k] is None else f"{o[k]:.3f}"
             for k, unknown in (("value", "-"), ("lower", "-∞"), ("upper", "∞"))
@@ -205,10 +209,13 @@ def observations_table(result: dict[str, Any]) -> str:
             f"| {o['claim']} | **{o['appears']}** | {o['measured']} "
             f"| {value} ({lower} to {upper}) | {o['over']} | {o['seeds']} |"
         )
-    if few:
+    if decided_alone:
+        lines += ["", f"{len(enough) - len(decided)} of {len(enough)} are undecided: all of them "
+                  "in [docs/map.md](docs/map.md#did-the-papers-observations-appear)."]  # fmt: skip
+    if few := len(result["observations"]) - len(enough):
         lines += [
             "",
-            f"{len(few)} further observations have fewer than {FEWEST_SEEDS} seeds so far, and are "
+            f"{few} further observations have fewer than {FEWEST_SEEDS} seeds so far, and are "
             "undecided: `benchmarks/results/map.json`.",
         ]
     return "\n".join(lines)
@@ -250,5 +257,6 @@ if __name__ == "__main__":
                 measure(configuration(name), RECORDS, *numbers, asked.device, asked.workers)
         result = summarise()
         write_between("map", table(result))
-        write_between("observations", observations_table(result), "map")
+        write_between("observations", observations_table(result, decided_alone=True), "map")
+        write_between("observations", observations_table(result), "map", PAGE)
         print(json.dumps(result["targets"] | result["labelled_upper_in_group"], indent=1))

@@ -77,7 +77,9 @@ def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch
     made = bench.readme_table(result["pieces"]) if name == "coverage" else bench.table(result)
     assert made in (ROOT / "README.md").read_text()
     if name == "map":
-        assert bench.observations_table(result) in (ROOT / "README.md").read_text()
+        decided = bench.observations_table(result, decided_alone=True)
+        assert decided in (ROOT / "README.md").read_text()
+        assert bench.observations_table(result) in bench.PAGE.read_text()
 
 
 def test_the_tables_of_the_real_map_are_made_from_its_figures(monkeypatch):

@@ -24,6 +24,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 CONFIDENCE = 0.95
+UNDECIDED = "undecided"
 FEWEST_SEEDS = 3
 NUMBERS = ("value", "lower", "upper")
 GIVEN_ROWS = "seeds, given these test rows"
@@ -59,10 +60,10 @@ class Observation:
     def appears(self) -> str:
         """``yes``, ``no`` or ``undecided``."""
         if self.tied or self.seeds < FEWEST_SEEDS:
-            return "undecided"
+            return UNDECIDED
         if self.lower > 0:
             return "yes"
-        return "no" if self.upper < 0 else "undecided"
+        return "no" if self.upper < 0 else UNDECIDED
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object; a number that is not finite is null."""

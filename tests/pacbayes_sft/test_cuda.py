@@ -24,6 +24,7 @@ from pacbayes_sft.scan.run import run_scan
 from pacbayes_sft.sft import Settings, run_sft
 
 DEVICE = "cuda"
+FEW = Refinement(Schedule(steps=4))
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -78,7 +79,7 @@ def test_a_bound_is_the_same_number_on_both_devices(gpu_run, files):
 
 @pytest.mark.parametrize("posterior", ["per_tensor", "laplace", "kfac", "refined", "interpolated"])
 def test_every_family_on_the_gpu(posterior, gpu_run, files):
-    options = asked(DEVICE, gpu_run, posterior=posterior, refinement=Refinement(Schedule(steps=4)))
+    options = asked(DEVICE, gpu_run, posterior=posterior, refinement=FEW)
     once, again = (to_record(bound("strong", gpu_run, *files, options)) for _ in range(2))
     assert once["posterior"]["family"] == posterior
     for name, entry in once["bounds"].items():
@@ -103,7 +104,8 @@ def test_curvature_is_the_same_on_both_devices(gpu_run, files):
 def test_a_certificate_made_on_one_device_is_verified_on_the_other(gpu_run, files, tmp_path):
     for made, other in (("cpu", DEVICE), (DEVICE, "cpu")):
         out = tmp_path / made
-        certificate = bound("strong", gpu_run, *files, asked(made, gpu_run, posterior="refined"))
+        options = asked(made, gpu_run, posterior="refined", refinement=FEW)
+        certificate = bound("strong", gpu_run, *files, options)
         emit_adapter(certificate, out)
         assert (found := verify_adapter(out, files[0], device=other)), found
 
