@@ -100,6 +100,17 @@ def test_the_table_of_the_chains_map_is_made_from_its_figures(monkeypatch):
     _all_records_are_told_of(map_gsm.RECORDS, result)
 
 
+def test_the_table_of_the_devices_is_made_from_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import map_devices
+
+    result = json.loads(map_devices.RESULT.read_text())
+    assert map_devices.table(result) in map_devices.PAGE.read_text()
+    assert all(len(cell["on"]) == 2 for cell in result["cells"])  # else nothing is compared
+    names = {file.stem for file in (map_devices.RECORDS / "records").glob("*.json")}
+    assert len(names) == 1 + len(result["cells"])
+
+
 def _all_records_are_told_of(folder, result):
     names = {file.stem for file in (folder / "records").glob("*.json")}
     assert len(names) == 1 + len(result["measured"])  # the base's own, and a record a cell
