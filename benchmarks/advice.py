@@ -300,6 +300,7 @@ def run(records: Path) -> dict[str, Any]:
         "token_weights": summary(weights),
         "since_named": summary(since_named(entries)),
         "fresh": summary(later),
+        "fresh_by_base": {b: summary([e for e in later if e["base"] == b]) for b in bases},
         "entries": entries,
         "token_weight_entries": weights,
     }

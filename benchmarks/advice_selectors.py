@@ -5,8 +5,8 @@ a word), the strong base is fine-tuned on them exactly as a cell of ``benchmarks
 is, and judged slice by slice on the map's own test rows. Finished ones are kept in
 ``benchmarks/results/advice_selectors.json`` and not done again; stop it anywhere. ``--only NAME``
 runs one, ``--seed K`` and ``--base weak`` do it again with another, ``--device cuda`` does it on a
-GPU, ``--records DIR`` takes the map that the curriculum follows from elsewhere. Rows that were
-picked are kept in ``runs/advice_selectors``; ``--pick`` picks them and fine-tunes nothing.
+GPU, ``--records DIR`` takes the map that the curriculum follows from elsewhere. What the gradients
+picked is kept in ``runs/advice_selectors``; ``--pick`` picks and fine-tunes nothing.
 ``benchmarks/advice.py`` turns them into regrets.
 
 `sft` shuffles rows once: the curriculum keeps its composition, not its order, as its record says.
@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from pacbayes_sft.advise import selectors
 from pacbayes_sft.advise.pilots import read_pilots
@@ -47,7 +48,8 @@ NAMES = (
     "LESS-like influence",
     "THTB, intrinsic hardness proxied",
 )
-PER_LAW = ("curriculum along d*(n)", "LESS-like influence")  # depend on the test law: flat here
+GRADIENTS = NAMES[5]
+PER_LAW = ("curriculum along d*(n)", GRADIENTS)  # depend on the test law: flat here
 
 
 def pool() -> Table:
@@ -68,9 +70,10 @@ def pool() -> Table:
 def picked(
     name: str, table: Table, base: str, size: int, seed: int, device: str = "cpu"
 ) -> tuple[Rows, list[str]]:
-    """Return what `pick` returns, picked once."""
-    place = NAMES.index(name)
-    file = WORK / "picks" / f"{place}-{base}-{size}-{seed}-{table.sha256[:8]}.json"
+    """Return what `pick` returns; the choice by gradients, which takes minutes, is made once."""
+    if name != GRADIENTS:
+        return pick(name, table, base, size, seed, device)
+    file = WORK / "picks" / f"gradients-{base}-{size}-{seed}-{LOOKED_AT}-{table.sha256[:8]}.json"
     if not file.exists():
         rows, said = pick(name, table, base, size, seed, device)
         file.parent.mkdir(exist_ok=True)
@@ -101,7 +104,7 @@ def pick(
     if name == NAMES[4]:
         said = ["the trainer shuffles: composition of the curriculum, not its order"]
         return selectors.curriculum(levels, _path(base, size), size, seed), said
-    if name == NAMES[5]:
+    if name == GRADIENTS:
         target, found = (
             selectors.row_gradients(rows, base, seed=seed, device=device)
             for rows in (read_table(WORK / "target.jsonl"), few)
@@ -115,7 +118,8 @@ def _scores(table: Table, base: str, device: str) -> selectors.BaseScores:
     file = WORK / f"scores-{base}-{len(table.rows)}.npz"
     if not file.exists():
         found = selectors.base_scores(table, base, device=device)
-        np.savez(file, nll=found.nll, solved=found.solved)
+        with replacing(file) as partial, partial.open("wb") as stream:
+            np.savez(stream, nll=found.nll, solved=found.solved)
     kept = np.load(file)
     return selectors.BaseScores(kept["nll"], kept["solved"])
 
@@ -200,6 +204,20 @@ def record(
     }
 
 
+def kept() -> list[dict[str, Any]]:
+    """Return the records that are there."""
+    return json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
+
+
+def keep(new: dict[str, Any]) -> None:
+    """Add a record to those that are there by now: another process may have added some."""
+    with FileLock(WORK / "records.lock"):
+        records = [*kept(), new]
+        records.sort(key=lambda r: (r["size"], r["base"], r["seed"], NAMES.index(r["selector"])))
+        with replacing(RESULT) as partial:
+            partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
 def main(
     sizes: Sequence[int],
     only: str | None,
@@ -209,14 +227,11 @@ def main(
     pick_only: bool = False,
 ) -> None:
     """Measure what is missing."""
-    records: list[dict[str, Any]] = []
-    if RESULT.exists():
-        records = json.loads(RESULT.read_text(encoding="utf-8"))
     table = pool()
     for size in sizes:
         for name in NAMES:
             key = {"selector": name, "base": base, "size": size, "seed": seed}
-            done = any(all(r[k] == v for k, v in key.items()) for r in records)
+            done = any(all(r[k] == v for k, v in key.items()) for r in kept())
             if done or (only is not None and only not in name):
                 continue
             try:
@@ -228,8 +243,7 @@ def main(
                 print(f"{name}, {size}: {len(rows)} rows picked", flush=True)
                 continue
             slices = measure(table, rows, base, size, seed, device)
-            records.append(record(key, table, rows, said, slices, device_name(device)))
-            RESULT.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            keep(record(key, table, rows, said, slices, device_name(device)))
             print(name, size, {k: round(v, 2) for k, v in slices.items()}, flush=True)
 
 

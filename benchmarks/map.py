@@ -2,7 +2,8 @@
 
 Runs the cells of ``benchmarks/map/*.yaml`` that have no record yet under
 ``benchmarks/results/map/records`` (many hours on two cores; stop it anywhere, the same command
-goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and the README's tables.
+goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and the tables of the
+README and of ``docs/map.md``.
 
     python benchmarks/map.py strong --sizes 64,256 --seeds 0    a piece of it
     python benchmarks/map.py --workers 2                        on two local Ray workers
@@ -14,6 +15,7 @@ goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -50,16 +52,19 @@ def measure(
     config: Config, folder: Path, sizes: list[int], seeds: list[int], device: str, workers: int = 0
 ) -> None:
     """Measure the cells that no device has measured, seed by seed, then size by size."""
-    for seed in config.seeds:
-        for size in config.sizes:
-            if (seeds and seed not in seeds) or (sizes and size not in sizes):
-                continue
-            _, missing = finished_records(config, folder)
-            windows = [c.window for c in missing if (c.seed, c.size) == (seed, size)]
-            if windows:
-                here = {"seeds": (seed,), "sizes": (size,), "windows": tuple(windows)}
-                piece = config.model_copy(update=here | {"device": device})
-                run_scan(piece, folder, Where(workers=workers, threads=1))
+    assert isinstance(config.windows, tuple)  # a rule cut down to some windows is another rule
+    for seed, size, base, objective, method in itertools.product(
+        config.seeds, config.sizes, config.bases, config.objectives, config.methods
+    ):
+        if (seeds and seed not in seeds) or (sizes and size not in sizes):
+            continue
+        here = {"seeds": (seed,), "sizes": (size,), "bases": (base,)}
+        here |= {"objectives": (objective,), "methods": (method,)}
+        _, missing = finished_records(config.model_copy(update=here), folder)
+        if missing:
+            here |= {"windows": tuple(cell.window for cell in missing), "device": device}
+            piece = config.model_copy(update=here)
+            run_scan(piece, folder, Where(workers=workers, threads=1))
 
 
 def finished_records(config: Config, folder: Path) -> tuple[list[dict[str, Any]], list[Cell]]:

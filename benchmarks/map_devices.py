@@ -1,10 +1,10 @@
 """The same cells on a CPU and on a GPU: ``python benchmarks/map_devices.py``.
 
-Part of the map was measured on a GPU (`benchmarks/map.py --device cuda`). Here the weak base's
-cells of 1,024 rows and seed 2 that came from there are measured again on the CPU, with the same
-rows, seed and noise; how far risks and bounds differ stands beside how far the other seeds' do.
-Records under ``benchmarks/results/map_devices``, then ``benchmarks/results/map_devices.json`` and
-the table of ``docs/map.md``. ``--summary`` measures nothing.
+Part of the map was measured on a GPU (`benchmarks/map.py --device cuda`). Here those of its cells
+that have 1,024 rows are measured again on the CPU, with the same rows, seed and noise; how far
+risks and bounds differ stands beside how far the other seeds' do. Records under
+``benchmarks/results/map_devices``, then ``benchmarks/results/map_devices.json`` and the table of
+``docs/map.md``. ``--summary`` measures nothing.
 """
 
 from __future__ import annotations
@@ -16,20 +16,39 @@ from statistics import fmean
 
 from map import RECORDS as MAP
 from map import configuration, finished_records
-from readme import Record, write_between
+from readme import Record, said, write_between
 
 from pacbayes_sft.scan.run import Where, run_scan
 
 RECORDS = Path(__file__).parent / "results" / "map_devices"
 RESULT = RECORDS.with_suffix(".json")
 PAGE = Path(__file__).parent.parent / "docs" / "map.md"
-NAME, SIZE, SEED = "weak", 1024, 2
+SIZE, SEED = 1024, 2
+NAMES = {"weak": "weak base", "dft": "strong base, DFT"}
+
+
+def measured_on_a_gpu(name: str) -> list[Record]:
+    """Return the records that a GPU made of this size and seed."""
+    records, _ = finished_records(configuration(name), MAP)
+    return [r for r in of_size(records) if r["cell"]["seed"] == SEED and "cpu" not in on(r)]
+
+
+def of_size(records: list[Record]) -> list[Record]:
+    """Return the cells of this size among records."""
+    return [r for r in records if "cell" in r and r["cell"]["size"] == SIZE]
+
+
+def on(record: Record) -> str:
+    """Return the device of a record."""
+    return str(record.get("device", "cpu"))
 
 
 def again() -> None:
     """Measure on the CPU what a GPU measured."""
-    asked = {"sizes": (SIZE,), "seeds": (SEED,), "device": "cpu"}
-    run_scan(configuration(NAME).model_copy(update=asked), RECORDS, Where(threads=1))
+    for name in NAMES:
+        windows = tuple(r["cell"]["window"] for r in measured_on_a_gpu(name))
+        asked = {"sizes": (SIZE,), "seeds": (SEED,), "windows": windows, "device": "cpu"}
+        run_scan(configuration(name).model_copy(update=asked), RECORDS, Where(threads=1))
 
 
 def figures(record: Record) -> Record:
@@ -37,32 +56,36 @@ def figures(record: Record) -> Record:
     bounds = record["bounds"]
     return {
         "test_risk": record["measured"]["test_risk"]["value"],
-        "kl_bound_checkpoint": bounds["checkpoint"]["bounds"]["kl"]["raw"],
-        "proposition_4_1_paper": bounds["paper"]["bounds"]["proposition_4_1"]["raw"],
+        "kl_bound_on_train": bounds["checkpoint"]["bounds"]["kl"]["train_raw"],
+        "proposition_4_1_paper_on_train": bounds["paper"]["bounds"]["proposition_4_1"]["train_raw"],
         "kl_nats_paper": bounds["paper"]["kl_nats"],
     }
 
 
 def summarise() -> Record:
     """Write ``map_devices.json`` from the records of either device."""
-    of_map, _ = finished_records(configuration(NAME), MAP)
-    other, _ = finished_records(
-        configuration(NAME).model_copy(update={"sizes": (SIZE,), "seeds": (SEED,)}), RECORDS
-    )
-    here = {r["cell"]["window"]: r for r in other if "cell" in r}
     cells = []
-    for window, record in here.items():
-        same = [
-            r
-            for r in of_map
-            if "cell" in r and (r["cell"]["size"], r["cell"]["window"]) == (SIZE, window)
-        ]
-        (there,) = (r for r in same if r["cell"]["seed"] == SEED)
-        seeds = [r for r in same if r["cell"]["seed"] != SEED]
-        found = {"window": window, "on": {}, "other_seeds": [figures(r) for r in seeds]}
-        for r in (record, there):
-            found["on"][r.get("device", "cpu")] = figures(r)
-        cells.append(found)
+    for name in NAMES:
+        of_map, _ = finished_records(configuration(name), MAP)
+        other, _ = finished_records(configuration(name), RECORDS)
+        here = {r["cell"]["window"]: r for r in of_size(other)}
+        for there in measured_on_a_gpu(name):
+            window = there["cell"]["window"]
+            if window not in here:
+                continue
+            seeds = [
+                r
+                for r in of_size(of_map)
+                if r["cell"]["window"] == window and r["cell"]["seed"] != SEED
+            ]
+            cells.append(
+                {
+                    "of": NAMES[name],
+                    "window": window,
+                    "on": {on(r): figures(r) for r in (here[window], there)},
+                    "other_seeds": [figures(r) for r in seeds],
+                }
+            )
     result = {"cells": cells, "apart": apart(cells)}
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -93,19 +116,17 @@ def figures_of(cells: list[Record]) -> list[str]:
 def table(result: Record) -> str:
     """Return a line a cell, then how far apart."""
     devices = sorted({device for c in result["cells"] for device in c["on"]})
+    heads = [f"{what}, {d}" for what in ("test risk", "PAC-Bayes-kl on train law") for d in devices]
     lines = [
-        "| operations | " + " | ".join(f"test risk, {d}" for d in devices) + " | "
-        + " | ".join(f"PAC-Bayes-kl, {d}" for d in devices) + " |",
-        "|" + "---|" * (1 + 2 * len(devices)),
-    ]  # fmt: skip
+        "| cells of 1,024 rows | operations | " + " | ".join(heads) + " |",
+        "|" + "---|" * (2 + len(heads)),
+    ]
     for c in result["cells"]:
-        both = [
-            f"{c['on'][d][name]:.3f}"
-            for name in ("test_risk", "kl_bound_checkpoint")
-            for d in devices
-        ]
-        lines.append(f"| {c['window'].replace(':', '-')} | " + " | ".join(both) + " |")
-    risk, bound = (result["apart"][k] for k in ("test_risk", "kl_bound_checkpoint"))
+        risks = [f"{c['on'][d]['test_risk']:.3f}" for d in devices]
+        limits = [said(c["on"][d]["kl_bound_on_train"]) for d in devices]
+        named = [c["of"], c["window"].replace(":", "-")]
+        lines.append("| " + " | ".join([*named, *risks, *limits]) + " |")
+    risk, bound = (result["apart"][k] for k in ("test_risk", "kl_bound_on_train"))
     lines += [
         "",
         f"Mean distance between the devices: {risk['devices']['mean']:.3f} in risk (at most "

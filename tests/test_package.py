@@ -108,7 +108,15 @@ def test_the_table_of_the_devices_is_made_from_its_figures(monkeypatch):
     assert map_devices.table(result) in map_devices.PAGE.read_text()
     assert all(len(cell["on"]) == 2 for cell in result["cells"])  # else nothing is compared
     names = {file.stem for file in (map_devices.RECORDS / "records").glob("*.json")}
-    assert len(names) == 1 + len(result["cells"])
+    assert len(names) == len({c["of"] for c in result["cells"]}) + len(result["cells"])
+
+
+def test_every_selector_that_was_run_is_judged():
+    results = ROOT / "benchmarks" / "results"
+    run = json.loads((results / "advice_selectors.json").read_text())
+    judged = json.loads((results / "advice.json").read_text())["entries"]
+    names = {(e["rule"], e["base"], e["budget"], e["pilot_seed"]) for e in judged}
+    assert {(r["selector"], r["base"], r["size"], r["seed"]) for r in run} <= names
 
 
 def _all_records_are_told_of(folder, result):

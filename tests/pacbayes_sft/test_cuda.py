@@ -126,6 +126,7 @@ def test_a_scan_names_its_device(tmp_path):
         update={"sizes": (32,), "windows": ("2:6",), "device": DEVICE, "dtype": "autocast"}
     )
     base, cell = run_scan(config, tmp_path)
+    assert cell["device"] == torch.cuda.get_device_name()
     other = config.model_copy(update={"device": "cpu"})
     on_cpu, _ = run_scan(other, tmp_path)
     assert base["key"] != on_cpu["key"]
