@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,20 @@ def test_table_and_picture_and_what_was_not_run(bench, records, tmp_path):
     assert "**advice" in text and "not run yet" in text and "n = 4,096" in text
     bench.draw(result, tmp_path / "advice.png")
     assert (tmp_path / "advice.png").stat().st_size > 10_000
+
+
+def test_selectors_that_run_side_by_side_keep_each_others_records(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import advice_selectors as bench
+
+    monkeypatch.setattr(bench, "RESULT", tmp_path / "advice_selectors.json")
+    monkeypatch.setattr(bench, "WORK", tmp_path)
+    assert bench.kept() == []
+    made = [
+        {"selector": name, "base": base, "size": 4096, "seed": 0}
+        for base in ("weak", "strong")
+        for name in bench.NAMES[:2]
+    ]
+    with ThreadPoolExecutor(4) as processes:
+        list(processes.map(bench.keep, made))
+    assert bench.kept() == [made[2], made[3], made[0], made[1]]
