@@ -5,8 +5,8 @@ a word), the strong base is fine-tuned on them exactly as a cell of ``benchmarks
 is, and judged slice by slice on the map's own test rows. Finished ones are kept in
 ``benchmarks/results/advice_selectors.json`` and not done again; stop it anywhere. ``--only NAME``
 runs one, ``--seed K`` and ``--base weak`` do it again with another, ``--device cuda`` does it on a
-GPU, ``--records DIR`` takes the map that the curriculum follows from elsewhere. What the gradients
-picked is kept in ``runs/advice_selectors``; ``--pick`` picks and fine-tunes nothing.
+GPU, ``--records DIR`` takes the map that the curriculum follows from elsewhere. Several may run
+side by side.
 ``benchmarks/advice.py`` turns them into regrets.
 
 `sft` shuffles rows once: the curriculum keeps its composition, not its order, as its record says.
@@ -65,22 +65,6 @@ def pool() -> Table:
         if not (WORK / name).exists():
             write_problems(WORK / name, law, size=size, seed=seed)
     return read_table(WORK / "pool.jsonl")
-
-
-def picked(
-    name: str, table: Table, base: str, size: int, seed: int, device: str = "cpu"
-) -> tuple[Rows, list[str]]:
-    """Return what `pick` returns; the choice by gradients, which takes minutes, is made once."""
-    if name != GRADIENTS:
-        return pick(name, table, base, size, seed, device)
-    file = WORK / "picks" / f"gradients-{base}-{size}-{seed}-{LOOKED_AT}-{table.sha256[:8]}.json"
-    if not file.exists():
-        rows, said = pick(name, table, base, size, seed, device)
-        file.parent.mkdir(exist_ok=True)
-        with replacing(file) as partial:
-            partial.write_text(json.dumps({"rows": [int(i) for i in rows], "said": said}))
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return np.array(found["rows"]), found["said"]
 
 
 def pick(
@@ -224,7 +208,6 @@ def main(
     base: str = "strong",
     seed: int = 0,
     device: str = "cpu",
-    pick_only: bool = False,
 ) -> None:
     """Measure what is missing."""
     table = pool()
@@ -235,12 +218,9 @@ def main(
             if done or (only is not None and only not in name):
                 continue
             try:
-                rows, said = picked(name, table, base, size, seed, device)
+                rows, said = pick(name, table, base, size, seed, device)
             except InputError as error:
                 print(f"{name}, {size}: not run ({error})", flush=True)
-                continue
-            if pick_only:
-                print(f"{name}, {size}: {len(rows)} rows picked", flush=True)
                 continue
             slices = measure(table, rows, base, size, seed, device)
             keep(record(key, table, rows, said, slices, device_name(device)))
@@ -256,4 +236,4 @@ if __name__ == "__main__":
     seed = int(words.pop(words.index("--seed") + 1)) if "--seed" in words else 0
     device = words[words.index("--device") + 1] if "--device" in words else "cpu"
     numbers = [int(w) for w in words if w.isdigit()]
-    main(numbers or [4096], one, base, seed, device, "--pick" in words)
+    main(numbers or [4096], one, base, seed, device)

@@ -30,7 +30,7 @@ NAMES = {"weak": "weak base", "dft": "strong base, DFT"}
 def measured_on_a_gpu(name: str) -> list[Record]:
     """Return the records that a GPU made of this size and seed."""
     records, _ = finished_records(configuration(name), MAP)
-    return [r for r in of_size(records) if r["cell"]["seed"] == SEED and "cpu" not in on(r)]
+    return [r for r in of_size(records) if r["cell"]["seed"] == SEED and on(r) != "cpu"]
 
 
 def of_size(records: list[Record]) -> list[Record]:
@@ -97,7 +97,7 @@ def apart(cells: list[Record]) -> Record:
     for name in figures_of(cells):
         devices, seeds = [], []
         for c in cells:
-            first, second = (on[name] for on in c["on"].values())
+            first, second = (here[name] for here in c["on"].values())
             devices.append(abs(first - second))
             one, other = (s[name] for s in c["other_seeds"])
             seeds.append(abs(one - other))
