@@ -18,6 +18,7 @@ from map import RECORDS as MAP
 from map import configuration, finished_records
 from readme import Record, said, write_between
 
+from estimators.display import rounded_up
 from pacbayes_sft.scan.run import Where, run_scan
 
 RECORDS = Path(__file__).parent / "results" / "map_devices"
@@ -130,8 +131,8 @@ def table(result: Record) -> str:
     lines += [
         "",
         f"Mean distance between the devices: {risk['devices']['mean']:.3f} in risk (at most "
-        f"{risk['devices']['most']:.3f}), {bound['devices']['mean']:.3f} in the bound (at most "
-        f"{bound['devices']['most']:.3f}); between two seeds on one device: "
+        f"{rounded_up(risk['devices']['most'], 3)}), {bound['devices']['mean']:.3f} in the bound (at most "
+        f"{rounded_up(bound['devices']['most'], 3)}); between two seeds on one device: "
         f"{risk['seeds']['mean']:.3f} and {bound['seeds']['mean']:.3f}.",
     ]
     return "\n".join(lines)
