@@ -131,8 +131,8 @@ def table(result: Record) -> str:
     lines += [
         "",
         f"Mean distance between the devices: {risk['devices']['mean']:.3f} in risk (at most "
-        f"{rounded_up(risk['devices']['most'], 3)}), {bound['devices']['mean']:.3f} in the bound (at most "
-        f"{rounded_up(bound['devices']['most'], 3)}); between two seeds on one device: "
+        f"{rounded_up(risk['devices']['most'], 3)}), {bound['devices']['mean']:.3f} in the bound "
+        f"(at most {rounded_up(bound['devices']['most'], 3)}); between two seeds on one device: "
         f"{risk['seeds']['mean']:.3f} and {bound['seeds']['mean']:.3f}.",
     ]
     return "\n".join(lines)
