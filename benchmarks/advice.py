@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
-from advice_report import ADVICE, RESULT, draw, table
-from readme import write_between
+from advice_report import ADVICE, RESULT, draw, fewer_table, table
+from readme import DOCS, write_between
 
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
 from pacbayes_sft.advise.predict import DEFAULT, Extra, Rule, Train, gather, reweighted
-from pacbayes_sft.advise.scaling import FARTHEST
+from pacbayes_sft.advise.scaling import FARTHEST, FEWEST_SIZES
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import leader
 from pacbayes_sft.errors import InputError
@@ -173,6 +173,37 @@ def fresh(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]
     return replay(kept, base, pool, LARGEST_PILOT)
 
 
+def fewer_pilots(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
+    """Leave pilot sizes out: what the advice then costs, and its regret on the cases in its reach.
+
+    All sizes are judged on those cases too, so that a line may be held against the next.
+    """
+    sizes = sorted({p.size for p in pilots if p.size <= LARGEST_PILOT})
+    smallest, *middle, largest = sizes
+    found = []
+    for kept in dict.fromkeys([tuple(sizes), (smallest, largest), (*middle[-1:], largest)]):
+        if len(kept) < FEWEST_SIZES:
+            continue
+        seen = [p for p in pilots if p.size in kept or p.size > LARGEST_PILOT]
+        entries = [
+            e for e in replay(seen, base, pool, LARGEST_PILOT)
+            if e["budget"] <= FARTHEST[FEWEST_SIZES] * LARGEST_PILOT
+        ]  # fmt: skip
+        cost = pilot_cost(pilots, kept)
+        found.append({"base": base, "sizes": kept, "cost": cost, **verdict(entries)})
+    return found
+
+
+def pilot_cost(pilots: Sequence[Pilot], sizes: Sequence[int]) -> dict[str, float]:
+    """Return what the first seed's pilots of these sizes cost, over all of its fine-tunes."""
+    one = [p for p in pilots if p.seed == min(q.seed for q in pilots)]
+    small = [p for p in one if p.size in sizes]
+    return {
+        "units": sum(p.size for p in small) / sum(p.size for p in one),
+        "seconds": sum(p.seconds for p in small) / sum(p.seconds for p in one),
+    }
+
+
 def since_named(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the entries that had not been seen when ties by the bound were written down."""
     return [
@@ -263,7 +294,7 @@ def run(records: Path) -> dict[str, Any]:
     """Replay every base of a scan."""
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
-    entries, weights, cost, later = [], [], {}, []
+    entries, weights, cost, later, fewer = [], [], {}, [], []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
         plain = [p for p in pilots if p.objective == "nll"]
@@ -275,12 +306,8 @@ def run(records: Path) -> dict[str, Any]:
         entries += selector_entries(plain, base)
         later += fresh(plain, base, pool)
         weights += token_weights(pilots, base, pool)
-        one = [p for p in plain if p.seed == min(q.seed for q in plain)]
-        small = [p for p in one if p.size <= LARGEST_PILOT]
-        cost[base] = {
-            "units": sum(p.size for p in small) / sum(p.size for p in one),
-            "seconds": sum(p.seconds for p in small) / sum(p.seconds for p in one),
-        }
+        cost[base] = pilot_cost(plain, [p.size for p in plain if p.size <= LARGEST_PILOT])
+        fewer += fewer_pilots(plain, base, pool)
     stages = {}
     for largest in STAGES:
         mine = [e for e in entries if e["stage"] == largest]
@@ -296,6 +323,7 @@ def run(records: Path) -> dict[str, Any]:
     return {
         "stages": stages,
         "pilot_cost_over_sweep": cost,
+        "fewer_pilots": fewer,
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
         "since_named": summary(since_named(entries)),
@@ -322,7 +350,8 @@ if __name__ == "__main__":
         sys.exit(f"{at}: no base has every window at its pilot sizes and at one above yet")
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result, PICTURE)
-    write_between("advice", table(result))
+    write_between("advice", table(result), page=DOCS / "advice.md")
+    write_between("fewer_pilots", fewer_table(result), "advice", DOCS / "advice.md")
     print(table(result))
     for stage in result["stages"].values():
         print(json.dumps(stage["verdict"], indent=1))

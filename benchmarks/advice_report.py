@@ -1,8 +1,8 @@
-"""The regrets of ``benchmarks/advice.py`` as the README's table and as a picture."""
+"""The regrets of ``benchmarks/advice.py`` as a table and as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ def said(name: str, stage: Mapping[str, Any]) -> str:
     return f"pilots of n ≤ {int(name):,} ({seeds} seed{plural}), judged at n = {sizes}"
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Return the README's table, of the stage with the largest pilots."""
+def table(result: Mapping[str, Any], rules: Sequence[str] = ()) -> str:
+    """Return the table of these rules, or all, in the stage with the largest pilots."""
     name, stage = last(result)
     lines = [
         f"| rule ({said(name, stage)}) | mean regret | worst | easy / flat / hard test "
         "| cases (with every pilot seed) |",
         "|---|---|---|---|---|",
     ]
-    for rule, found in sorted(stage["rules"].items(), key=lambda item: item[1]["mean"]):
+    shown = {r: found for r, found in stage["rules"].items() if r in (rules or stage["rules"])}
+    for rule, found in sorted(shown.items(), key=lambda item: item[1]["mean"]):
         laws = " / ".join(_number(found["by_law"].get(law)) for law, _ in LAWS)
         bold = "**" * (rule == ADVICE)
         tried = f" ({found['entries']})" if found["entries"] > found["cases"] else ""
@@ -41,6 +42,22 @@ def table(result: Mapping[str, Any]) -> str:
         numbers = f"{found['mean']:.3f} | {found['worst']:.3f} | {laws} | {cases}"
         lines.append(f"| {bold}{rule}{bold} | {numbers} |")
     lines += [f"| {rule} | not run yet | | | |" for rule in stage["not_run"]]
+    return "\n".join(lines)
+
+
+def fewer_table(result: Mapping[str, Any]) -> str:
+    """Return the table of what the advice costs and does where pilot sizes are left out."""
+    lines = [
+        "| base | pilots of n | share of the sweep's seconds | regret of the advice | of the best "
+        "fixed rule |",
+        "|---|---|---|---|---|",
+    ]
+    for found in result["fewer_pilots"]:
+        sizes = ", ".join(f"{n:,}" for n in found["sizes"])
+        lines.append(
+            f"| {found['base']} | {sizes} | {found['cost']['seconds']:.0%} "
+            f"| {found['advice']:.3f} | {found['best_fixed_rule']:.3f} |"
+        )
     return "\n".join(lines)
 
 

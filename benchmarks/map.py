@@ -2,8 +2,8 @@
 
 Runs the cells of ``benchmarks/map/*.yaml`` that have no record yet under
 ``benchmarks/results/map/records`` (many hours on two cores; stop it anywhere, the same command
-goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and the tables of the
-README and of ``docs/map.md``.
+goes on), then writes ``benchmarks/results/map.json``, ``docs/map/*.png`` and the tables of
+``docs/map.md``.
 
     python benchmarks/map.py strong --sizes 64,256 --seeds 0    a piece of it
     python benchmarks/map.py --workers 2                        on two local Ray workers
@@ -19,6 +19,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +29,7 @@ from readme import write_between
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
 from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
-from pacbayes_sft.scan.intervals import FEWEST_SEEDS, UNDECIDED
+from pacbayes_sft.scan.intervals import FEWEST_SEEDS
 from pacbayes_sft.scan.observations import observe
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.run import Where, run_scan
@@ -152,11 +153,16 @@ def targets(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the table of every bound and shift term at one theorem each, the primary first."""
+def table(result: dict[str, Any], others: Sequence[str] = ()) -> str:
+    """Return the table of the primary bound, then of ``others``.
+
+    Where none is named: of every bound and shift term, at one theorem each.
+    """
     primary = result["primary"]
     rows = {f"{primary['bound']}, {primary['theorem']}, {primary['shift']}": result}
     for name, other in result["others"].items():
+        if others and name not in others:
+            continue
         bound, theorem, _ = name.split(", ")
         quoted = "kl" if bound == "checkpoint" else "proposition_4_1"  # kl is 1 where KL is large
         if theorem in (quoted, "importance") or name == "checkpoint, proposition_4_1, tv":
@@ -192,20 +198,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def observations_table(result: dict[str, Any], decided_alone: bool = False) -> str:
-    """Return the table of the paper's observations that seeds enough were measured for.
-
-    Args:
-        result: What ``map.json`` holds.
-        decided_alone: Leave out those that the cells do not decide, and say how many they are.
-    """
+def observations_table(result: dict[str, Any]) -> str:
+    """Return the table of the paper's observations that seeds enough were measured for."""
     lines = [
         "| the paper says | here | measured | mean (95 %) | interval over | seeds |",
         "|---|---|---|---|---|---|",
     ]
     enough = [o for o in result["observations"] if o["seeds"] >= FEWEST_SEEDS]
-    decided = [o for o in enough if o["appears"] != UNDECIDED]
-    for o in decided if decided_alone else enough:
+    for o in enough:
         value, lower, upper = (
             unknown if o[k] is None else f"{o[k]:.3f}"
             for k, unknown in (("value", "-"), ("lower", "-∞"), ("upper", "∞"))
@@ -214,9 +214,6 @@ def observations_table(result: dict[str, Any], decided_alone: bool = False) -> s
             f"| {o['claim']} | **{o['appears']}** | {o['measured']} "
             f"| {value} ({lower} to {upper}) | {o['over']} | {o['seeds']} |"
         )
-    if decided_alone:
-        lines += ["", f"{len(enough) - len(decided)} of {len(enough)} are undecided: all of them "
-                  "in [docs/map.md](docs/map.md#did-the-papers-observations-appear)."]  # fmt: skip
     if few := len(result["observations"]) - len(enough):
         lines += [
             "",
@@ -261,7 +258,6 @@ if __name__ == "__main__":
             for name in asked.names or NAMES:
                 measure(configuration(name), RECORDS, *numbers, asked.device, asked.workers)
         result = summarise()
-        write_between("map", table(result))
-        write_between("observations", observations_table(result, decided_alone=True), "map")
+        write_between("map", table(result), page=PAGE)
         write_between("observations", observations_table(result), "map", PAGE)
         print(json.dumps(result["targets"] | result["labelled_upper_in_group"], indent=1))

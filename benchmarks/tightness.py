@@ -11,7 +11,7 @@ in advance (``--theorem recursive``).
 Fine-tunes and refinements go on where they stopped; finished cells in ``runs/tightness`` are not
 done again, and passes without noise are kept there, so that the cells of one run share them. Writes
 ``benchmarks/results/tightness.json`` (one record per posterior, prior and bound) after each cell,
-the README's table and ``docs/tightness.png``.
+its table and ``docs/tightness.png``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from readme import Record, said, write_between
+from readme import MEASURED, Record, said, write_between
 
 from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.certified.files import CERTIFICATE
@@ -249,7 +249,7 @@ def by_cell(result: list[Record]) -> dict[tuple[Any, ...], dict[str, Record]]:
 
 
 def table(result: list[Record]) -> str:
-    """Return the README's table: one line a cell."""
+    """Return the page's table: one line a cell."""
     lines = [
         "| base | n | prior | posterior | KL (nats) | R̂ (limit) | PAC-Bayes-kl | recursive | one "
         "deployed draw | limit of the prior's own centre | Gibbs test risk | finished test risk "
@@ -336,5 +336,5 @@ if __name__ == "__main__":
         named = sys.argv[sys.argv.index("--run") + 1] if "--run" in sys.argv else None
         measure("--finished" in sys.argv, named)
     committed = json.loads(RESULT.read_text(encoding="utf-8"))
-    write_between("tightness", table(committed))
+    write_between("tightness", table(committed), page=MEASURED)
     draw(committed)

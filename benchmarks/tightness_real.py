@@ -9,7 +9,7 @@ with other rows: the prior scale that won in the first is its only one, named be
 Each cell is one ``sft`` and two ``bound`` commands in ``runs/tightness_real``; finished stages are
 not done again and refinements go on where they stopped. ``--cell NAME`` does one; ``--table`` only
 prints. Writes ``benchmarks/results/tightness_real.json`` after each bound (cells without a record
-were not run) and the README's table from it. Needs the extra ``real``. In float32, since a
+were not run) and its table from it. Needs the extra ``real``. In float32, since a
 processor without bf16 arithmetic takes three to four times as long in bf16.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import real
-from readme import Record, said, write_between
+from readme import MEASURED, Record, said, write_between
 
 from estimators.display import rounded_up
 
@@ -159,5 +159,5 @@ if __name__ == "__main__":
         for new in measure(name):
             kept = [r for r in kept if (r["cell"], r["prior"]) != (name, new[0]["prior"])] + new
             RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    write_between("tightness_real", table(kept))
+    write_between("tightness_real", table(kept), page=MEASURED)
     print(table(kept))

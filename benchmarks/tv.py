@@ -7,7 +7,7 @@ installed is skipped with a note). Peers that read features get the twelve count
 permutation p-value for ours, by its own rule for a peer. Then 2,000 runs on small samples count
 certificates on the wrong side of the truth, and the streamed test is timed at two sizes. Kill it
 anywhere and run it again: what is measured is kept in ``runs/tv``. Writes
-``benchmarks/results/tv.json`` and the README's table; ``--collect`` writes what has been measured
+``benchmarks/results/tv.json`` and its table; ``--collect`` writes what has been measured
 so far, ``--table`` only redraws. Seconds are CPU seconds of one thread; quote their ratios.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from readme import Record, write_between
+from readme import MEASURED, Record, write_between
 from tv_pairs import Pair, pairs, texts
 
 from estimators.display import rounded_down
@@ -307,7 +307,7 @@ def measure() -> Record:
 
 
 def table(found: Record) -> str:
-    """Return the README's table: our default beside the peers' best power."""
+    """Return the page's table: our default beside the peers' best power."""
     lines = [
         "| pair | true TV | value (lower limit) at n = 1,000 | at n = 3,000 | power at n = 200 / "
         "1,000 | best peer's |",
@@ -345,4 +345,4 @@ if __name__ == "__main__":
     if "--table" not in sys.argv:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
-    write_between("tv", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    write_between("tv", table(json.loads(RESULT.read_text(encoding="utf-8"))), page=MEASURED)

@@ -5,7 +5,7 @@ small base (two layers of width 32, made first) through `pacbayes_sft.sft`, and
 `pacbayes_sft.bound` at delta 0.05, 0.2 or 0.5 in turn, under the base and under the half-data
 checkpoint. The truth is the Gibbs test risk (token error) on 1,024 rows of the same law. About an
 hour and a half on one core, in pieces of one run under ``runs/whole_path``; finished ones are not
-done again. Writes ``benchmarks/results/whole_path.json`` and the README's table; ``--table`` only
+done again. Writes ``benchmarks/results/whole_path.json`` and its table; ``--table`` only
 redraws.
 """
 
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme import Record, write_between
+from readme import MEASURED, Record, write_between
 from scipy.stats import beta
 
 from estimators.display import rounded_up
@@ -154,7 +154,7 @@ def summarise(records: list[Record]) -> list[Record]:
 
 
 def table(rows: list[Record]) -> str:
-    """Return the README's table."""
+    """Return the page's table."""
     lines = [
         "| prior | posterior | δ | runs | violations | rate at most (95 %) | mean bound | mean "
         "Gibbs test risk | test risk above R̂ | complexity really needed |",
@@ -188,4 +188,6 @@ def measure() -> None:
 if __name__ == "__main__":
     if "--table" not in sys.argv:
         measure()
-    write_between("whole_path", table(json.loads(RESULT.read_text(encoding="utf-8"))))
+    write_between(
+        "whole_path", table(json.loads(RESULT.read_text(encoding="utf-8"))), page=MEASURED
+    )

@@ -51,35 +51,56 @@ def test_the_wheel_holds_both_packages_the_base_and_the_command(tmp_path):
     assert "pacbayes-sft = pacbayes_sft.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
-NAMES = [
-    "demo",
-    "tightness",
-    "real",
-    "tightness_real",
-    "coverage",
-    "streaming",
-    "whole_path",
-    "monte_carlo",
-    "map",
-    "tv",
-    "advice",
-]
+PAGES = {
+    "demo": "README.md",
+    "tightness": "docs/measured.md",
+    "real": "docs/measured.md",
+    "tightness_real": "docs/measured.md",
+    "coverage": "docs/measured.md",
+    "streaming": "docs/measured.md",
+    "whole_path": "docs/measured.md",
+    "monte_carlo": "docs/measured.md",
+    "tv": "docs/measured.md",
+    "map": "docs/map.md",
+    "advice": "docs/advice.md",
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_readme_tables_are_made_from_the_committed_figures(name, monkeypatch):
+@pytest.mark.parametrize("name", PAGES)
+def test_the_tables_are_made_from_the_committed_figures(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location(f"{name}_bench", ROOT / f"benchmarks/{name}.py")
     bench = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, bench)  # dataclasses look themselves up there
     spec.loader.exec_module(bench)
     result = json.loads(bench.RESULT.read_text())
-    made = bench.readme_table(result["pieces"]) if name == "coverage" else bench.table(result)
-    assert made in (ROOT / "README.md").read_text()
+    made = bench.page_table(result["pieces"]) if name == "coverage" else bench.table(result)
+    assert made in (ROOT / PAGES[name]).read_text()
+    if name == "advice":
+        assert bench.fewer_table(result) in (ROOT / PAGES[name]).read_text()
     if name == "map":
-        decided = bench.observations_table(result, decided_alone=True)
-        assert decided in (ROOT / "README.md").read_text()
         assert bench.observations_table(result) in bench.PAGE.read_text()
+
+
+def test_the_short_tables_of_the_readme_are_made_from_the_committed_figures(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import headlines
+
+    readme = (ROOT / "README.md").read_text()
+    for name, table in headlines.tables().items():
+        assert f"made by benchmarks/headlines.py -->\n{table}\n<!-- end of {name}" in readme
+
+
+def test_links_from_the_readme_lead_somewhere():
+    import re
+
+    readme = (ROOT / "README.md").read_text()
+    for file, place in re.findall(r"\]\(((?:docs|pacbayes_sft)/[^)#]+)#?([^)]*)\)", readme):
+        assert (ROOT / file).exists(), file
+        if place:
+            titles = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^a-z0-9 -]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert place in slugs, f"{file}#{place}"
 
 
 def test_the_tables_of_the_real_map_are_made_from_its_figures(monkeypatch):

@@ -124,10 +124,10 @@ def _parse_so(sentence: str) -> Step:
 
 def _of(parameter: Parameter) -> tuple[str, str]:
     """Return what is counted and in what: ``("Dance Studio", "Central High")``."""
-    upper = ITEMS[parameter.upper.layer][parameter.upper.index]
+    upper = ITEMS[parameter.upper.layer][parameter.upper.place]
     if isinstance(parameter, Abstract):
         return CATEGORIES[parameter.layer], upper
-    return ITEMS[parameter.lower.layer][parameter.lower.index], upper
+    return ITEMS[parameter.lower.layer][parameter.lower.place], upper
 
 
 def _name(parameter: Parameter) -> str:

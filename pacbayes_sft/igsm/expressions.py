@@ -12,30 +12,27 @@ counting and reducing down to one line each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MODULUS = 23
 OPERATORS = ("+", "-", "*")
 
 
-@dataclass(frozen=True, order=True)
-class Item:
-    """One node of the structure graph: the ``index``-th item of ``layer`` (both from 0)."""
+class Item(NamedTuple):
+    """One node of the structure graph: the ``place``-th item of ``layer`` (both from 0)."""
 
     layer: int
-    index: int
+    place: int
 
 
-@dataclass(frozen=True, order=True)
-class Instance:
+class Instance(NamedTuple):
     """How many of ``lower`` each ``upper`` has; ``lower`` is one layer below ``upper``."""
 
     upper: Item
     lower: Item
 
 
-@dataclass(frozen=True, order=True)
-class Abstract:
+class Abstract(NamedTuple):
     """How many things of the category ``layer`` each ``upper`` has, summed over its items."""
 
     upper: Item

@@ -156,7 +156,8 @@ def _draw_structure(operations: int, generator: np.random.Generator) -> dict[Ite
     for edge in order:
         first_of.setdefault(edge.upper, edge)
     kept = list(first_of.values())
-    kept += [edge for edge in order if edge not in set(kept)][: max(0, wanted - len(kept))]
+    more = [edge for edge in order if first_of[edge.upper] is not edge]
+    kept += more[: max(0, wanted - len(kept))]
     children: dict[Item, list[Instance]] = {}
     for edge in sorted(kept):
         children.setdefault(edge.upper, []).append(edge)

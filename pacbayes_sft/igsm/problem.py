@@ -86,7 +86,7 @@ class Problem:
     def values(self) -> dict[Parameter, int]:
         """The value modulo 23 of every needed parameter."""
         values: dict[Parameter, int] = {}
-        for step in self.solution():
+        for step in self._steps:
             if len(step.chain[-1]) == 1 and isinstance(step.chain[-1][0], int):
                 values[step.parameter] = step.chain[-1][0]
         return values
@@ -98,7 +98,11 @@ class Problem:
 
     def solution(self) -> list[Step]:
         """Return the canonical solution, line by line."""
-        return list(self._solve(self.query, {}))
+        return list(self._steps)
+
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        return tuple(self._solve(self.query, {}))
 
     def _solve(self, goal: Parameter, known: dict[Parameter, int]) -> Iterator[Step]:
         stated = self.definition(goal)

@@ -10,6 +10,7 @@ many things of category C each ``a0`` has in all).
 
 from __future__ import annotations
 
+import functools
 import re
 
 from pacbayes_sft.igsm.expressions import (
@@ -91,13 +92,14 @@ def vocabulary() -> list[str]:
     return [PAD, BOS, EOS, UNKNOWN, *PUNCTUATION, *OPERATORS, *numbers, *names]
 
 
+@functools.cache  # a few hundred words, asked for a hundred times a problem
 def _word(operand: Operand) -> str:
     if isinstance(operand, int):
         return str(operand)
-    upper = f"{LETTERS[operand.upper.layer]}{operand.upper.index}"
+    upper = f"{LETTERS[operand.upper.layer]}{operand.upper.place}"
     if isinstance(operand, Abstract):
         return upper + LETTERS[operand.layer].upper()
-    return f"{upper}{LETTERS[operand.lower.layer]}{operand.lower.index}"
+    return f"{upper}{LETTERS[operand.lower.layer]}{operand.lower.place}"
 
 
 def _words(expression: Expression) -> str:
