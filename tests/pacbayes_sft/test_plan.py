@@ -26,7 +26,7 @@ from pacbayes_sft.posteriors import PLACES, Refinement
 from pacbayes_sft.shift.term import FROM_MANY_ROWS
 
 QUICK = Options(
-    refinement=Refinement(Schedule(steps=8), 8), prior_scales=(0.02, 0.1), batch_size=32
+    refinement=Refinement(Schedule(steps=8), 8), prior_scales=(0.02, 0.1), batch_size=32, draws=2
 )
 
 

@@ -21,6 +21,7 @@ def bench(monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     # the committed selectors' slices are those of the real map, not of this world
     monkeypatch.setattr(module, "SELECTORS", tmp_path / "advice_selectors.json")
+    monkeypatch.setattr(module, "DRAWS", 20)
     return module
 
 
