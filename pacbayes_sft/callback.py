@@ -29,6 +29,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.order import (
     append_drawn,
+    batches_of,
     begin_notes,
     first_difference,
     is_shuffled,
@@ -172,7 +173,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         again, self._begun = self._begun, True  # `train` called twice goes on from what it left
         trained_before = state.global_step == 0 and not self._begin(model, again)
         tokenizer = given.get("processing_class")
-        self._unknown = why_unknown(args, loader, self.table, self.positions)
+        self._unknown = why_unknown(
+            args, loader, self.table, self.positions, shares=not self.compare
+        )
         if not self._unknown and self.compare:
             self._unknown = first_difference(loader.dataset, self.table, self.positions, tokenizer)
         if trained_before:
@@ -259,7 +262,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         given_shuffled = self.positions != sorted(self.positions)
         one_by_one = is_shuffled(loader)
         self._shuffled = given_shuffled or one_by_one
-        self._rows_a_step = loader.batch_sampler.batch_size * args.gradient_accumulation_steps
+        rows_each = batches_of(loader).batch_size * args.gradient_accumulation_steps
+        self._rows_a_step = rows_each * args.world_size
         self._watched = watch(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
         self._prior_step = wanted if 0 < wanted < state.max_steps else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from pacbayes_sft.atomic import replacing
@@ -39,19 +40,30 @@ class WatchedSampler(Sampler[int]):
         return getattr(self._sampler, name)
 
 
+def batches_of(dataloader: Any) -> Any:
+    """Return the batch sampler that draws; of several processes each draws all and keeps its share.
+
+    None if there is none.
+    """
+    found = getattr(dataloader, "batch_sampler", None)
+    return found.batch_sampler if isinstance(found, BatchSamplerShard) else found
+
+
 def watch(dataloader: Any) -> WatchedSampler:
     """Put a watched sampler in the place of a data loader's own and return it."""
-    watched = WatchedSampler(dataloader.batch_sampler.sampler)
-    dataloader.batch_sampler.sampler = watched
+    batches = batches_of(dataloader)
+    batches.sampler = watched = WatchedSampler(batches.sampler)
     return watched
 
 
 def is_shuffled(dataloader: Any) -> bool:
     """Return whether the loader reads in random order."""
-    return isinstance(dataloader.batch_sampler.sampler, RandomSampler)
+    return isinstance(batches_of(dataloader).sampler, RandomSampler)
 
 
-def why_unknown(args: Any, dataloader: Any, table: Table, positions: Sequence[int]) -> str:
+def why_unknown(
+    args: Any, dataloader: Any, table: Table, positions: Sequence[int], *, shares: bool = False
+) -> str:
     """Return why nobody can know which place of the data set each batch held, or nothing.
 
     Args:
@@ -59,15 +71,17 @@ def why_unknown(args: Any, dataloader: Any, table: Table, positions: Sequence[in
         dataloader: Its training loader.
         table: The training file.
         positions: Row of the file at each place of the trainer's data set.
+        shares: Whether several processes are known to read the rows in one order, each its share
+            of every step, as those of `run_sft` do.
     """
     if getattr(args, "packing", False):
         return "packing mixes rows into one example"
-    if args.world_size > 1:
+    if args.world_size > 1 and not shares:
         return f"the run has {args.world_size} processes, and each sees its own share of the rows"
     dataset: Any = getattr(dataloader, "dataset", None)
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         return "the data set is a stream without places"
-    sampler = getattr(getattr(dataloader, "batch_sampler", None), "sampler", None)
+    sampler = getattr(batches_of(dataloader), "sampler", None)
     if not isinstance(sampler, RandomSampler | SequentialSampler):
         return f"the rows' order is that of {type(sampler).__name__}, which may depend on the rows"
     if len(dataset) != len(positions):

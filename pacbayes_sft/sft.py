@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from pacbayes_sft.checkpoints.files import open_checkpoint
-from pacbayes_sft.checkpoints.record import RunRecord
+from pacbayes_sft.checkpoints.record import RunRecord, read_record
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
@@ -30,6 +31,7 @@ from pacbayes_sft.models import (
     local_directory,
     resolve_base,
 )
+from pacbayes_sft.processes import Team
 from pacbayes_sft.sft_folder import PARTIAL, claimed, refuse_other_use
 
 if TYPE_CHECKING:
@@ -102,7 +104,9 @@ class Settings:
 def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None = None) -> RunRecord:
     """Fine-tune ``base`` on ``train`` and write the result with its run record to ``out``.
 
-    An interrupted run called again with the same settings goes on from its last checkpoint.
+    An interrupted run called again with the same settings goes on from its last checkpoint. Called
+    in every process of one launch (torchrun, ``accelerate launch``), these share the rows of each
+    step, data-parallel, and the first writes.
 
     Args:
         base: Path or hub id of the base, or the name of a shipped one.
@@ -119,6 +123,8 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     from pacbayes_sft.callback import CertificateCallback
 
     settings = settings or Settings()
+    team = Team.of(settings.device)
+    team.rows_each(settings.batch_size)
     base = resolve_base(base)
     table = read_table(train)
     order, prior_rows = training_order(table, settings.prior_fraction, settings.seed)
@@ -127,7 +133,8 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     )
     keeper.compare = False  # the data sets are made here, row by row
     asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)
-    refuse_other_use(out, asked)
+    if team.first:
+        refuse_other_use(out, asked)
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
     model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
@@ -135,8 +142,14 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.requires_grad_(True).train()
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    with claimed(out, asked):
-        _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings)
+    with claimed(out, asked) if team.first else nullcontext():
+        team.wait()  # until the directory is this run's
+        _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings, team)
+        team.wait()
+    if not team.first:
+        kept = read_record(out)
+        assert kept is not None
+        return kept
     assert keeper.record is not None and keeper.record.order == order
     return keeper.record
 
@@ -148,11 +161,13 @@ def _fine_tune(
     reading: tuple[list[int], int],
     keeper: CertificateCallback,
     settings: Settings,
+    team: Team,
 ) -> None:
     """Train, or go on, and save into ``keeper.out``; the checkpoint that is the prior first."""
     (order, prior_rows), out = reading, keeper.out
     assert out is not None
-    keeper.keep_initial(model)
+    if team.first:
+        keeper.keep_initial(model)
     steps, read = _steps(settings, len(order)), order
     if prior_rows:
         before = _steps(settings, prior_rows)
@@ -160,17 +175,19 @@ def _fine_tune(
             before = min(max(1, round(settings.prior_fraction * steps)), steps - 1)
             steps, read = steps - before, order[prior_rows:] + order[:prior_rows]
         trainer = _trainer(
-            model, tokenizer, table, order[:prior_rows], before, out / PARTIAL / "1", settings
+            model, tokenizer, table, order[:prior_rows], before, out / PARTIAL / "1", settings, team
         )
         model = _train(trainer, out / PARTIAL / "1")
-        keeper.keep_prior(model, prior_rows, saw=order[:prior_rows])
+        if team.first:
+            keeper.keep_prior(model, prior_rows, saw=order[:prior_rows])
     keeper.positions = read
-    trainer = _trainer(model, tokenizer, table, read, steps, out / PARTIAL / "2", settings)
+    trainer = _trainer(model, tokenizer, table, read, steps, out / PARTIAL / "2", settings, team)
     keeper.attach(trainer)
     model = _train(trainer, out / PARTIAL / "2")
-    model.save_pretrained(out)
-    if not settings.lora_rank:
-        tokenizer.save_pretrained(out)
+    if team.first:
+        model.save_pretrained(out)
+        if not settings.lora_rank:
+            tokenizer.save_pretrained(out)
 
 
 def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list[int], int]:
@@ -200,6 +217,7 @@ def _trainer(
     steps: int,
     work: Path,
     settings: Settings,
+    team: Team,
 ) -> Any:
     """Return the trainer of one full schedule on the rows ``order``."""
     from datasets import Dataset
@@ -218,7 +236,7 @@ def _trainer(
             max_length=None,
             packing=False,
             max_steps=steps,
-            per_device_train_batch_size=settings.batch_size,
+            per_device_train_batch_size=team.rows_each(settings.batch_size),
             learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
             warmup_steps=max(1, round(0.03 * steps)),

@@ -90,6 +90,7 @@ def sft(
 
     refuse_missing(train)
 
+    from pacbayes_sft.processes import Team
     from pacbayes_sft.sft import Settings, run_sft
 
     settings = Settings(
@@ -110,6 +111,8 @@ def sft(
     )
     with quiet_stdout():
         record = run_sft(base, train, out, settings)
+    if not Team.of(settings.device).first:
+        return  # of several processes one speaks
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
     rows = len(record.order)
     table.add_row("rows given, none dropped", f"{rows:,}")

@@ -50,6 +50,9 @@ def scan(
         int | None, typer.Option(min=1, help="Torch threads a cell (a worker has one).")
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs a cell; a fraction shares one.")] = 0.0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share each fine-tune, each GPU one.")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells and hours; measure nothing.")
     ] = False,
@@ -79,7 +82,7 @@ def scan(
     asked = read_config(config)
     if asked.device == "cpu":  # another may be the workers' alone
         check_dtype(asked.dtype, asked.device)
-    where = Where(workers, address, threads, gpus)
+    where = Where(workers, address, threads, gpus, processes)
     if dry_run:
         store = Store(out)
         jobs = list_jobs(asked)

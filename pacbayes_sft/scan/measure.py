@@ -19,6 +19,7 @@ from pacbayes_sft.measure import Measured
 from pacbayes_sft.models import device_name
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
+from pacbayes_sft.processes import run_sft_on
 from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
@@ -37,7 +38,7 @@ CUT_BY_ROWS = (
 TRAIN_RISK_UNITS = 256  # training rows come in random order, so the first ones are a sample
 
 
-def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
+def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: int = 1) -> Record:
     """Return the record of a cell.
 
     Args:
@@ -45,6 +46,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
         cell: Which point of the map.
         key: Its name.
         folder: Where to work; an interrupted fine-tune there goes on. Removed at the end.
+        processes: How many share the fine-tune; all else is done in this one.
 
     Raises:
         InputError: If an input cannot be used.
@@ -54,7 +56,11 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
     sources = write_rows(config.data, cell, folder)
     run = folder / "finetune"
     if not is_finished(run):  # a cell may have been killed after its fine-tune
-        run_sft(cell.base, sources.train, run, _settings(config, cell, sources.train))
+        settings = _settings(config, cell, sources.train)
+        if processes > 1:
+            run_sft_on(processes, cell.base, sources.train, run, settings)
+        else:
+            run_sft(cell.base, sources.train, run, settings)
     trained = time.monotonic()
     test = _risk(config, cell.base, sources.test, sources.column, run)
     heldout = _risk(config, cell.base, str(sources.heldout), None, run)
@@ -85,6 +91,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path) -> Record:
         "bounds": bounds,
         "version": versions("pacbayes-sft")["pacbayes-sft"],
         "device": device_name(config.device),
+        "processes": processes,
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)

@@ -16,6 +16,7 @@ from typing import Any
 from pacbayes_sft import loaded
 from pacbayes_sft.alone import alone
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.processes import launched
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config
 from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
@@ -23,8 +24,6 @@ from pacbayes_sft.scan.progress import Watch
 from pacbayes_sft.scan.store import Store
 
 RETRIES = 3  # of a cell whose worker died
-# where launchers say how many processes they started (those that accelerate itself reads)
-SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class Where:
         threads: Torch threads a cell; None leaves torch alone in this process and gives a worker
             one.
         gpus: GPUs a cell, a fraction shares one.
+        processes: Processes that share the steps of each fine-tune, each GPU one.
     """
 
     workers: int = 0
     address: str | None = None
     threads: int | None = None
     gpus: float = 0.0
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Job:
     base: str
     cell: Cell | None
 
-    def run(self, config: Config, folder: Path) -> Record:
+    def run(self, config: Config, folder: Path, processes: int = 1) -> Record:
         """Measure it, the bars and logs of a hundred trainers apart."""
         with _quiet():
             if self.cell is None:
                 return measure_base(config, self.base, self.key, folder)
-            return measure_cell(config, self.cell, self.key, folder)
+            return measure_cell(config, self.cell, self.key, folder, processes)
 
 
 def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Record]:
@@ -113,7 +114,7 @@ def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterat
     _set_threads(where.threads)
     with loaded.held():
         for job in jobs:
-            yield job.run(config, store.work(job.key))
+            yield job.run(config, store.work(job.key), where.processes)
 
 
 def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
@@ -138,7 +139,7 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
         _refuse_unmet(ray.cluster_resources(), where)
         task: Any = ray.remote(_work).options(**task_options(where))
         shared = ray.put(config.model_dump(mode="json"))
-        waiting = [task.remote(shared, job, where.threads or 1, root) for job in jobs]
+        waiting = [task.remote(shared, job, where, root) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
             try:
@@ -174,7 +175,7 @@ def task_options(where: Where) -> dict[str, Any]:
     """
     threads = where.threads or 1
     return {
-        "num_cpus": threads if where.address else 1,
+        "num_cpus": threads * where.processes if where.address else 1,
         "num_gpus": where.gpus,
         "max_retries": RETRIES,
         "runtime_env": {
@@ -195,29 +196,24 @@ def _refuse_unmet(has: Mapping[str, float], where: Where) -> None:
 
 
 def _refuse_several_processes() -> None:
-    """Refuse to be one of several processes of one launch.
-
-    With a cell's rows divided among processes nobody could say which of them a checkpoint prior
-    had seen (`order.why_unknown`), and every process would write the records.
-    """
-    counts = [int(found) for name in SIZES if (found := os.environ.get(name, "")).isdigit()]
-    if max(counts, default=1) > 1:
+    """Refuse to be one of several processes of one launch: each would write the records."""
+    if launched() > 1:
         raise InputError(
-            f"scan: started as one of {max(counts)} processes (accelerate launch, torchrun, "
-            "mpirun), and a cell runs in one, so that it is known which rows it saw; take "
-            "--num_processes 1, and --workers or --address with --gpus to fill several devices "
-            "with cells"
+            f"scan: started as one of {launched()} processes (accelerate launch, torchrun, "
+            "mpirun), and a scan is one; it starts those of a fine-tune itself: --processes "
+            f"{launched()}. To fill several devices with cells take --workers or --address with "
+            "--gpus"
         )
 
 
-def _work(config: dict[str, Any], job: Job, threads: int, root: Path | None) -> Record:
+def _work(config: dict[str, Any], job: Job, where: Where, root: Path | None) -> Record:
     """Measure one job in a worker, in a folder of its own, under ``root`` or the system's."""
-    _set_threads(threads)
+    _set_threads(where.threads or 1)
     loaded.keep(True)
     if root is not None:
         root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pacbayes-sft-", dir=root) as folder:
-        return job.run(Config.model_validate(config), Path(folder) / job.key)
+        return job.run(Config.model_validate(config), Path(folder) / job.key, where.processes)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from pacbayes_sft.cli import app, main
 from pacbayes_sft.cli.scan import EXAMPLE
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.processes import SIZES
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, read_config
@@ -206,7 +207,7 @@ def test_a_window_without_rows_enough_is_said(pool, tmp_path):
 # --- running ---------------------------------------------------------------------------------
 
 
-def fake(config, cell, key, folder):
+def fake(config, cell, key, folder, processes=1):
     low = int(cell.window[0])
     risk = abs(low - math.log2(cell.size) / 2) / 10 + 0.01 * cell.seed
     estimate = {"value": risk, "lower": risk - 0.02, "upper": risk + 0.02}
@@ -260,7 +261,7 @@ def faked(monkeypatch):
 def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, monkeypatch):
     asked, done = config(sizes=[16, 64], seeds=[0, 1]), []
 
-    def stops(config, cell, key, folder):
+    def stops(config, cell, key, folder, processes=1):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(key)
@@ -271,7 +272,7 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, mon
         run_scan(asked, tmp_path / "a")
     assert len(list(Store(tmp_path / "a").all())) == 4  # three cells and the base
 
-    def counts(config, cell, key, folder):
+    def counts(config, cell, key, folder, processes=1):
         done.append(key)
         return fake(config, cell, key, folder)
 
@@ -292,7 +293,7 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
 
 
 def test_two_scans_do_not_train_in_one_folder(faked, tmp_path, monkeypatch):
-    def another(config, cell, key, folder):
+    def another(config, cell, key, folder, processes=1):
         with pytest.raises(InputError, match="another scan is at work there"):
             run_scan(asked, tmp_path)
         return fake(config, cell, key, folder)
@@ -344,7 +345,7 @@ def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
     folders = []
     monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]))
     root = tmp_path / "work" / "ray"
-    running._work(config().model_dump(mode="json"), list_jobs(config())[0], 1, root)
+    running._work(config().model_dump(mode="json"), list_jobs(config())[0], Where(), root)
     assert folders[0].is_relative_to(root) and not any(root.iterdir())
 
 
@@ -495,7 +496,7 @@ def test_the_commands(faked, tmp_path):
     assert not list((tmp_path / "out").rglob(".partial*"))
 
 
-def weighted(config, cell, key, folder):
+def weighted(config, cell, key, folder, processes=1):
     """A cell with two bounds: one by importance weights too, one without."""
     record = fake(config, cell, key, folder)
     plain = record["bounds"]["plain"]
@@ -627,6 +628,19 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_cell_whose_fine_tune_two_processes_share_is_that_of_one(tmp_path):
+    """48 rows in steps of 16: the same rows a step, so weights differ by rounding."""
+    asked = config(windows=["2:3"])
+    one, two = (
+        run_scan(asked, tmp_path / str(k), Where(threads=1, processes=k))[1] for k in (1, 2)
+    )
+    assert one["key"] == two["key"] and two["processes"] == 2
+    assert one["measured"] == two["measured"]
+    kl = [r["bounds"]["plain"]["kl_nats"] for r in (one, two)]
+    assert kl[0] == pytest.approx(kl[1], rel=1e-3) and kl[0] != kl[1]
+
+
+@pytest.mark.slow
 def test_a_launcher_of_two_processes_is_refused_and_accelerate_on_a_cpu_writes_one_record(tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY | {"windows": ["2:3"]}))
     scan = ["-m", "pacbayes_sft", "scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]
@@ -645,7 +659,27 @@ def test_a_launcher_of_two_processes_is_refused_and_accelerate_on_a_cpu_writes_o
     assert len(list(Store(tmp_path / "out").all())) == 2  # the base and the cell
 
 
-@pytest.mark.parametrize("name", running.SIZES)
+def test_processes_share_the_fine_tune_of_a_cell_and_nothing_else(tiny_base, tmp_path, monkeypatch):
+    """They are started with the very settings; what came of it is evaluated in this process."""
+    from pacbayes_sft.scan import measure
+    from pacbayes_sft.sft import run_sft
+
+    asked = config(windows=["2:3"], bases=[str(tiny_base)])
+    started = []
+
+    def start(processes, base, train, out, settings):
+        started.append(processes)
+        run_sft(base, train, out, settings)
+
+    monkeypatch.setattr(measure, "run_sft_on", start)
+    here, there = (
+        run_scan(asked, tmp_path / str(k), Where(threads=1, processes=k))[1] for k in (1, 2)
+    )
+    assert started == [2] and (here["processes"], there["processes"]) == (1, 2)
+    assert plain(here) | {"processes": 2} == plain(there)
+
+
+@pytest.mark.parametrize("name", SIZES)
 def test_one_of_several_processes_is_refused(name, faked, tmp_path, monkeypatch):
     monkeypatch.setenv(name, "2")
     with pytest.raises(InputError, match="one of 2 processes"):

@@ -49,9 +49,9 @@ def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch)
 
     read, honest = [], sft._trainer
 
-    def spy(model, tokenizer, table, order, steps, work, settings):
+    def spy(model, tokenizer, table, order, steps, work, settings, team):
         read.append((list(order), steps))
-        return honest(model, tokenizer, table, order, steps, work, settings)
+        return honest(model, tokenizer, table, order, steps, work, settings, team)
 
     monkeypatch.setattr(sft, "_trainer", spy)
     settings = Settings(

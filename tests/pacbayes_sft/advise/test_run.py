@@ -54,7 +54,7 @@ def faked(monkeypatch):
     """Fine-tunes from formulas; returns the keys of those that ran."""
     ran = []
 
-    def fake(config, cell, key, folder):
+    def fake(config, cell, key, folder, processes=1):
         ran.append(key)
         made = record(cell.window, cell.size, cell.seed, cell.objective.value)
         return made | {"key": key, "bounds": {module.NAME: made["bounds"]["plain"]}}

@@ -1,0 +1,89 @@
+"""A fine-tune that several processes share is the fine-tune of one."""
+
+import pytest
+import torch
+from accelerate.data_loader import BatchSamplerShard
+from safetensors.torch import load_file
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+from pacbayes_sft import processes
+from pacbayes_sft.checkpoints.files import ADAPTER
+from pacbayes_sft.checkpoints.record import RECORD_DIR, read_record
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.order import is_shuffled, watch
+from pacbayes_sft.processes import SHARDED, Team, launched, run_sft_on
+from pacbayes_sft.sft import Settings, run_sft
+
+SETTINGS = Settings(steps=4, batch_size=16, lora_rank=4, prior_fraction=0.5, device="cpu")
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_does(rows_dir, tmp_path):
+    """16 divides the 64 rows and the 32 of the prior: each step reads the same rows."""
+    train = rows_dir / "train.jsonl"
+    one = run_sft("strong", train, tmp_path / "one", SETTINGS)
+    run_sft_on(2, "strong", train, tmp_path / "two", SETTINGS)
+    two = read_record(tmp_path / "two")
+    assert (one.order, one.prior_rows) == (two.order, two.prior_rows) and not two.order_unknown
+    for place in ("", f"{RECORD_DIR}/prior", f"{RECORD_DIR}/initial"):
+        a, b = (load_file(tmp_path / name / place / ADAPTER) for name in ("one", "two"))
+        assert a.keys() == b.keys()
+        moved = max((a[k] - b[k]).abs().max() for k in a)
+        assert moved <= (0 if "initial" in place else 1e-4)
+    start = load_file(tmp_path / "two" / RECORD_DIR / "initial" / ADAPTER)
+    assert max((b[k] - start[k]).abs().max() for k in b) == 0  # the last pair was the initial one
+    end = load_file(tmp_path / "two" / ADAPTER)
+    assert max((end[k] - start[k]).abs().max() for k in end) > 1e-3
+
+
+@pytest.mark.slow
+def test_what_one_of_them_refuses_is_said_in_its_sentence(rows_dir, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="not empty; give another --out"):
+        run_sft_on(2, "strong", rows_dir / "train.jsonl", tmp_path / "out", SETTINGS)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_rows_of_a_step_that_cannot_be_shared_are_refused(tmp_path):
+    assert Team(4).rows_each(16) == 4
+    with pytest.raises(InputError, match="16 rows cannot be shared evenly by 3 processes"):
+        run_sft_on(3, "strong", tmp_path / "none.jsonl", tmp_path / "out", SETTINGS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_is_its_own_team_and_imports_nothing_for_it(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert launched() == 1 and Team.of("cpu") == Team(1, first=True, state=None)
+    Team().wait()
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_weights_in_pieces_are_refused(name, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(InputError, match=name):
+        Team.of("cuda")
+
+
+def test_a_failure_that_is_no_refusal_shows_where_it_came_from(tmp_path, monkeypatch):
+    class Done:
+        returncode = 1
+        stderr = "noise\n[rank0]: Traceback\n[rank0]: OutOfMemoryError: no\nE agent\n"
+
+    monkeypatch.setattr(processes.subprocess, "run", lambda *_, **__: Done)
+    with pytest.raises(RuntimeError, match=r"OutOfMemoryError: no$"):
+        run_sft_on(2, "strong", tmp_path, tmp_path, SETTINGS)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_each_process_draws_all_rows_in_one_order_and_keeps_its_share(index):
+    """What the record's order rests on: the first of them sees what all of them read."""
+    rows = torch.arange(12)
+    batches = BatchSampler(SequentialSampler(rows), 2, drop_last=False)
+    loader = DataLoader(rows, batch_sampler=BatchSamplerShard(batches, 2, index))
+    watched = watch(loader)
+    assert not is_shuffled(loader)
+    read = [batch.tolist() for batch in loader]
+    assert read == [[4 * k + 2 * index, 4 * k + 2 * index + 1] for k in range(3)]
+    assert watched.drawn == list(range(12))
