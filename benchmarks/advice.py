@@ -176,10 +176,12 @@ def fresh(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]
 def fewer_pilots(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
     """Leave pilot sizes out: what the advice then costs, and its regret on the cases in its reach.
 
-    All sizes are judged on those cases too, so that a line may be held against the next.
+    All sizes are judged on those cases too, so that a line may be held against the next. The cost
+    is over the sweep within that reach.
     """
     sizes = sorted({p.size for p in pilots if p.size <= LARGEST_PILOT})
     smallest, *middle, largest = sizes
+    reach = FARTHEST[FEWEST_SIZES] * LARGEST_PILOT
     found = []
     for kept in dict.fromkeys([tuple(sizes), (smallest, largest), (*middle[-1:], largest)]):
         if len(kept) < FEWEST_SIZES:
@@ -187,9 +189,9 @@ def fewer_pilots(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str
         seen = [p for p in pilots if p.size in kept or p.size > LARGEST_PILOT]
         entries = [
             e for e in replay(seen, base, pool, LARGEST_PILOT)
-            if e["budget"] <= FARTHEST[FEWEST_SIZES] * LARGEST_PILOT
+            if e["budget"] <= reach
         ]  # fmt: skip
-        cost = pilot_cost(pilots, kept)
+        cost = pilot_cost([p for p in pilots if p.size <= reach], kept)
         found.append({"base": base, "sizes": kept, "cost": cost, **verdict(entries)})
     return found
 

@@ -48,8 +48,8 @@ def table(result: Mapping[str, Any], rules: Sequence[str] = ()) -> str:
 def fewer_table(result: Mapping[str, Any]) -> str:
     """Return the table of what the advice costs and does where pilot sizes are left out."""
     lines = [
-        "| base | pilots of n | share of the sweep's seconds | regret of the advice | of the best "
-        "fixed rule |",
+        "| base | pilots of n | share of the seconds of the sweep up to 4,096 | regret of the "
+        "advice | of the best fixed rule |",
         "|---|---|---|---|---|",
     ]
     for found in result["fewer_pilots"]:

@@ -12,7 +12,7 @@ DOCS = README.parent / "docs"
 MEASURED = DOCS / "measured.md"
 
 Record = dict[str, Any]
-NAMES = {"base": "the base (the paper's reading)", "checkpoint": "half-data checkpoint"}
+NAMES = {"base": "the base", "checkpoint": "half-data checkpoint"}
 COLUMNS = (
     "| prior | posterior | n | KL (nats) | R̂ (limit) | √(KL/2n) | TV | ε | Prop. 4.1 | "
     "PAC-Bayes-kl (train → test) | recursive (test) | Gibbs test risk | finished test risk "

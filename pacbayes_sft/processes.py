@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # where launchers say how many processes they started (those that accelerate itself reads)
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+THIS = "pacbayes_sft.processes"
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 ERROR = "error: "  # what a sentence for the user begins with
 SHOWN = 12  # lines of a failed launch
@@ -103,14 +104,8 @@ def run_sft_on(processes: int, base: str, train: Path, out: Path, settings: Sett
     """
     Team(processes).rows_each(settings.batch_size)
     asked = {"base": base, "train": str(train), "out": str(out), "settings": asdict(settings)}
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "-m", "pacbayes_sft.processes", json.dumps(asked)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=_end_with_the_parent if sys.platform == "linux" else None,
-    )
+    words = [sys.executable, "-m", THIS, str(processes), json.dumps(asked)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.splitlines()
         if said := [line for line in lines if line.startswith(ERROR)]:
@@ -121,13 +116,17 @@ def run_sft_on(processes: int, base: str, train: Path, out: Path, settings: Sett
         )
 
 
-def _end_with_the_parent() -> None:
-    """Ask Linux to end the launcher with its parent: a killed scan must not train on unseen."""
-    set_death_signal = 1
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+def _launch(processes: str, asked: str) -> None:
+    """Be torch's launcher, until the processes end or the parent does."""
+    from torch.distributed.run import main
+
+    if sys.platform == "linux":  # a killed scan must not train on unseen
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+    main(["--standalone", "--nproc_per_node", processes, "-m", THIS, asked])
 
 
-def main(words: str) -> int:
+def _share(words: str) -> int:
     """Be one of the processes."""
     from pacbayes_sft.sft import Settings, run_sft
 
@@ -143,4 +142,7 @@ def main(words: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    if len(sys.argv) > 2:
+        _launch(*sys.argv[1:])
+    else:
+        sys.exit(_share(sys.argv[1]))
