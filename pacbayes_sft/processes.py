@@ -99,10 +99,11 @@ def run_sft_on(processes: int, base: str, train: Path, out: Path, settings: Sett
         settings: See `Settings`.
 
     Raises:
-        InputError: With the sentence that one of them ended in.
+        InputError: With the sentence that one of them ended in, or if there are fewer GPUs.
         RuntimeError: If one failed otherwise.
     """
     Team(processes).rows_each(settings.batch_size)
+    _refuse_too_few_gpus(processes, settings.device)
     asked = {"base": base, "train": str(train), "out": str(out), "settings": asdict(settings)}
     words = [sys.executable, "-m", THIS, str(processes), json.dumps(asked)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -113,6 +114,16 @@ def run_sft_on(processes: int, base: str, train: Path, out: Path, settings: Sett
         trace = [line for line in lines if line.startswith("[rank")] or lines
         raise RuntimeError(
             f"a fine-tune in {processes} processes failed:\n" + "\n".join(trace[-SHOWN:])
+        )
+
+
+def _refuse_too_few_gpus(processes: int, device: str) -> None:
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available() and torch.cuda.device_count() < processes:
+        raise InputError(
+            f"--processes {processes}: each takes a GPU, and {torch.cuda.device_count()} can be "
+            "seen here; give no more, and on Ray as many --gpus"
         )
 
 

@@ -265,11 +265,24 @@ def _trainer(
 
 def _train(trainer: Any, work: Path) -> Any:
     """Run a schedule, resuming from ``work`` if it can, and return the model."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    last = get_last_checkpoint(str(work)) if work.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
     return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def _last_whole_checkpoint(work: Path) -> str | None:
+    """Return the last checkpoint that was written to its end; a kill may leave a later one half."""
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    def steps(folder: Path) -> int:
+        return int(folder.name.rpartition("-")[2])
+
+    for folder in sorted(work.glob("checkpoint-*"), key=steps, reverse=True):
+        try:  # the state is what the trainer writes last
+            json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return str(folder)
+    return None
 
 
 def _with_factors(model: Any, settings: Settings) -> Any:

@@ -1,5 +1,11 @@
 """A fine-tune that several processes share is the fine-tune of one."""
 
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
@@ -13,6 +19,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.order import is_shuffled, watch
 from pacbayes_sft.processes import SHARDED, Team, launched, run_sft_on
 from pacbayes_sft.sft import Settings, run_sft
+from pacbayes_sft.sft_folder import PARTIAL
 
 SETTINGS = Settings(steps=4, batch_size=16, lora_rank=4, prior_fraction=0.5, device="cpu")
 
@@ -37,6 +44,32 @@ def test_two_processes_fine_tune_as_one_does(rows_dir, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the launcher outlives its parent elsewhere")
+def test_killed_they_end_and_go_on_to_the_same_weights(tiny_base, rows_dir, tmp_path):
+    train, settings = rows_dir / "train.jsonl", replace(SETTINGS, steps=60, prior_fraction=0.0)
+    run_sft_on(2, str(tiny_base), train, tmp_path / "whole", settings)
+    code = (
+        "from pathlib import Path; from pacbayes_sft.processes import run_sft_on;"
+        "from pacbayes_sft.sft import Settings;"
+        f"run_sft_on(2, {str(tiny_base)!r}, Path({str(train)!r}), Path({str(tmp_path / 'cut')!r}),"
+        "Settings(steps=60, batch_size=16, lora_rank=4, device='cpu'))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    while not (tmp_path / "cut" / PARTIAL / "2" / "checkpoint-15").is_dir():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    while any("cut" in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])):
+        time.sleep(0.2)
+    assert not (tmp_path / "cut" / ADAPTER).exists(), "it had ended: the test tested nothing"
+    run_sft_on(2, str(tiny_base), train, tmp_path / "cut", settings)
+    whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert read_record(tmp_path / "cut").order == read_record(tmp_path / "whole").order
+
+
+@pytest.mark.slow
 def test_what_one_of_them_refuses_is_said_in_its_sentence(rows_dir, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("")
@@ -50,6 +83,13 @@ def test_rows_of_a_step_that_cannot_be_shared_are_refused(tmp_path):
     with pytest.raises(InputError, match="16 rows cannot be shared evenly by 3 processes"):
         run_sft_on(3, "strong", tmp_path / "none.jsonl", tmp_path / "out", SETTINGS)
     assert not (tmp_path / "out").exists()
+
+
+def test_each_process_has_a_gpu_or_is_not_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="--processes 2: each takes a GPU, and 1 can be seen"):
+        run_sft_on(2, "strong", tmp_path, tmp_path, replace(SETTINGS, device="cuda"))
 
 
 def test_one_process_is_its_own_team_and_imports_nothing_for_it(monkeypatch):
