@@ -52,7 +52,7 @@ def fewer_table(result: Mapping[str, Any]) -> str:
         "advice | of the best fixed rule |",
         "|---|---|---|---|---|",
     ]
-    for found in result["fewer_pilots"]:
+    for found in (f for f in result["fewer_pilots"] if "advice" in f):
         sizes = ", ".join(f"{n:,}" for n in found["sizes"])
         lines.append(
             f"| {found['base']} | {sizes} | {found['cost']['seconds']:.0%} "

@@ -34,6 +34,7 @@ from pacbayes_sft.order import (
     first_difference,
     is_shuffled,
     read_notes,
+    shares_of,
     watch,
     why_unknown,
 )
@@ -82,6 +83,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         record: The run record, once training has ended.
         compare: Whether the texts of the trainer's data set are held against the file; who made the
             one from the other, as `sft` does, need not.
+        shares: Whether several processes are known to read the rows in one order, each its share
+            of every step, as those of `sft` do, which agree on it.
 
     Raises:
         InputError: If the rows cannot be read or the fraction is not in [0, 1).
@@ -108,6 +111,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self.out = None if out is None else Path(out)
         self.record: RunRecord | None = None
         self.compare = True
+        self.shares = False
         self._prior_rows = self._noted = 0
         self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
@@ -173,9 +177,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         again, self._begun = self._begun, True  # `train` called twice goes on from what it left
         trained_before = state.global_step == 0 and not self._begin(model, again)
         tokenizer = given.get("processing_class")
-        self._unknown = why_unknown(
-            args, loader, self.table, self.positions, shares=not self.compare
-        )
+        self._unknown = why_unknown(args, loader, self.table, self.positions, shares=self.shares)
         if not self._unknown and self.compare:
             self._unknown = first_difference(loader.dataset, self.table, self.positions, tokenizer)
         if trained_before:
@@ -263,7 +265,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         one_by_one = is_shuffled(loader)
         self._shuffled = given_shuffled or one_by_one
         rows_each = batches_of(loader).batch_size * args.gradient_accumulation_steps
-        self._rows_a_step = rows_each * args.world_size
+        self._rows_a_step = rows_each * shares_of(loader)
         self._watched = watch(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
         self._prior_step = wanted if 0 < wanted < state.max_steps else None

@@ -49,6 +49,13 @@ def batches_of(dataloader: Any) -> Any:
     return found.batch_sampler if isinstance(found, BatchSamplerShard) else found
 
 
+def shares_of(dataloader: Any) -> int:
+    """Return how many processes draw a batch of that size for each step."""
+    found = dataloader.batch_sampler
+    whole = not isinstance(found, BatchSamplerShard) or found.split_batches
+    return 1 if whole else int(found.num_processes)
+
+
 def watch(dataloader: Any) -> WatchedSampler:
     """Put a watched sampler in the place of a data loader's own and return it."""
     batches = batches_of(dataloader)

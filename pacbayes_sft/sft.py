@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from pacbayes_sft.models import (
     load_tokenizer,
     local_directory,
     resolve_base,
+    resolve_device,
 )
 from pacbayes_sft.processes import Team
 from pacbayes_sft.sft_folder import PARTIAL, claimed, refuse_other_use
@@ -123,7 +126,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     from pacbayes_sft.callback import CertificateCallback
 
     settings = settings or Settings()
-    team = Team.of(settings.device)
+    team = Team.of(resolve_device(settings.device))
     team.rows_each(settings.batch_size)
     base = resolve_base(base)
     table = read_table(train)
@@ -132,9 +135,13 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         table, base=base, out=out, positions=order, settings=asdict(settings)
     )
     keeper.compare = False  # the data sets are made here, row by row
+    keeper.shares = True
+    if team.size > 1:
+        keeper.settings = asdict(settings) | {"processes": team.size}
     asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)
-    if team.first:
-        refuse_other_use(out, asked)
+    team.agree(
+        {"rows and settings": [asked, order, prior_rows, str(out)]}, _refusal(team, out, asked)
+    )
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
     model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
@@ -142,8 +149,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.requires_grad_(True).train()
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    with claimed(out, asked) if team.first else nullcontext():
-        team.wait()  # until the directory is this run's
+    with _claimed_by_first(team, out, asked):
         _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings, team)
         team.wait()
     if not team.first:
@@ -152,6 +158,32 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         return kept
     assert keeper.record is not None and keeper.record.order == order
     return keeper.record
+
+
+def _refusal(team: Team, out: Path, asked: Any) -> InputError | None:
+    """Return why the directory cannot be used, as the first process sees it."""
+    try:
+        if team.first:
+            refuse_other_use(out, asked)
+    except InputError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _claimed_by_first(team: Team, out: Path, asked: Any) -> Iterator[None]:
+    """Keep the directory for this run; all of the processes go on from one checkpoint, or none."""
+    with ExitStack() as stack:
+        refusal = None
+        try:
+            if team.first:
+                stack.enter_context(claimed(out, asked))
+        except InputError as error:
+            refusal = error
+        team.agree({}, refusal)
+        places = [_last_whole_checkpoint(out / PARTIAL / name) for name in ("1", "2")]
+        team.agree({"directory": [(out / PARTIAL).is_dir(), *places]})
+        yield
 
 
 def _fine_tune(
@@ -226,34 +258,39 @@ def _trainer(
     from pacbayes_sft.token_power import loss_type, trainer_class
 
     rows = Dataset.from_list([table.rows[i].for_trl() for i in order])
+    args = SFTConfig(
+        output_dir=str(work),
+        loss_type=loss_type(settings.objective),
+        max_length=None,
+        packing=False,
+        max_steps=steps,
+        per_device_train_batch_size=team.rows_each(settings.batch_size),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, round(0.03 * steps)),
+        train_sampling_strategy="sequential",
+        dataloader_drop_last=False,
+        seed=settings.seed,
+        use_cpu=resolve_device(settings.device) == "cpu",
+        bf16=False,  # `load_model` sees to the dtype, on every device alike
+        gradient_checkpointing=False,
+        report_to="none",
+        logging_steps=max(1, steps // 10),
+        save_strategy="steps",
+        save_steps=max(1, -(-steps // 4)),
+        save_total_limit=1,
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    if args.world_size != team.size:
+        raise InputError(
+            f"the trainer counts {args.world_size} processes, the launcher {team.size}; start them "
+            "by torchrun, or accelerate launch on GPUs"
+        )
+    if args.n_gpu > 1:  # one process that sees several would read as many times the rows a step
+        args._n_gpu = 1
     trainer: Any = trainer_class(settings.objective)(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=rows,
-        args=SFTConfig(
-            output_dir=str(work),
-            loss_type=loss_type(settings.objective),
-            max_length=None,
-            packing=False,
-            max_steps=steps,
-            per_device_train_batch_size=team.rows_each(settings.batch_size),
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=max(1, round(0.03 * steps)),
-            train_sampling_strategy="sequential",
-            dataloader_drop_last=False,
-            seed=settings.seed,
-            use_cpu=settings.device == "cpu",
-            bf16=False,  # `load_model` sees to the dtype, on every device alike
-            gradient_checkpointing=False,
-            report_to="none",
-            logging_steps=max(1, steps // 10),
-            save_strategy="steps",
-            save_steps=max(1, -(-steps // 4)),
-            save_total_limit=1,
-            disable_tqdm=not sys.stderr.isatty(),
-            dataloader_pin_memory=torch.cuda.is_available(),
-        ),
+        model=model, processing_class=tokenizer, train_dataset=rows, args=args
     )
     if len(trainer.train_dataset) != len(order):
         raise InputError(
@@ -277,11 +314,12 @@ def _last_whole_checkpoint(work: Path) -> str | None:
         return int(folder.name.rpartition("-")[2])
 
     for folder in sorted(work.glob("checkpoint-*"), key=steps, reverse=True):
-        try:  # the state is what the trainer writes last
+        try:  # the state is what the trainer writes last; of several processes each has its own
             json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        return str(folder)
+        if all(is_zipfile(file) for file in folder.glob("rng_state*.pth")):
+            return str(folder)
     return None
 
 

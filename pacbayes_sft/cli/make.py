@@ -111,7 +111,7 @@ def sft(
     )
     with quiet_stdout():
         record = run_sft(base, train, out, settings)
-    if not Team.of(settings.device).first:
+    if not Team.of(resolve_device(device)).first:
         return  # of several processes one speaks
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
     rows = len(record.order)

@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from estimators import Estimate, Guarantee
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate, bound
+from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.measure import Measured
@@ -58,6 +61,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
     if not is_finished(run):  # a cell may have been killed after its fine-tune
         settings = _settings(config, cell, sources.train)
         if processes > 1:
+            torch.cuda.empty_cache()  # of a GPU that the first of them takes
             run_sft_on(processes, cell.base, sources.train, run, settings)
         else:
             run_sft(cell.base, sources.train, run, settings)
@@ -91,11 +95,18 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
         "bounds": bounds,
         "version": versions("pacbayes-sft")["pacbayes-sft"],
         "device": device_name(config.device),
-        "processes": processes,
+        "processes": _processes(run),
         "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
     }
     shutil.rmtree(folder)
     return _without_place(record, folder)
+
+
+def _processes(run: Path) -> int:
+    """Return how many processes ended a fine-tune."""
+    kept = read_record(run)
+    found = kept.settings.get("processes", 1) if kept else 1
+    return found if isinstance(found, int) else 1
 
 
 def _first_units(train: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 from pacbayes_sft import loaded
 from pacbayes_sft.alone import alone
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.processes import launched
+from pacbayes_sft.processes import Team, launched
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config
 from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
@@ -33,8 +33,8 @@ class Where:
     Attributes:
         workers: Ray workers on this machine; 0 runs in this process.
         address: Address of a Ray cluster instead.
-        threads: Torch threads a cell; None leaves torch alone in this process and gives a worker
-            one.
+        threads: Torch threads a cell, and a process of its fine-tune; None leaves torch alone in
+            this process and gives a worker one.
         gpus: GPUs a cell, a fraction shares one.
         processes: Processes that share the steps of each fine-tune, each GPU one.
     """
@@ -81,6 +81,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     """
     _refuse_several_processes()
     where, store = where or Where(), Store(out)
+    _refuse_unshared(config, where)
     jobs = list_jobs(config)
     missing = [job for job in jobs if not store.has(job.key)]
     results = _on_ray if where.workers or where.address else _here
@@ -203,6 +204,16 @@ def _refuse_several_processes() -> None:
             "mpirun), and a scan is one; it starts those of a fine-tune itself: --processes "
             f"{launched()}. To fill several devices with cells take --workers or --address with "
             "--gpus"
+        )
+
+
+def _refuse_unshared(config: Config, where: Where) -> None:
+    """Refuse what processes cannot share, before anything is measured."""
+    Team(where.processes).rows_each(config.fine_tune.batch_size)
+    if 0 < where.gpus < where.processes > 1:
+        raise InputError(
+            f"--gpus {where.gpus:g}: each of --processes {where.processes} takes a GPU of its own; "
+            f"give --gpus {where.processes}"
         )
 
 
