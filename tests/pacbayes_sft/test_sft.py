@@ -159,7 +159,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     (saved,) = (tmp_path / "cut" / PARTIAL / "2").glob("checkpoint-*")
     half = shutil.copytree(saved, saved.with_name("checkpoint-3"))  # killed within the next save
     (half / "trainer_state.json").write_text('{"global_st')
-    (saved.with_name("checkpoint-4")).mkdir()
+    saved.with_name("checkpoint-4").mkdir()
+    late = shutil.copytree(saved, saved.with_name("checkpoint-5"))  # its generators half
+    (late / "rng_state.pth").write_bytes(b"PK")
     run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
