@@ -190,11 +190,13 @@ def load_model(
     device: str = "cpu",
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    runs_on: str | None = None,
 ) -> torch.nn.Module:
     """Load a base, or a fine-tune of it (adapter through PEFT, or full checkpoint), to evaluate.
 
     With dtype ``autocast`` the weights are float32 and every forward pass, also one that trains,
-    multiplies matrices in bfloat16. Code that lies beside the weights runs only if it is trusted.
+    multiplies matrices in bfloat16, on ``device`` or, where a trainer moves it, on ``runs_on``.
+    Code that lies beside the weights runs only if it is trusted.
 
     Raises:
         InputError: If transformers or PEFT cannot load it.
@@ -255,7 +257,9 @@ def load_model(
                 f"{_and_more(placeless)}; it was made for another base or under another config"
             )
     if dtype == AUTOCAST:
-        model.forward = torch.autocast(torch.device(device).type, torch.bfloat16)(model.forward)
+        model.forward = torch.autocast(torch.device(runs_on or device).type, torch.bfloat16)(
+            model.forward
+        )
     ready: torch.nn.Module = model.to(device).eval().requires_grad_(False)
     return ready
 

@@ -126,7 +126,8 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     from pacbayes_sft.callback import CertificateCallback
 
     settings = settings or Settings()
-    team = Team.of(resolve_device(settings.device))
+    device = resolve_device(settings.device)
+    team = Team.of(device)
     team.rows_each(settings.batch_size)
     base = resolve_base(base)
     table = read_table(train)
@@ -144,7 +145,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     )
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
-    model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted)
+    model: Any = load_model(base, dtype=settings.dtype, trust_remote_code=trusted, runs_on=device)
     encode(table, tokenizer, settings.max_length or context_length(model))
     model.requires_grad_(True).train()
     if settings.lora_rank:

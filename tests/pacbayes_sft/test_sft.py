@@ -11,7 +11,7 @@ from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.record import read_record, write_record
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import resolve_base
+from pacbayes_sft.models import load_model, resolve_base
 from pacbayes_sft.sft import (
     Settings,
     _lora_config,
@@ -165,6 +165,18 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
+
+
+def test_autocast_is_that_of_the_device_that_trains(rows_dir, tmp_path, monkeypatch):
+    """It was the CPU's on every device, so a GPU trained in float32 under another name."""
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda kind, _: asked.append(kind) or (lambda f: f))
+    monkeypatch.setattr(sft, "resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(sft, "_fine_tune", None)  # nothing is trained
+    with pytest.raises(TypeError):
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path, Settings(steps=1, dtype="autocast"))
+    load_model(resolve_base("strong"), dtype="autocast")
+    assert asked == ["cuda", "cpu"]
 
 
 def test_two_runs_do_not_train_in_one_folder(tiny_base, rows_dir, tmp_path, monkeypatch):
