@@ -10,12 +10,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -35,7 +32,7 @@ from pacbayes_sft.models import (
     resolve_device,
 )
 from pacbayes_sft.processes import Team
-from pacbayes_sft.sft_folder import PARTIAL, claimed, refuse_other_use
+from pacbayes_sft.sft_folder import PARTIAL, claimed_by_first, last_whole_checkpoint, refusal
 
 if TYPE_CHECKING:
     from pacbayes_sft.callback import CertificateCallback
@@ -141,7 +138,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         keeper.settings = asdict(settings) | {"processes": team.size}
     asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)
     team.agree(
-        {"rows and settings": [asked, order, prior_rows, str(out)]}, _refusal(team, out, asked)
+        {"rows and settings": [asked, order, prior_rows, str(out)]}, refusal(team, out, asked)
     )
     trusted = settings.trust_remote_code
     tokenizer = load_tokenizer(base, trust_remote_code=trusted)
@@ -150,7 +147,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     model.requires_grad_(True).train()
     if settings.lora_rank:
         model = _with_factors(model, settings)
-    with _claimed_by_first(team, out, asked):
+    with claimed_by_first(team, out, asked):
         _fine_tune(model, tokenizer, table, (order, prior_rows), keeper, settings, team)
         team.wait()
     if not team.first:
@@ -159,32 +156,6 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         return kept
     assert keeper.record is not None and keeper.record.order == order
     return keeper.record
-
-
-def _refusal(team: Team, out: Path, asked: Any) -> InputError | None:
-    """Return why the directory cannot be used, as the first process sees it."""
-    try:
-        if team.first:
-            refuse_other_use(out, asked)
-    except InputError as error:
-        return error
-    return None
-
-
-@contextmanager
-def _claimed_by_first(team: Team, out: Path, asked: Any) -> Iterator[None]:
-    """Keep the directory for this run; all of the processes go on from one checkpoint, or none."""
-    with ExitStack() as stack:
-        refusal = None
-        try:
-            if team.first:
-                stack.enter_context(claimed(out, asked))
-        except InputError as error:
-            refusal = error
-        team.agree({}, refusal)
-        places = [_last_whole_checkpoint(out / PARTIAL / name) for name in ("1", "2")]
-        team.agree({"directory": [(out / PARTIAL).is_dir(), *places]})
-        yield
 
 
 def _fine_tune(
@@ -303,25 +274,8 @@ def _trainer(
 
 def _train(trainer: Any, work: Path) -> Any:
     """Run a schedule, resuming from ``work`` if it can, and return the model."""
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
     return trainer.accelerator.unwrap_model(trainer.model)
-
-
-def _last_whole_checkpoint(work: Path) -> str | None:
-    """Return the last checkpoint that was written to its end; a kill may leave a later one half."""
-    from transformers.trainer import TRAINER_STATE_NAME
-
-    def steps(folder: Path) -> int:
-        return int(folder.name.rpartition("-")[2])
-
-    for folder in sorted(work.glob("checkpoint-*"), key=steps, reverse=True):
-        try:  # the state is what the trainer writes last; of several processes each has its own
-            json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if all(is_zipfile(file) for file in folder.glob("rng_state*.pth")):
-            return str(folder)
-    return None
 
 
 def _with_factors(model: Any, settings: Settings) -> Any:

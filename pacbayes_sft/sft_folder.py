@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from pacbayes_sft.alone import alone
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RUN
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.processes import Team
 
 PARTIAL = ".partial"
 DONE = ".done"
@@ -36,6 +38,49 @@ def claimed(out: Path, asked: Any) -> Iterator[None]:
         # at once: a run that is killed while its notes go is finished, not broken
         (out / PARTIAL).rename(out / DONE)
     shutil.rmtree(out / DONE)
+
+
+def refusal(team: Team, out: Path, asked: Any) -> InputError | None:
+    """Return why the directory cannot be used, as the first process sees it."""
+    try:
+        if team.first:
+            refuse_other_use(out, asked)
+    except InputError as error:
+        return error
+    return None
+
+
+@contextmanager
+def claimed_by_first(team: Team, out: Path, asked: Any) -> Iterator[None]:
+    """Keep the directory for this run; all of the processes go on from one checkpoint, or none."""
+    with ExitStack() as stack:
+        why = None
+        try:
+            if team.first:
+                stack.enter_context(claimed(out, asked))
+        except InputError as error:
+            why = error
+        team.agree({}, why)
+        places = [last_whole_checkpoint(out / PARTIAL / name) for name in ("1", "2")]
+        team.agree({"directory": [(out / PARTIAL).is_dir(), *places]})
+        yield
+
+
+def last_whole_checkpoint(work: Path) -> str | None:
+    """Return the last checkpoint that was written to its end; a kill may leave a later one half."""
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    def steps(folder: Path) -> int:
+        return int(folder.name.rpartition("-")[2])
+
+    for folder in sorted(work.glob("checkpoint-*"), key=steps, reverse=True):
+        try:  # the state is what the trainer writes last; of several processes each has its own
+            json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if all(is_zipfile(file) for file in folder.glob("rng_state*.pth")):
+            return str(folder)
+    return None
 
 
 def is_finished(out: Path) -> bool:
