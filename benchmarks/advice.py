@@ -23,16 +23,18 @@ from typing import Any
 
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
-from advice_report import ADVICE, RESULT, draw, fewer_table, table
+from advice_report import ADVICE, RESULT, draw, fewer_table, halving_table, table
 from readme import DOCS, write_between
 
+from pacbayes_sft.advise.cost import cost_of
+from pacbayes_sft.advise.halving import halve
 from pacbayes_sft.advise.pilots import Pilot, read_pilots
-from pacbayes_sft.advise.predict import DEFAULT, Extra, Rule, Train, gather, reweighted
+from pacbayes_sft.advise.predict import DEFAULT, Evidence, Extra, Rule, Train, gather, reweighted
 from pacbayes_sft.advise.scaling import FARTHEST, FEWEST_SIZES
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import leader
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.config import edges, read_config
 from pacbayes_sft.scan.store import Store
 
 HERE = Path(__file__).parent
@@ -46,6 +48,7 @@ DRAWS = 60
 BOUND = "checkpoint"  # the map's primary posterior
 UNTIED = "held-out risk + measured shift"
 RIVAL = "held-out risk + D⁺"
+HALVED = "advice, windows halved after the smallest pilots"
 PRIMARY = "the map's primary bound (PAC-Bayes-kl + D⁺ + 0.3·TV)"
 RULES = {
     UNTIED: DEFAULT,
@@ -65,6 +68,7 @@ RULES = {
 SEEN_BEFORE = ("strong", 4096, 0)  # base, budget, pilot seed
 # And before any of these records was there, advice and rival were named to be judged by them:
 FRESH = {("weak", 4096): (1,), ("strong", 16384): (1, 2)}  # (base, budget): fine-tunes' seeds
+RECIPE = read_config(HERE / "map" / "strong.yaml").fine_tune  # all of the map's
 FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
 
 
@@ -108,10 +112,13 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
                 for rule, plain in PLAIN.items():
                     found.append(entry(rule, seed, plain(seen, law, budget)))
                 evidence = gather(seen, shifts, law, delta=0.05, draws=DRAWS, seed=seed)
-                led = leader(
-                    evidence, evidence.total(DEFAULT, budget), budget, bound_breaks_ties=True
-                )
-                found.append(entry(ADVICE, seed, evidence.arms[led][0]))
+                found.append(entry(ADVICE, seed, advised(evidence, budget)))
+                better = halve(seen, law).kept
+                fewer = gather(
+                    [p for p in seen if p.window in better],
+                    shifts, law, delta=0.05, draws=DRAWS, seed=seed,
+                )  # fmt: skip
+                found.append(entry(HALVED, seed, advised(fewer, budget)))
                 for rule, asked in RULES.items():
                     total = evidence.total(asked, budget)[0]
                     if np.ptp(total) < 1e-9:  # it says nothing, which is a window at random
@@ -121,6 +128,12 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
                         window = evidence.arms[int(np.argmin(total))][0]
                         found.append(entry(rule, seed, window))
     return found
+
+
+def advised(evidence: Evidence, budget: float) -> str:
+    """Return the window that the default rule names."""
+    total = evidence.total(DEFAULT, budget)
+    return evidence.arms[leader(evidence, total, budget, bound_breaks_ties=True)][0]
 
 
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
@@ -196,14 +209,42 @@ def fewer_pilots(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str
     return found
 
 
-def pilot_cost(pilots: Sequence[Pilot], sizes: Sequence[int]) -> dict[str, float]:
-    """Return what the first seed's pilots of these sizes cost, over all of its fine-tunes."""
+def pilot_cost(
+    pilots: Sequence[Pilot], sizes: Sequence[int], halved_for: Law | None = None
+) -> dict[str, float]:
+    """Return what the first seed's pilots of these sizes cost, over all of its fine-tunes.
+
+    ``units`` are training units, ``rows_read`` what the steps read (a small fine-tune takes its
+    least steps too), ``seconds`` what whole cells took on machines that did other work besides.
+    """
     one = [p for p in pilots if p.seed == min(q.seed for q in pilots)]
     small = [p for p in one if p.size in sizes]
+    if halved_for:
+        kept = halve(small, halved_for).kept
+        small = [p for p in small if p.size == min(sizes) or p.window in kept]
+    read = [cost_of(of, [], RECIPE)["rows_read"] or 0.0 for of in (small, one)]
     return {
         "units": sum(p.size for p in small) / sum(p.size for p in one),
+        "rows_read": read[0] / read[1],
         "seconds": sum(p.seconds for p in small) / sum(p.seconds for p in one),
     }
+
+
+def halving(pilots: Sequence[Pilot], base: str, entries: Sequence[Mapping[str, Any]]) -> Any:
+    """Return what piloting all windows at all sizes costs and does, and with half of them."""
+    sizes = sorted({p.size for p in pilots if p.size <= LARGEST_PILOT})
+    mine = [e for e in entries if e["base"] == base and e["stage"] == LARGEST_PILOT]
+    rules = summary([e for e in mine if e["rule"] in (ADVICE, HALVED)])
+    if not rules:
+        return []
+    laws, most = laws_of(list(pilots[0].profile)).values(), max(p.size for p in pilots)
+    of_law = [pilot_cost(pilots, sizes, law) for law in laws]
+    fewer = {key: float(np.mean([cost[key] for cost in of_law])) for key in of_law[0]}
+    return [
+        {"base": base, "sizes": sizes, "swept_to": most, "halved": rule is HALVED, "cost": cost,
+         **rules[rule]}
+        for rule, cost in ((ADVICE, pilot_cost(pilots, sizes)), (HALVED, fewer))
+    ]  # fmt: skip
 
 
 def since_named(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -296,7 +337,7 @@ def run(records: Path) -> dict[str, Any]:
     """Replay every base of a scan."""
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
-    entries, weights, cost, later, fewer = [], [], {}, [], []
+    entries, weights, cost, later, fewer, half = [], [], {}, [], [], []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
         plain = [p for p in pilots if p.objective == "nll"]
@@ -310,6 +351,7 @@ def run(records: Path) -> dict[str, Any]:
         weights += token_weights(pilots, base, pool)
         cost[base] = pilot_cost(plain, [p.size for p in plain if p.size <= LARGEST_PILOT])
         fewer += fewer_pilots(plain, base, pool)
+        half += halving(plain, base, entries)
     stages = {}
     for largest in STAGES:
         mine = [e for e in entries if e["stage"] == largest]
@@ -326,6 +368,7 @@ def run(records: Path) -> dict[str, Any]:
         "stages": stages,
         "pilot_cost_over_sweep": cost,
         "fewer_pilots": fewer,
+        "halving": half,
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
         "since_named": summary(since_named(entries)),
@@ -354,6 +397,7 @@ if __name__ == "__main__":
     draw(result, PICTURE)
     write_between("advice", table(result), page=DOCS / "advice.md")
     write_between("fewer_pilots", fewer_table(result), "advice", DOCS / "advice.md")
+    write_between("halving", halving_table(result), "advice", DOCS / "advice.md")
     print(table(result))
     for stage in result["stages"].values():
         print(json.dumps(stage["verdict"], indent=1))

@@ -61,6 +61,23 @@ def fewer_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def halving_table(result: Mapping[str, Any]) -> str:
+    """Return the table of what piloting half of the windows past the smallest size saves."""
+    lines = [
+        "| base (sweep up to) | windows piloted beyond the smallest size | share of the rows that "
+        "the sweep's steps read | of its seconds | mean regret | worst |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in result["halving"]:
+        cost = found["cost"]
+        which = "the better half" if found["halved"] else "all"
+        lines.append(
+            f"| {found['base']} ({found['swept_to']:,}) | {which} | {cost['rows_read']:.1%} | "
+            f"{cost['seconds']:.0%} | {found['mean']:.3f} | {found['worst']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 

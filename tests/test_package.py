@@ -78,6 +78,7 @@ def test_the_tables_are_made_from_the_committed_figures(name, monkeypatch):
     assert made in (ROOT / PAGES[name]).read_text()
     if name == "advice":
         assert bench.fewer_table(result) in (ROOT / PAGES[name]).read_text()
+        assert bench.halving_table(result) in (ROOT / PAGES[name]).read_text()
     if name == "map":
         assert bench.observations_table(result) in bench.PAGE.read_text()
 

@@ -10,6 +10,7 @@ from estimators import Estimate, Guarantee
 from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.cost import cost_said
+from pacbayes_sft.advise.halving import halving_said
 from pacbayes_sft.advise.predict import arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
@@ -60,7 +61,8 @@ def as_markdown(found: Found, command: str = "") -> str:
             f"| {not_told_from(choice) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
-    lines += ["", *[f"* {s}" for s in (*moves_said(advice), *seeds_said(advice))], ""]
+    said = (*moves_said(advice), *halving_said(found.halved), *seeds_said(advice))
+    lines += ["", *[f"* {sentence}" for sentence in said], ""]
     lines += [
         "![Predicted curves](advice.png)",
         "",

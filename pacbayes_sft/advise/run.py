@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.advise.advice import Advice, advise
 from pacbayes_sft.advise.cost import cost_of
+from pacbayes_sft.advise.halving import Halved, halve
 from pacbayes_sft.advise.levels import (
     Ladder,
     build_ladder,
@@ -46,6 +47,7 @@ class Pilots:
         sizes: Training sizes, in units.
         seeds: How many seeds.
         objectives: Training objectives; each is an arm like a window.
+        halving: Whether the poorer half of the windows is piloted at the smallest size alone.
         fine_tune: As in a scan.
         bound: What KL and Gibbs risk come from; its shift is not used.
         share: Share of the pool's units that pilots may train on or be judged by.
@@ -62,6 +64,7 @@ class Pilots:
     sizes: tuple[int, ...] = (64, 256, 1024)
     seeds: int = 1
     objectives: tuple[Objective, ...] = (Objective.NLL,)
+    halving: bool = False
     fine_tune: FineTune = field(default_factory=FineTune)
     bound: Bound = NEAR
     share: float = 0.5
@@ -124,12 +127,14 @@ class Found:
         cost: ``pilots`` (fine-tunes), ``units`` (training units, summed), ``rows_read`` (by their
             steps, again and again), ``seconds``, and ``share_of_sweep``: what they read over what
             one fine-tune of every arm at every budget advised on would read (null without one).
+        halved: Which windows were piloted further; None: all of them (`Pilots.halving`).
     """
 
     advice: Advice
     prepared: Prepared
     pilots: tuple[Pilot, ...]
     cost: Mapping[str, float | None]
+    halved: Halved | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -141,6 +146,7 @@ class Found:
             **self.advice.to_dict(),
             "shifts": shifts,
             "cost": dict(self.cost),
+            "halved": None if self.halved is None else asdict(self.halved),
             "recipe": self.prepared.config.fine_tune.model_dump(),
             "guarantee": "estimate",
         }
@@ -294,9 +300,9 @@ def advise_on(
     """
     how = how or Pilots()
     prepared = prepare(base, pool, test, work, windows, column, how)
-    pilots = read_pilots(run_scan(prepared.config, work, where), bound=NAME)
+    pilots, halved = _pilot(prepared, how, work, where)
     advice = advise(
-        pilots,
+        pilots if halved is None else [p for p in pilots if p.window in halved.kept],
         prepared.shifts,
         prepared.test_law,
         budgets,
@@ -308,7 +314,24 @@ def advise_on(
     )
     advised = [choice.budget for choice in advice.choices]
     cost = cost_of(pilots, advised, how.fine_tune, prepared.rows_a_unit)
-    return Found(advice, prepared, tuple(pilots), cost)
+    return Found(advice, prepared, tuple(pilots), cost, halved)
+
+
+def _pilot(
+    prepared: Prepared, how: Pilots, work: Path, where: Where | None
+) -> tuple[list[Pilot], Halved | None]:
+    """Run the pilots; with halving the smallest ones first, then the better windows' others."""
+
+    def run(**part: Any) -> list[Pilot]:
+        config = prepared.config.model_copy(update=part)
+        return read_pilots(run_scan(config, work, where), bound=NAME)
+
+    if not how.halving:
+        return run(), None
+    smallest, *larger = sorted(how.sizes)
+    first = run(sizes=(smallest,))
+    halved = halve(first, prepared.test_law)
+    return first + run(sizes=tuple(larger), windows=halved.kept), halved
 
 
 def fine_tune(**words: float) -> FineTune:

@@ -60,6 +60,13 @@ def advise(
     objectives: Annotated[
         str, typer.Option(help="nll,p0.25,p0.5,p0.75,dft: token weights to choose among too.")
     ] = "nll",
+    halving: Annotated[
+        bool,
+        typer.Option(
+            help="Past the smallest size pilot only the better half of the windows: cheaper, and "
+            "misses a window that overtakes at larger n."
+        ),
+    ] = False,
     least_steps: Annotated[int, typer.Option(min=1, help="Least optimiser steps a pilot.")] = 100,
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes of a pilot over its rows.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate.")] = 2e-3,
@@ -132,6 +139,7 @@ def advise(
         sizes=_numbers(pilot_sizes, "--pilot-sizes"),
         seeds=pilot_seeds,
         objectives=tuple(_word(Objective, o, "--objectives") for o in objectives.split(",")),
+        halving=halving,
         fine_tune=fine_tune(
             epochs=epochs,
             least_steps=least_steps,
@@ -195,6 +203,7 @@ def advise(
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
     from estimators.display import rounded_down, rounded_up
     from pacbayes_sft.advise.cost import cost_said
+    from pacbayes_sft.advise.halving import halving_said
     from pacbayes_sft.advise.predict import arm_name
     from pacbayes_sft.advise.report import (
         moves_said,
@@ -219,6 +228,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
     for sentence in (
         *moves_said(found.advice),
+        *halving_said(found.halved),
         *seeds_said(found.advice),
         recipe_said(found),
         f"cost: {cost_said(found.cost)}",
@@ -230,9 +240,13 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
 
 def _show_plan(prepared: Prepared, how: Pilots, refused: dict[int, str], json: bool) -> None:
     from estimators.display import rounded_up
+    from pacbayes_sft.advise.halving import better_half
     from pacbayes_sft.scan.cells import list_cells
 
     cells = list_cells(prepared.config)
+    if how.halving:  # which windows go on is not known yet, but how many
+        some = prepared.windows[: better_half(len(prepared.windows))]
+        cells = [c for c in cells if c.size == min(how.sizes) or c.window in some]
     table = new_table("Before any pilot", "window", "TV", "its limit", "label", "D⁺", "label")
     for window, shift in prepared.shifts.items():
         tv, plus = shift.tv, shift.d_plus

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+
+from pacbayes_sft.advise.run import Pilots
 
 WINDOWS = ("2:4", "5:7", "8:10")
 LEVELS = tuple(range(2, 11))
 SIZES = (64, 256, 1024)
+SMALL = Pilots(sizes=(8, 32, 96), judges=90)
 
 
 def true_risk(window, level, n, objective="nll"):
@@ -64,6 +69,12 @@ def world(sizes=SIZES, windows=WINDOWS, seeds=(0,), **changes):
 def law(values):
     """Return the uniform law on values."""
     return {float(v): 1 / len(values) for v in values}
+
+
+def write(file, rows):
+    """Write rows as JSON lines and return the file's name."""
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
 
 
 def truth(window, n, test_law, objective="nll"):

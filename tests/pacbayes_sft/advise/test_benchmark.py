@@ -58,6 +58,26 @@ def test_regrets_are_those_of_the_truth(bench, records):
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
 
 
+def test_what_halving_the_windows_saves_and_costs(bench, records):
+    result = bench.run(records)
+    whole, half = result["halving"]
+    assert not whole["halved"] and half["halved"] and half["swept_to"] == 4096
+    least = bench.RECIPE.least_steps * bench.RECIPE.batch_size
+    one = {n: max(least, n) for n in (64, 256, 1024, 4096)}  # rows that the steps of a window read
+    sweep = 3 * sum(one.values())
+    assert whole["cost"]["rows_read"] == 3 * (one[64] + one[256] + one[1024]) / sweep
+    assert half["cost"]["rows_read"] == (3 * one[64] + 2 * (one[256] + one[1024])) / sweep
+    units = (3 * 64 + 2 * (256 + 1024)) / (3 * (64 + 256 + 1024 + 4096))
+    assert half["cost"]["units"] == pytest.approx(units)
+    entries = [e for e in result["entries"] if e["rule"] == bench.HALVED and e["stage"] == 1024]
+    laws = {"easy": law((2, 3, 4)), "flat": law(range(2, 11)), "hard": law((8, 9, 10))}
+    for entry in entries:  # never the window that was worst at the smallest size
+        poorest = max(WINDOWS, key=lambda w: truth(w, 64, laws[entry["law"]]))
+        assert entry["window"] != poorest
+    assert half["mean"] == pytest.approx(bench.summary(entries)[bench.HALVED]["mean"])
+    assert bench.halving_table(result).count("the better half") == 1
+
+
 def test_means_are_over_the_same_cases_however_many_pilot_seeds_a_case_has(bench):
     def entry(rule, law, seed, regret):
         return {"rule": rule, "base": "b", "budget": 1, "law": law, "pilot_seed": seed,

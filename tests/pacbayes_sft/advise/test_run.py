@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from estimators import kl_inverse_upper
-from pacbayes_sft.advise import run as module
 from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_levels
 from pacbayes_sft.advise.predict import _kl_inverse
@@ -26,46 +25,11 @@ from pacbayes_sft.choices import Objective
 from pacbayes_sft.cli import app, main
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import FineTune
 from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.shift import shift_term
-from tests.pacbayes_sft.advise.cases import WINDOWS, record
-
-
-def write(file, rows):
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
-
-
-@pytest.fixture
-def files(tmp_path):
-    pool = [
-        {"prompt": f"p{i}", "completion": f"c{i}", "difficulty": 2 + i % 9, "unit": f"u{i}"}
-        for i in range(2700)
-    ]
-    test = [{"difficulty": 2 + i % 9} for i in range(90)]  # the column alone
-    return write(tmp_path / "pool.jsonl", pool), write(tmp_path / "test.jsonl", test)
-
-
-@pytest.fixture
-def faked(monkeypatch):
-    """Fine-tunes from formulas; returns the keys of those that ran."""
-    ran = []
-
-    def fake(config, cell, key, folder, processes=1):
-        ran.append(key)
-        made = record(cell.window, cell.size, cell.seed, cell.objective.value)
-        return made | {"key": key, "bounds": {module.NAME: made["bounds"]["plain"]}}
-
-    monkeypatch.setattr(running, "measure_cell", fake)
-    monkeypatch.setattr(running, "measure_base", lambda c, b, key, f: {"key": key, "base": b})
-    return ran
-
-
-SMALL = Pilots(sizes=(8, 32, 96), judges=90)
-
+from tests.pacbayes_sft.advise.cases import SMALL, WINDOWS, write
 
 # --- levels and sides ------------------------------------------------------------------------
 
@@ -272,6 +236,8 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
     (tmp_path / "2.jsonl").unlink()
     dry = CliRunner().invoke(app, [*again, "--dry-run"])
     assert json.loads(dry.stdout)["pilots"] == 9
+    dry = CliRunner().invoke(app, [*again, "--dry-run", "--halving"])
+    assert json.loads(dry.stdout)["pilots"] == 3 + 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -392,12 +358,14 @@ def test_advice_for_real(tmp_path):
     how = Pilots(
         sizes=(8, 16, 32),
         judges=48,
+        halving=True,
         fine_tune=FineTune(least_steps=2, batch_size=16, lora_rank=4),
     )
     found = advise_on(
         "strong", str(tmp_path / "pool.jsonl"), str(tmp_path / "test.jsonl"), (32, 256),
-        tmp_path / "w", windows=("2:4", "5:7"), how=how,
+        tmp_path / "w", windows=("2:4", "3:5", "5:7"), how=how,
     )  # fmt: skip
-    assert len(found.advice.choices) == 2 and len(found.pilots) == 6
+    kept = len(found.halved.kept)
+    assert len(found.advice.choices) == 2 and len(found.pilots) == 3 + 2 * kept and kept >= 2
     assert all(set(p.profile) == {2, 3, 4, 5, 6, 7} for p in found.pilots)
     assert all(0 < p.certified < 1 and p.kl >= 0 for p in found.pilots)
