@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
 from advice_report import ADVICE, RESULT, draw, fewer_table, halving_table, table
+from advice_selectors import NAMES
 from readme import DOCS, write_between
 
 from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.halving import halve
-from pacbayes_sft.advise.pilots import Pilot, read_pilots
+from pacbayes_sft.advise.pilots import Measured, Pilot, read_base_profile, read_pilots
 from pacbayes_sft.advise.predict import DEFAULT, Evidence, Extra, Rule, Train, gather, reweighted
 from pacbayes_sft.advise.scaling import FARTHEST, FEWEST_SIZES
 from pacbayes_sft.advise.shifts import window_shifts
@@ -69,7 +70,8 @@ SEEN_BEFORE = ("strong", 4096, 0)  # base, budget, pilot seed
 # And before any of these records was there, advice and rival were named to be judged by them:
 FRESH = {("weak", 4096): (1,), ("strong", 16384): (1, 2)}  # (base, budget): fine-tunes' seeds
 RECIPE = read_config(HERE / "map" / "strong.yaml").fine_tune  # all of the map's
-FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}
+FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}  # place among the windows
+UNTOUCHED = "the base, not fine-tuned"
 
 
 def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
@@ -78,8 +80,30 @@ def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
     return above if largest == LARGEST_PILOT else [n for n in above if n <= LARGEST_PILOT]
 
 
-def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[dict[str, Any]]:
-    """Return one entry a rule × budget × law × pilot seed."""
+def constant_rules(windows: Sequence[str]) -> dict[str, str]:
+    """Name the rules that always take one window: those of `FIXED`, then all others by theirs.
+
+    Which of the others is best is known in hindsight alone.
+    """
+    last = len(windows) - 1
+    named = {f"{rule} ({_said(windows[round(place * last)])})": windows[round(place * last)]
+             for rule, place in FIXED.items()}  # fmt: skip
+    others = {f"always {_said(w)}": w for w in windows if w not in named.values()}
+    return named | others
+
+
+def _said(window: str) -> str:
+    return window.replace(":", "–")
+
+
+def replay(
+    pilots: Sequence[Pilot],
+    base: str,
+    pool: Law,
+    largest: int,
+    untouched: Mapping[float, Measured] | None = None,
+) -> list[dict[str, Any]]:
+    """Return one entry a rule × budget × law × pilot seed; ``untouched``: the base's profile."""
     windows, found = windows_of(pilots), []
     sizes = sorted({p.size for p in pilots})
     small = [n for n in sizes if n <= largest]
@@ -97,12 +121,16 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
                 return {**where, "rule": rule, "pilot_seed": seed, "window": window,
                         "regret": regret, "risk": risks[window]}  # fmt: skip
 
-            for rule, place in FIXED.items():
-                found.append(entry(rule, None, windows[round(place * (len(windows) - 1))]))
+            for rule, window in constant_rules(windows).items():
+                found.append(entry(rule, None, window))
             least = min(risks.values())
             mean = float(np.mean(list(risks.values())))
             found.append({**where, "rule": "a window at random", "pilot_seed": None,
                           "window": None, "regret": mean - least, "risk": mean})  # fmt: skip
+            if untouched:
+                risk = reweighted(untouched, law).value
+                found.append({**where, "rule": UNTOUCHED, "pilot_seed": None,
+                              "window": None, "regret": risk - least, "risk": risk})  # fmt: skip
             for seed in sorted({p.seed for p in pilots}):
                 if any((w, n, seed) not in whole for w in windows for n in small):
                     continue
@@ -118,7 +146,9 @@ def replay(pilots: Sequence[Pilot], base: str, pool: Law, largest: int) -> list[
                     [p for p in seen if p.window in better],
                     shifts, law, delta=0.05, draws=DRAWS, seed=seed,
                 )  # fmt: skip
-                found.append(entry(HALVED, seed, advised(fewer, budget)))
+                best = min(risks, key=risks.__getitem__)
+                found.append(entry(HALVED, seed, advised(fewer, budget))
+                             | {"best_was_dropped": best not in better})  # fmt: skip
                 for rule, asked in RULES.items():
                     total = evidence.total(asked, budget)[0]
                     if np.ptp(total) < 1e-9:  # it says nothing, which is a window at random
@@ -214,18 +244,19 @@ def pilot_cost(
 ) -> dict[str, float]:
     """Return what the first seed's pilots of these sizes cost, over all of its fine-tunes.
 
-    ``units`` are training units, ``rows_read`` what the steps read (a small fine-tune takes its
-    least steps too), ``seconds`` what whole cells took on machines that did other work besides.
+    ``units`` are training units; ``rows_read`` what steps read, over a fine-tune of every window
+    at every size above the pilots', as `advise` counts it; ``seconds`` what whole cells took on
+    machines that did other work besides (small cells took longer than larger ones of equal steps).
     """
     one = [p for p in pilots if p.seed == min(q.seed for q in pilots)]
     small = [p for p in one if p.size in sizes]
     if halved_for:
         kept = halve(small, halved_for).kept
         small = [p for p in small if p.size == min(sizes) or p.window in kept]
-    read = [cost_of(of, [], RECIPE)["rows_read"] or 0.0 for of in (small, one)]
+    budgets = sorted({p.size for p in one if p.size > max(sizes)})
     return {
         "units": sum(p.size for p in small) / sum(p.size for p in one),
-        "rows_read": read[0] / read[1],
+        "rows_read": cost_of(small, budgets, RECIPE)["share_of_sweep"] or 0.0,
         "seconds": sum(p.seconds for p in small) / sum(p.seconds for p in one),
     }
 
@@ -237,12 +268,20 @@ def halving(pilots: Sequence[Pilot], base: str, entries: Sequence[Mapping[str, A
     rules = summary([e for e in mine if e["rule"] in (ADVICE, HALVED)])
     if not rules:
         return []
-    laws, most = laws_of(list(pilots[0].profile)).values(), max(p.size for p in pilots)
+    laws = list(laws_of(list(pilots[0].profile)).values())
+    above = sorted({p.size for p in pilots if p.size > LARGEST_PILOT})
     of_law = [pilot_cost(pilots, sizes, law) for law in laws]
     fewer = {key: float(np.mean([cost[key] for cost in of_law])) for key in of_law[0]}
+    seeds = sorted({p.seed for p in pilots if p.size <= LARGEST_PILOT})
+    smallest = [[p for p in pilots if p.size == sizes[0] and p.seed == seed] for seed in seeds]
+    kept = [len(halve(first, law).kept) for law in laws for first in smallest]
+    both = [[e for e in mine if e["rule"] == rule] for rule in (ADVICE, HALVED)]
+    changed = sum(a["window"] != b["window"] for a, b in zip(*both, strict=True))
+    dropped = sum(e["best_was_dropped"] for e in both[1])
+    told = {ADVICE: {}, HALVED: {"windows_changed": changed, "best_was_dropped": dropped}}
     return [
-        {"base": base, "sizes": sizes, "swept_to": most, "halved": rule is HALVED, "cost": cost,
-         **rules[rule]}
+        {"base": base, "sizes": sizes, "budgets": above, "halved": rule is HALVED, "cost": cost,
+         **told[rule], "kept": kept if rule is HALVED else [len(windows_of(pilots))], **rules[rule]}
         for rule, cost in ((ADVICE, pilot_cost(pilots, sizes)), (HALVED, fewer))
     ]  # fmt: skip
 
@@ -302,10 +341,12 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 mine[_case(e)].append(e["regret"])
         means = {case: float(np.mean(regrets)) for case, regrets in mine.items()}
         every = np.concatenate([np.array(regrets) for regrets in mine.values()])
+        # a window's risk is a mean over fine-tunes; so is a selector's, whose entries are single
+        each = np.array(list(means.values())) if rule in NAMES else every
         found[rule] = {
             "mean": float(np.mean(list(means.values()))),
-            "worst": float(every.max()),
-            "best_share": float(np.mean(every <= 0)),
+            "worst": float(each.max()),
+            "best_share": float(np.mean(each <= 0)),
             "cases": len(means),
             "entries": len(every),
             "by_law": {
@@ -317,18 +358,29 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def verdict(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Hold the advice against the best fixed rule and accuracy extrapolation, on its own cases."""
+def verdict(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Hold the advice against fixed rules and accuracy extrapolation, on its own cases.
+
+    The best of the rules that were named beforehand (easy, medium, hard, any window), and the
+    window that was best on average, which nobody knew.
+    """
     judged = {_case(e) for e in entries if e["rule"] == ADVICE}
     if not judged:
         return {}  # the map lacks pilots for it yet
     rules = summary([e for e in entries if _case(e) in judged])
     mine = rules[ADVICE]["mean"]
-    fixed = min(rules[name]["mean"] for name in (*FIXED, "a window at random"))
+    always = {name: found["mean"] for name, found in rules.items() if name.startswith("always ")}
+    named = {n: mean for n, mean in always.items() if n.partition(" (")[0] in FIXED}
+    named["a window at random"] = rules["a window at random"]["mean"]
+    fixed, hindsight = min(named, key=named.__getitem__), min(always, key=always.__getitem__)
     return {
         "advice": mine,
-        "best_fixed_rule": fixed,
-        "advice_over_best_fixed": mine / fixed if fixed else None,
+        "best_fixed_rule": named[fixed],
+        "best_fixed_rule_is": fixed,
+        "advice_over_best_fixed": mine / named[fixed] if named[fixed] else None,
+        "best_window_in_hindsight": always[hindsight],
+        "best_window_in_hindsight_is": hindsight,
+        "advice_over_best_in_hindsight": mine / always[hindsight] if always[hindsight] else None,
         "accuracy_extrapolation": rules[ACCURACY]["mean"],
     }
 
@@ -344,8 +396,9 @@ def run(records: Path) -> dict[str, Any]:
         low = min(edges(p.window)[0] for p in plain)
         high = max(edges(p.window)[1] for p in plain)
         pool = {float(d): 1 / (high - low + 1) for d in range(int(low), int(high) + 1)}
+        untouched = read_base_profile(every, base)
         for largest in STAGES:
-            entries += replay(plain, base, pool, largest)
+            entries += replay(plain, base, pool, largest, untouched)
         entries += selector_entries(plain, base)
         later += fresh(plain, base, pool)
         weights += token_weights(pilots, base, pool)
@@ -381,8 +434,6 @@ def run(records: Path) -> dict[str, Any]:
 
 def not_run(rules: Mapping[str, Any]) -> list[str]:
     """Name the selectors without a fine-tune, and the advice where it lacks pilots."""
-    from advice_selectors import NAMES
-
     return [name for name in (ADVICE, *NAMES) if name not in rules]
 
 

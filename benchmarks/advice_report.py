@@ -48,14 +48,14 @@ def table(result: Mapping[str, Any], rules: Sequence[str] = ()) -> str:
 def fewer_table(result: Mapping[str, Any]) -> str:
     """Return the table of what the advice costs and does where pilot sizes are left out."""
     lines = [
-        "| base | pilots of n | share of the seconds of the sweep up to 4,096 | regret of the "
-        "advice | of the best fixed rule |",
+        "| base | pilots of n | rows that their steps read, over a fine-tune of every window at "
+        "4,096 | regret of the advice | of the best fixed rule |",
         "|---|---|---|---|---|",
     ]
     for found in (f for f in result["fewer_pilots"] if "advice" in f):
         sizes = ", ".join(f"{n:,}" for n in found["sizes"])
         lines.append(
-            f"| {found['base']} | {sizes} | {found['cost']['seconds']:.0%} "
+            f"| {found['base']} | {sizes} | {found['cost']['rows_read']:.1%} "
             f"| {found['advice']:.3f} | {found['best_fixed_rule']:.3f} |"
         )
     return "\n".join(lines)
@@ -64,16 +64,17 @@ def fewer_table(result: Mapping[str, Any]) -> str:
 def halving_table(result: Mapping[str, Any]) -> str:
     """Return the table of what piloting half of the windows past the smallest size saves."""
     lines = [
-        "| base (sweep up to) | windows piloted beyond the smallest size | share of the rows that "
-        "the sweep's steps read | of its seconds | mean regret | worst |",
+        "| base | budgets | windows piloted beyond the smallest size | rows that pilots' steps "
+        "read, over a fine-tune of every window at every budget | mean regret | worst |",
         "|---|---|---|---|---|---|",
     ]
     for found in result["halving"]:
-        cost = found["cost"]
-        which = "the better half" if found["halved"] else "all"
+        kept = sorted({*found["kept"]})
+        which = f"{kept[0]}" if len(kept) == 1 else f"{kept[0]} to {kept[-1]}"
+        budgets = " and ".join(f"{n:,}" for n in found["budgets"])
         lines.append(
-            f"| {found['base']} ({found['swept_to']:,}) | {which} | {cost['rows_read']:.1%} | "
-            f"{cost['seconds']:.0%} | {found['mean']:.3f} | {found['worst']:.3f} |"
+            f"| {found['base']} | {budgets} | {which} | {found['cost']['rows_read']:.1%} | "
+            f"{found['mean']:.3f} | {found['worst']:.3f} |"
         )
     return "\n".join(lines)
 

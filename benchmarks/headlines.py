@@ -34,14 +34,16 @@ RIVALS = (
     "the map's primary bound (PAC-Bayes-kl + D⁺ + 0.3·TV)",
     "pilot accuracy at the largest pilot",
     "pilot accuracy, a line in ln n",
-    "always medium",
+    "always medium (6–10)",
+    "always 8–12",
+    "the base, not fine-tuned",
     "all windows mixed",
     "random rows",
     "drop what the base solves (LIMO, s1)",
     "THTB, intrinsic hardness proxied",
     "closest to the base (perplexity)",
-    "always hard",
-    "always easy",
+    "always hard (12–16)",
+    "always easy (2–6)",
 )
 
 

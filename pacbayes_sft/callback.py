@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from transformers import TrainerCallback
 
 from pacbayes_sft.beginning import TRAINED_BEFORE, is_at_base
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
-from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, write_record
+from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, read_record, write_record
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
@@ -87,7 +88,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             of every step, as those of `sft` do, which agree on it.
 
     Raises:
-        InputError: If the rows cannot be read or the fraction is not in [0, 1).
+        InputError: If the rows cannot be read, a number is out of its range, or ``positions`` does
+            not hold every row once.
     """
 
     def __init__(
@@ -104,12 +106,22 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not 0 <= prior_fraction < 1:
             raise InputError(f"prior_fraction must lie in [0, 1), got {prior_fraction}")
+        if not 0 < sigma < math.inf:
+            raise InputError(f"sigma must be positive and finite, got {sigma}")
+        if not 0 < delta < 1:
+            raise InputError(f"delta must lie in (0, 1), got {delta}")
         self.table = train if isinstance(train, Table) else read_table(train)
         self.positions = list(range(len(self.table.rows))) if positions is None else list(positions)
+        if sorted(self.positions) != list(range(len(self.table.rows))):
+            raise InputError(
+                f"{self.table.source}: positions must hold each of its {len(self.table.rows)} rows "
+                "once; write the rows that are trained on to a file of their own"
+            )
         self.base, self.settings = base, settings
         self.prior_fraction, self.sigma, self.delta = prior_fraction, sigma, delta
         self.out = None if out is None else Path(out)
         self.record: RunRecord | None = None
+        self._ended_before = False
         self.compare = True
         self.shares = False
         self._prior_rows = self._noted = 0
@@ -174,6 +186,10 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         base = resolve_base(self.base or _named_base(model))
         self._base = base, open_checkpoint(local_directory(base))
         self._base_sha256 = self._base[1].sha256()
+        self._ended_before = self._has_ended(args, state)
+        if self._ended_before:  # nothing is left to train, and its record says what happened
+            self._unknown = "this training had ended before"
+            return
         again, self._begun = self._begun, True  # `train` called twice goes on from what it left
         trained_before = state.global_step == 0 and not self._begin(model, again)
         tokenizer = given.get("processing_class")
@@ -212,7 +228,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Write the run record."""
-        if not state.is_world_process_zero:
+        if not state.is_world_process_zero or self._ended_before:
             return
         order = [] if self._unknown else self._order()
         folders = [f for f in (INITIAL, PRIOR) if (self._kept / f).is_dir()]
@@ -227,7 +243,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             shuffled=self._shuffled if order else True,
             prior_rows=self._prior_rows if order else 0,
             kept_sha256={f: open_checkpoint(self._kept / f).sha256() for f in folders},
-            settings=_settings(args) if self.settings is None else self.settings,
+            settings=self._asked(args),
             versions=versions(*TRAINED_WITH),
         )
         write_record(self.record, self._kept.parent)
@@ -241,6 +257,24 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
     @property
     def _notes(self) -> Path:
         return self._kept / NOTES
+
+    def _has_ended(self, args: Any, state: Any) -> bool:
+        """Whether a resumed training is at its end already, with its record written; takes it."""
+        if not 0 < state.max_steps <= state.global_step:
+            return False
+        assert self.out is not None
+        found = read_record(self.out)
+        if (
+            found is None
+            or found.settings != self._asked(args)
+            or (found.base_sha256, found.train_sha256) != (self._base_sha256, self.table.sha256)
+        ):
+            return False
+        self.record = found
+        return True
+
+    def _asked(self, args: Any) -> dict[str, Any]:
+        return _settings(args) if self.settings is None else self.settings
 
     def _begin(self, model: Any, again: bool) -> bool:
         """Keep the initial adapter of a fresh run; return whether the run begins at its base."""

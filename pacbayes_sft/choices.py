@@ -55,6 +55,9 @@ class Loss(StrEnum):
     ANSWER = "answer"
 
 
+ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
+
+
 class Posterior(StrEnum):
     """The families a posterior is fitted in; all are Gaussians.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from estimators import DiagonalGaussian
 from pacbayes_sft.choices import Space
+from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.overlap import counted_before
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.empirical import Empirical
-from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Evaluator, Rows
 from pacbayes_sft.inputs import Inputs
 from pacbayes_sft.slots import Slots
@@ -125,19 +125,3 @@ def check_levels(inputs: Inputs, column: str) -> None:
     for table in (inputs.train, inputs.test, inputs.labelled, inputs.heldout):
         if table is not None:
             levels_of(table, column)
-
-
-def levels_of(table: Table, column: str) -> dict[str, float]:
-    """Return the difficulty of each unit, in order of first mention.
-
-    Raises:
-        InputError: If a row has no number there, or a unit several.
-    """
-    levels: dict[str, float] = {}
-    for number, (unit, row) in enumerate(zip(table.units, table.rows, strict=True), start=1):
-        value = row.value_of(column)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
-        if levels.setdefault(unit, float(value)) != float(value):
-            raise InputError(f"{table.source}: unit {unit!r} has several values of {column!r}")
-    return levels

@@ -129,6 +129,12 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     base = resolve_base(base)
     table = read_table(train)
     order, prior_rows = training_order(table, settings.prior_fraction, settings.seed)
+    if settings.prior_fraction and not prior_rows:
+        units = len(set(table.units))
+        raise InputError(
+            f"--prior-fraction {settings.prior_fraction:g}: of {units} units that leaves the "
+            f"checkpoint none to see; give {1 / units:.2g} or more, or more units"
+        )
     keeper = CertificateCallback(
         table, base=base, out=out, positions=order, settings=asdict(settings)
     )
@@ -154,7 +160,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         kept = read_record(out)
         assert kept is not None
         return kept
-    assert keeper.record is not None and keeper.record.order == order
+    assert keeper.record is not None  # `_fine_tune` saw to it
     return keeper.record
 
 
@@ -189,6 +195,11 @@ def _fine_tune(
     keeper.attach(trainer)
     model = _train(trainer, out / PARTIAL / "2")
     if team.first:
+        if keeper.record is None or keeper.record.order != order:
+            raise InputError(
+                f"{out}: the order of the rows is not on record (another version began the run, or "
+                "its notes were removed); remove the directory and run it again"
+            )
         model.save_pretrained(out)
         if not settings.lora_rank:
             tokenizer.save_pretrained(out)
@@ -239,7 +250,8 @@ def _trainer(
         per_device_train_batch_size=team.rows_each(settings.batch_size),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=max(1, round(0.03 * steps)),
+        # a warm-up's first step has a rate of 0: of a single one nothing would be left
+        warmup_steps=max(1, round(0.03 * steps)) if steps > 1 else 0,
         train_sampling_strategy="sequential",
         dataloader_drop_last=False,
         seed=settings.seed,

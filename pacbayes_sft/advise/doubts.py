@@ -34,9 +34,10 @@ def what_would_change(
         advised: Place of the advised arm.
     """
     totals = evidence.total(rule, budget)
-    order = np.argsort(totals[0])
+    ranked = np.argsort(totals[0])
+    order = [i for i in ranked if i != advised]  # it may be tied with others to the last digit
     best = evidence.arms[advised]
-    if len(order) < 2:
+    if not order:
         return ("only one window was piloted: there is nothing to choose",)
     ahead = [i for i in order if totals[0, i] < totals[0, advised]]
     if ahead:
@@ -48,8 +49,8 @@ def what_would_change(
             "least bound of the tied"
         ]
     else:
-        second = evidence.arms[order[1]]
-        margin = float(totals[0, order[1]] - totals[0, advised])
+        second = evidence.arms[order[0]]
+        margin = float(totals[0, order[0]] - totals[0, advised])
         said = [
             f"{arm_name(*second)} is as good if its risk is {margin:.3f} lower than predicted, or "
             f"that of {arm_name(*best)} as much higher"
@@ -63,12 +64,13 @@ def what_would_change(
         said.append(f"{window} is what {', '.join(rules)} would take")
     said += _slack(evidence, budget, advised)
     spread = np.quantile(totals[1:], 0.95, axis=0) - np.quantile(totals[1:], 0.05, axis=0)
-    widest = int(order[:3][np.argmax(spread[order[:3]])])
+    widest = int(ranked[:3][np.argmax(spread[ranked[:3]])])
     further = min(int(budget), 4 * evidence.sizes[-1])
     if further > evidence.sizes[-1]:
         said.append(
-            f"a pilot on {arm_name(*evidence.arms[widest])} at n = {further} would say most: of "
-            f"the three best its prediction is the widest (±{spread[widest] / 2:.3f})"
+            f"pilots at n = {further} (of every window: all need the same sizes) would say most of "
+            f"{arm_name(*evidence.arms[widest])}, whose prediction is the widest of the three best "
+            f"(±{spread[widest] / 2:.3f})"
         )
     return tuple(said)
 

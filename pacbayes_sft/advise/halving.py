@@ -1,8 +1,8 @@
 """One step of successive halving: past the smallest size, only the better windows are piloted.
 
 The algorithm is Karnin, Koren and Somekh's (2013); Jamieson and Talwalkar (2016) brought it to
-training runs. What it saves is most of the pilots, since a fine-tune of every size takes least
-steps; what it risks is a window that would have overtaken at larger n.
+training runs. It saves a quarter to a third of the pilots (the larger ones, less where windows
+tie), and misses a window that would have overtaken at larger n.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def halve(pilots: Sequence[Pilot], test_law: Mapping[float, float]) -> Halved:
     """
     size = min(p.size for p in pilots)
     smallest = [p for p in pilots if p.size == size]
-    law, _ = seen_part(smallest, test_law)
+    law, _ = seen_part([p.profile for p in smallest], test_law)
     by_arm: dict[tuple[str, str], list[float]] = {}
     for p in smallest:
         by_arm.setdefault(p.arm, []).append(reweighted(p.profile, law).value)
@@ -85,5 +85,6 @@ def halving_said(halved: Halved | None) -> list[str]:
     return [
         f"--halving: on the pilots of n = {halved.size} alone {risks} had the highest risk under "
         f"the test law (kept: up to {halved.worst_kept:.3f}) and were piloted no further, so a "
-        "window that overtakes at larger n is missed; nothing else here speaks of them"
+        "window that overtakes at larger n is missed; nothing else here speaks of them, and what "
+        "is told apart at 5 % is so among the kept, as if other pilots had chosen them"
     ]

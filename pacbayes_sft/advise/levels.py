@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from estimators.total_variation.risk_profiles import Law
+from pacbayes_sft.data.levels import levels_of, number_in
 from pacbayes_sft.data.metadata import Metadata, read_metadata
-from pacbayes_sft.data.rows import Table, json_records, read_table
+from pacbayes_sft.data.rows import json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
@@ -74,35 +75,18 @@ def build_ladder(pool: Sequence[float], windows: Sequence[str], most: int = MOST
     return Ladder(ends, tuple(float(x[(len(x) - 1) // 2]) if len(x) else None for x in inside))
 
 
-def pool_levels(table: Table, column: str) -> dict[str, float]:
-    """Return the difficulty of every unit of the pool.
-
-    Raises:
-        InputError: If a row lacks a number, or a unit has several.
-    """
-    found: dict[str, float] = {}
-    for number, (unit, row) in enumerate(zip(table.units, table.rows, strict=True), start=1):
-        value = _number(row.value_of(column), f"{table.source}, row {number}", column)
-        if found.setdefault(unit, value) != value:
-            raise InputError(
-                f"{table.source}: unit {unit!r} has several values of {column!r}; no window may "
-                "cut a unit, so give it one"
-            )
-    return found
-
-
 def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | None]:
     """Return the difficulty of every test unit, and the file's record of its law.
 
     A JSON-lines file needs the column alone: no completion, no prompt.
 
     Raises:
-        InputError: If a row lacks a number in the column.
+        InputError: If a row lacks a number in the column, or a unit has several.
     """
-    path, units = Path(source), dict[str, float]()
+    path, units = Path(source), dict[tuple[bool, str], float]()
     if path.suffix != ".jsonl" or not path.is_file():
         table = read_table(source)
-        return list(pool_levels(table, column).values()), table.metadata
+        return list(levels_of(table, column).values()), table.metadata
     for line, record in json_records(path):
         where = f"{path}, {line}"
         if not isinstance(record, dict):
@@ -110,9 +94,11 @@ def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | 
         attributes = record.get("attributes") or {}
         if not isinstance(attributes, dict):
             raise InputError(f"{where}: 'attributes' must be an object")
-        value = _number((record | attributes).get(column), where, column)
+        value = number_in((record | attributes).get(column), where, column)
         unit = record.get("unit")
-        units.setdefault(line if unit is None else str(unit), value)
+        named = unit is not None  # a row without a name is a unit of its own, whatever others say
+        if units.setdefault((named, str(unit) if named else line), value) != value:
+            raise InputError(f"{where}: unit {unit!r} has several values of {column!r}")
     if not units:
         raise InputError(f"{path}: holds no rows")
     return list(units.values()), read_metadata(path, sha256_of(path))
@@ -126,17 +112,11 @@ def law_in_levels(
         return [ladder.level(value) for value in values]
     law: dict[float, float] = {}
     for value, weight in metadata.law.items():
-        level = ladder.level(float(value))
+        try:
+            level = ladder.level(float(value))
+        except ValueError:
+            raise InputError(
+                f"the record of the law of {column!r} beside the rows names {value!r}, not a number"
+            ) from None
         law[level] = law.get(level, 0.0) + weight
     return law
-
-
-def _number(value: object, where: str, column: str) -> float:
-    if value is None:
-        raise InputError(
-            f"{where}: has no value in the column {column!r}; make one with `pacbayes-sft "
-            "difficulty`, or name another with --column"
-        )
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise InputError(f"{where}: {column!r} is not a number ({value!r})")
-    return float(value)

@@ -88,18 +88,41 @@ def read_pilots(
     return [_pilot(record, bound) for record in chosen]
 
 
+def read_base_profile(
+    records: Iterable[Record], base: str | None = None
+) -> dict[float, Measured] | None:
+    """Return the risk by level of a base before any fine-tune, on the rows that judge its pilots.
+
+    Args:
+        records: As `run_scan` returns them.
+        base: Which base; None takes the first.
+
+    Returns:
+        None if no record is a base's.
+
+    Raises:
+        InputError: If a slice is not a number.
+    """
+    own = (r for r in records if "cell" not in r and base in (None, r["base"]))
+    return next((_profile(r) for r in own if r.get("measured", {}).get("slices")), None)
+
+
+def _profile(record: Record) -> dict[float, Measured]:
+    slices = record["measured"]["slices"]
+    try:
+        return {float(level): _measured(e) for level, e in slices.items()}
+    except ValueError:
+        raise InputError(
+            f"record {record['key']}: a slice is not a number ({', '.join(slices)})"
+        ) from None
+
+
 def _pilot(record: Record, bound: str | None) -> Pilot:
     cell, measured, bounds = record["cell"], record["measured"], record["bounds"]
     name = min(bounds) if bound is None else bound
     if name not in bounds:
         raise InputError(f"record {record['key']}: holds no bound {name!r} ({', '.join(bounds)})")
     found = bounds[name]
-    try:
-        profile = {float(k): _measured(e) for k, e in measured["slices"].items()}
-    except ValueError:
-        raise InputError(
-            f"record {record['key']}: a slice is not a number ({', '.join(measured['slices'])})"
-        ) from None
     empirical = found.get("empirical_risk") or {"upper": found["terms"]["empirical_risk"]}
     return Pilot(
         cell["window"],
@@ -108,7 +131,7 @@ def _pilot(record: Record, bound: str | None) -> Pilot:
         int(cell["seed"]),
         float(measured["train_risk"]),
         _measured(measured["train_distribution_risk"]),
-        profile,
+        _profile(record),
         float(empirical["upper"]),
         float(found["kl_nats"]),
         float(found.get("n", cell["size"])) / float(found.get("n_train", cell["size"])),

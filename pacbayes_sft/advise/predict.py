@@ -214,7 +214,7 @@ def gather(
             )
         if arm[0] not in shifts:
             raise InputError(f"window {arm[0]}: its shift term is not given")
-    seen, cover = seen_part(pilots, test_law)
+    seen, cover = seen_part([p.profile for p in pilots], test_law)
     generator = np.random.default_rng(seed)
     x = np.array(sizes, dtype=float)
 
@@ -283,22 +283,31 @@ def gather(
     )
 
 
-def seen_part(
-    pilots: Sequence[Pilot], test_law: Mapping[float, float]
-) -> tuple[dict[float, float], float]:
-    """Return the test law on the levels that all pilots were judged on, and their share of it.
+def refuse_unseen(cover: float) -> None:
+    """Refuse pilots that are judged on too little of the test law.
 
     Raises:
-        InputError: If that share is less than `LEAST_COVER`.
+        InputError: If it is less than `LEAST_COVER`.
     """
-    levels = set.intersection(*(set(p.profile) for p in pilots))
-    cover = covered(test_law, levels)
     if cover < LEAST_COVER:
         raise InputError(
             f"the pilots' rows by level cover {cover:.0%} of the test law; advice needs at least "
             f"{LEAST_COVER:.0%}: a pool (or pilots) without the test's difficulties cannot tell "
             "how a fine-tune does there"
         )
+
+
+def seen_part(
+    profiles: Sequence[Mapping[float, Measured]], test_law: Mapping[float, float]
+) -> tuple[dict[float, float], float]:
+    """Return the test law on the levels that all profiles hold, and those levels' share of it.
+
+    Raises:
+        InputError: If that share is less than `LEAST_COVER`.
+    """
+    levels = set.intersection(*map(set, profiles))
+    cover = covered(test_law, levels)
+    refuse_unseen(cover)
     return {level: w / cover for level, w in test_law.items() if level in levels}, cover
 
 

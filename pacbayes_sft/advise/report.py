@@ -11,7 +11,7 @@ from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.cost import cost_said
 from pacbayes_sft.advise.halving import halving_said
-from pacbayes_sft.advise.predict import arm_name
+from pacbayes_sft.advise.predict import DEFAULT, arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.ties import LEVEL
@@ -42,7 +42,7 @@ def write_report(found: Found, directory: Path, command: str = "") -> Path:
 
 def as_markdown(found: Found, command: str = "") -> str:
     """Return the report's text."""
-    advice, cost = found.advice, found.cost
+    advice, cost, config = found.advice, found.cost, found.prepared.config
     lines = [
         "# Which difficulty to train on",
         "",
@@ -61,7 +61,12 @@ def as_markdown(found: Found, command: str = "") -> str:
             f"| {not_told_from(choice) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
-    said = (*moves_said(advice), *halving_said(found.halved), *seeds_said(advice))
+    said = (
+        *moves_said(advice),
+        *untouched_said(found),
+        *halving_said(found.halved),
+        *seeds_said(advice),
+    )
     lines += ["", *[f"* {sentence}" for sentence in said], ""]
     lines += [
         "![Predicted curves](advice.png)",
@@ -74,12 +79,18 @@ def as_markdown(found: Found, command: str = "") -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for window, shift in found.prepared.shifts.items():
-        tv, plus, gamma = shift.tv, shift.d_plus, advice.gamma.get(window)
-        robust = "-" if gamma is None else f"{shift.with_slack(gamma):.3f} (γ = {gamma:.2f})"
+        tv, plus = shift.tv, shift.d_plus
+        slacks = {o: advice.gamma.get(arm_name(window, o)) for o in config.objectives}
+        several = len(config.objectives) > 1
+        robust = "; ".join(
+            f"{shift.with_slack(gamma):.3f} ({f'{o.value}, ' * several}γ = {gamma:.2f})"
+            for o, gamma in slacks.items()
+            if gamma is not None
+        )
         lines.append(
             f"| {window} | {_limited(tv)} | {tv.guarantee.value} | "
             f"{_limited(plus)} | {plus.guarantee.value} | "
-            f"{robust} | estimate |"
+            f"{robust or '-'} | estimate |"
         )
     weakened = {LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE}
     terms = found.prepared.shifts.values()
@@ -136,6 +147,24 @@ def recipe_said(found: Found) -> str:
             "across a change of regime that the smaller pilots do not see."
         )
     return words
+
+
+def untouched_said(found: Found) -> list[str]:
+    """Say how the base does as it is, which no window need beat."""
+    base = found.untouched
+    if base is None:
+        return []
+    words = (
+        f"the base as it is, without a fine-tune, has {base.value:.3f} under the test law "
+        f"(standard error {base.error:.3f}, on the rows that judge the pilots)"
+    )
+    if found.advice.rule != str(DEFAULT):  # what is minimised is no prediction of a risk
+        return [words]
+    worse = [c.budget for c in found.advice.choices if c.predictions[0].value >= base.value]
+    if worse:
+        sizes = ", ".join(f"{n:,}" for n in worse)
+        words += f": at n = {sizes} no lower risk is predicted, so it may be better left alone"
+    return [words]
 
 
 def seeds_said(advice: Advice) -> list[str]:

@@ -12,24 +12,31 @@ from pydantic import ValidationError
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.advise.advice import Advice, advise
 from pacbayes_sft.advise.cost import cost_of
-from pacbayes_sft.advise.halving import Halved, halve
+from pacbayes_sft.advise.halving import FEWEST, Halved, halve
 from pacbayes_sft.advise.levels import (
     Ladder,
     build_ladder,
     law_in_levels,
-    pool_levels,
     read_test_levels,
 )
-from pacbayes_sft.advise.pilots import Pilot, read_pilots
-from pacbayes_sft.advise.predict import DEFAULT, Rule, check_sizes
-from pacbayes_sft.advise.shifts import WindowShift, window_shifts
+from pacbayes_sft.advise.pilots import Measured, Pilot, read_base_profile, read_pilots
+from pacbayes_sft.advise.predict import (
+    DEFAULT,
+    Rule,
+    check_sizes,
+    refuse_unseen,
+    reweighted,
+    seen_part,
+)
+from pacbayes_sft.advise.shifts import WindowShift, covered, window_shifts
 from pacbayes_sft.advise.split import LEVEL, pilot_side, split_judges, write_units
 from pacbayes_sft.choices import Loss, Objective, Posterior
+from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows, edges
-from pacbayes_sft.scan.rows import Pool
+from pacbayes_sft.scan.rows import cut
 from pacbayes_sft.scan.run import Where, run_scan
 
 NAME = "pilot"
@@ -128,6 +135,7 @@ class Found:
             steps, again and again), ``seconds``, and ``share_of_sweep``: what they read over what
             one fine-tune of every arm at every budget advised on would read (null without one).
         halved: Which windows were piloted further; None: all of them (`Pilots.halving`).
+        untouched: Risk of the base itself under the test law, on the rows that judge the pilots.
     """
 
     advice: Advice
@@ -135,6 +143,7 @@ class Found:
     pilots: tuple[Pilot, ...]
     cost: Mapping[str, float | None]
     halved: Halved | None = None
+    untouched: Measured | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -147,6 +156,7 @@ class Found:
             "shifts": shifts,
             "cost": dict(self.cost),
             "halved": None if self.halved is None else asdict(self.halved),
+            "untouched": None if self.untouched is None else asdict(self.untouched),
             "recipe": self.prepared.config.fine_tune.model_dump(),
             "guarantee": "estimate",
         }
@@ -178,34 +188,44 @@ def prepare(
     how = how or Pilots()
     resolve_base(base)
     check_sizes(how.sizes)
+    if how.halving and 0 < len(windows) <= FEWEST:
+        raise InputError(
+            f"--halving: of {len(windows)} windows none would be dropped; leave it out, or give "
+            "more --windows"
+        )
     table = read_table(pool)
-    levels = pool_levels(table, column)
+    levels = levels_of(table, column)
+    # the selection is free to certify on: its side decides neither windows, levels nor shift terms
+    side = {unit: levels[unit] for unit in pilot_side(levels, how.share, how.seed)}
+    seen = list(side.values())
     tested, metadata = read_test_levels(test, column)
+    own = table.metadata
+    if own and metadata and own.generator != metadata.generator:
+        own = metadata = None  # two laws on record, but not of one generator: rows are counted
     windows_given = bool(windows)
     if not windows:
-        files = Files(kind="rows", pool=pool, test=pool, column=column)
-        windows = Pool(files).windows(Windows(by="quantile", count=5, overlap=0.5))
+        windows = cut(seen, Windows(by="quantile", count=5, overlap=0.5))
     for window in windows:
         try:
             edges(window)
         except ValueError as error:
             raise InputError(f"--{error}") from None
-    ladder = build_ladder(list(levels.values()), windows)
-    pool_law = law_in_levels(ladder, list(levels.values()), table.metadata, column)
+    ladder = build_ladder(seen, windows)
+    pool_law = law_in_levels(ladder, seen, own, column)
     test_law = law_in_levels(ladder, tested, metadata, column)
     laws_known = all(isinstance(law, Mapping) for law in (pool_law, test_law))
-    recorded = [v for law in (table.metadata, metadata) if law and law.attribute == column
+    recorded = [v for law in (own, metadata) if law and law.attribute == column
                 for v in map(float, law.law)]  # fmt: skip
     shifts = window_shifts(
         pool_law,
         test_law,
         windows,
         how.delta,
-        levels_of_sample=ladder.merges([*levels.values(), *tested, *recorded]),
+        levels_of_sample=ladder.merges([*seen, *tested, *recorded]),
         windows_of_sample=not windows_given,
     )
-    side = {unit: levels[unit] for unit in pilot_side(levels, how.share, how.seed)}
     train, judges = split_judges(side, ladder, how.judges, how.seed)
+    refuse_unseen(covered(_as_law(test_law), {ladder.level(side[unit]) for unit in judges}))
     most = max(how.sizes)
     for window in windows:
         low, high = edges(window)
@@ -300,7 +320,7 @@ def advise_on(
     """
     how = how or Pilots()
     prepared = prepare(base, pool, test, work, windows, column, how)
-    pilots, halved = _pilot(prepared, how, work, where)
+    pilots, halved, base_profile = _pilot(prepared, how, work, where)
     advice = advise(
         pilots if halved is None else [p for p in pilots if p.window in halved.kept],
         prepared.shifts,
@@ -314,24 +334,33 @@ def advise_on(
     )
     advised = [choice.budget for choice in advice.choices]
     cost = cost_of(pilots, advised, how.fine_tune, prepared.rows_a_unit)
-    return Found(advice, prepared, tuple(pilots), cost, halved)
+    untouched = None
+    if base_profile:
+        law, _ = seen_part([base_profile], prepared.test_law)
+        untouched = reweighted(base_profile, law)
+    return Found(advice, prepared, tuple(pilots), cost, halved, untouched)
 
 
 def _pilot(
     prepared: Prepared, how: Pilots, work: Path, where: Where | None
-) -> tuple[list[Pilot], Halved | None]:
-    """Run the pilots; with halving the smallest ones first, then the better windows' others."""
+) -> tuple[list[Pilot], Halved | None, Mapping[float, Measured] | None]:
+    """Run the pilots; with halving the smallest ones first, then the better windows' others.
 
-    def run(**part: Any) -> list[Pilot]:
-        config = prepared.config.model_copy(update=part)
-        return read_pilots(run_scan(config, work, where), bound=NAME)
+    Returns:
+        The pilots, what halving kept, and the base's own risk by level.
+    """
 
-    if not how.halving:
-        return run(), None
-    smallest, *larger = sorted(how.sizes)
-    first = run(sizes=(smallest,))
-    halved = halve(first, prepared.test_law)
-    return first + run(sizes=tuple(larger), windows=halved.kept), halved
+    def run(**part: Any) -> list[Mapping[str, Any]]:
+        return list(run_scan(prepared.config.model_copy(update=part), work, where))
+
+    halved, smallest = None, min(how.sizes)
+    records = run(sizes=(smallest,)) if how.halving else run()
+    pilots = read_pilots(records, bound=NAME)
+    if how.halving:
+        halved = halve(pilots, prepared.test_law)
+        larger = tuple(n for n in how.sizes if n > smallest)
+        pilots += read_pilots(run(sizes=larger, windows=halved.kept), bound=NAME)
+    return pilots, halved, read_base_profile(records)
 
 
 def fine_tune(**words: float) -> FineTune:

@@ -93,7 +93,9 @@ def select_rows(
                 rows += 1
     reused = len(wanted & prepared.pilot_side)
     known = prepared.table.metadata
-    fixed = how is How.WINDOW and not prepared.windows_of_sample
+    # quantile windows are cut from the pilots' side, so they are fixed without the fresh one
+    edges_of_selected = prepared.windows_of_sample and reused > 0
+    fixed = how is How.WINDOW and not edges_of_selected
     if known is not None and known.attribute == prepared.column and fixed:
         _record_law(known, low, high, rows, out)
     says = what_it_does(
@@ -103,7 +105,7 @@ def select_rows(
         len(prepared.windows),
         arms=len(prepared.windows) * len(prepared.config.objectives),
         laws_known=prepared.laws_known,
-        windows_of_sample=prepared.windows_of_sample,
+        edges_of_selected=edges_of_selected,
         across=prepared.column in ACROSS_ROWS,
     )
     return Selection(tuple(u for u in prepared.levels if u in wanted), rows, reused, says)
@@ -117,7 +119,7 @@ def what_it_does(
     *,
     arms: int,
     laws_known: bool,
-    windows_of_sample: bool,
+    edges_of_selected: bool,
     across: bool = False,
 ) -> tuple[str, ...]:
     """Say what a selection does to a certificate on the selected rows.
@@ -130,7 +132,8 @@ def what_it_does(
         arms: K, among how many pairs of window and objective.
         laws_known: Whether pool and test both record their law. Otherwise the test sample that
             chose the window is the one that a later shift limit counts.
-        windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
+        edges_of_selected: Whether the windows' edges are quantiles of rows some of which were
+            selected.
         across: Whether the difficulty of a row depends on the other rows of its file.
     """
     if how is How.HARDEST:
@@ -150,11 +153,12 @@ def what_it_does(
             "whether a row is in depends on the others, so the selected rows are not independent "
             "draws from any law, and a later certificate is an estimate"
         )
-    elif windows_of_sample:
+    elif edges_of_selected:
         first = (
             "threshold selection between quantiles: the window's edges are values of the pool's "
-            "own rows, so the selected rows are not quite independent draws from any law, and a "
-            "later certificate is an estimate; give --windows fixed without the pool's rows"
+            "own rows, and some of those were selected, so these are not quite independent draws "
+            "from any law, and a later certificate is an estimate; select fewer rows, or give "
+            "--windows fixed without the pool's rows"
         )
     if reused:
         return (

@@ -210,6 +210,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         not_told_from,
         recipe_said,
         seeds_said,
+        untouched_said,
     )
 
     title = f"Advice: {found.advice.rule} (estimates)"
@@ -228,6 +229,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
     for sentence in (
         *moves_said(found.advice),
+        *untouched_said(found),
         *halving_said(found.halved),
         *seeds_said(found.advice),
         recipe_said(found),

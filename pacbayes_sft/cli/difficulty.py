@@ -77,11 +77,13 @@ def difficulty(
     check_picture(picture)
     metrics = tuple(metric or ["cot_tokens"])
     if "pass_rate" not in metrics:
-        refuse_unused(context, "without --metric pass_rate", "samples", "temperature")
+        refuse_unused(context, "without --metric pass_rate", "samples", "temperature", "seed")
     if "cot_tokens" not in metrics:
         refuse_unused(context, "without --metric cot_tokens", "tokenizer")
     if not {"cot_tokens", "base_loss", "pass_rate"} & {*metrics}:
         refuse_unused(context, "with these metrics, which read no model", "base")
+    if tokenizer is not None and not {"base_loss", "pass_rate"} & {*metrics}:
+        refuse_unused(context, "beside --tokenizer, where no metric asks for a model", "base")
     with quiet_stdout():
         found = measure_difficulty(
             train,

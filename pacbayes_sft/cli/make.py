@@ -20,6 +20,7 @@ from pacbayes_sft.cli.output import (
     emit,
     new_table,
     quiet_stdout,
+    refuse_unused,
     resolve_device,
 )
 from pacbayes_sft.errors import InputError
@@ -60,6 +61,7 @@ def igsm(
 
 
 def sft(
+    context: typer.Context,
     base: Base,
     train: Annotated[str, typer.Option(help="Rows to train on.")],
     out: Annotated[Path, typer.Option(help="Directory for the fine-tune and its run record.")],
@@ -89,6 +91,10 @@ def sft(
     from pacbayes_sft.data.rows import refuse_missing
 
     refuse_missing(train)
+    if full:
+        refuse_unused(context, "with --full", "lora_rank", "lora_alpha", "target_modules")
+    if steps:
+        refuse_unused(context, "beside --steps", "epochs")
 
     from pacbayes_sft.processes import Team
     from pacbayes_sft.sft import Settings, run_sft

@@ -87,7 +87,8 @@ def scan(
         store = Store(out)
         jobs = list_jobs(asked)
         left = [job.cell for job in jobs if job.cell and not store.has(job.key)]
-        hours = hours_left(list(store.all()), left, workers)
+        known = [store.get(job.key) for job in jobs if store.has(job.key)]
+        hours = hours_left(known, left, workers)
         table = new_table(f"{asked.name}: what would run", "quantity", "value")
         table.add_row("cells", f"{len(list_cells(asked)):,}")
         table.add_row("not measured yet", f"{len(left):,}")
@@ -139,6 +140,10 @@ def plot(
         str, typer.Option(help="Which theorem's value; importance weights have their own.")
     ] = "kl",
     shift: Annotated[str, typer.Option(help="Which shift term.")] = "tv",
+    config: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Its configuration, where records of several lie there."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw the pictures of a map again, for another bound or theorem.
@@ -147,11 +152,11 @@ def plot(
     """
     from pacbayes_sft.scan.frame import IMPORTANCE, theorem_of
     from pacbayes_sft.scan.pictures import plot_scan
-    from pacbayes_sft.scan.store import Store
+    from pacbayes_sft.scan.run import read_records
 
     if not (directory / "records").is_dir():
         raise InputError(f"{directory}: holds no records; make them with `pacbayes-sft scan`")
-    records = list(Store(directory).all())
+    records = read_records(directory, config)
     every = [(name, b) for r in records if "cell" in r for name, b in r["bounds"].items()]
     names = {name for name, _ in every}
     shifts = {s for _, b in every for s in b["shifts"]}

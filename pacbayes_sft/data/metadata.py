@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json
@@ -35,6 +35,13 @@ class Metadata(BaseModel):
     seed: int
     rows: int
     data_sha256: str
+
+    @field_validator("law")
+    @classmethod
+    def _is_a_law(cls, law: dict[str, float]) -> dict[str, float]:
+        if not all(0 <= p <= 1 for p in law.values()) or abs(sum(law.values()) - 1) > 1e-9:
+            raise ValueError("law: no probabilities that sum to 1")
+        return law
 
 
 def sidecar(data: Path) -> Path:

@@ -18,6 +18,11 @@ NAMES = ("unit", "answer", "id")
 MOST = 1e300  # beyond it a difficulty is no float; not a number fails the comparison too
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value of a row is a number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST < value < MOST
+
+
 @dataclass(frozen=True)
 class Row:
     """One example.
@@ -269,11 +274,7 @@ def row_of(record: Any, where: str) -> Row:
     if not texts["completion"].strip():
         raise InputError(f"{where}: the completion is empty, there is nothing to judge")
     difficulty = record.pop("difficulty", None)
-    if difficulty is not None and (
-        isinstance(difficulty, bool)
-        or not isinstance(difficulty, int | float)
-        or not -MOST < difficulty < MOST
-    ):
+    if difficulty is not None and not is_number(difficulty):
         raise InputError(f"{where}: the difficulty {difficulty!r} is not a number")
     attributes = record.pop("attributes", None) or {}
     if not isinstance(attributes, dict):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pacbayes_sft.data.levels import numbers
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 
@@ -135,16 +136,3 @@ def scaled(values: Values) -> Values:
 def _words(text: str) -> str:
     ascii_share = sum(ord(c) < 128 for c in text) / max(1, len(text))
     return re.sub(r"[^\w\s]|\d", " ", text.lower()) if ascii_share > 0.8 else text
-
-
-def numbers(table: Table, column: str) -> Values:
-    """Return a column of numbers, shape (rows,).
-
-    Raises:
-        InputError: If a row has none.
-    """
-    found = [row.value_of(column) for row in table.rows]
-    for number, value in enumerate(found, start=1):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{table.source}, row {number}: {column!r} is not a number")
-    return np.array(found, dtype=float)

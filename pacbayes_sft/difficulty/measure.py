@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.encode import encode
-from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.data.rows import Table, is_number, read_table
 from pacbayes_sft.difficulty.hardness import METRICS as HARDNESS
 from pacbayes_sft.difficulty.model_based import losses, pass_rates
 from pacbayes_sft.errors import InputError
@@ -125,7 +125,7 @@ def measure_difficulty(
         raise InputError("name a metric; samples must be at least 1 and the temperature positive")
     table = read_table(source)
     for name in metrics:
-        if name not in METRICS and not all(_is_number(row.value_of(name)) for row in table.rows):
+        if name not in METRICS and not all(is_number(row.value_of(name)) for row in table.rows):
             raise InputError(
                 f"--metric {name}: neither one of {', '.join(METRICS)} nor a column with a number "
                 f"in every row of {source}"
@@ -169,7 +169,3 @@ def measure_difficulty(
                 "that end in the row's answer"
             )
     return Difficulty(table, {n: columns[n] for n in metrics}, {n: said[n] for n in metrics})
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -27,7 +27,7 @@ def rows_of(
         without: Units that are left out: problems of the test.
 
     Raises:
-        InputError: If it cannot be loaded or lacks a column.
+        InputError: If it cannot be loaded, lacks a column, or a record is not of its form.
     """
     seen = set(without)
     for number, record in enumerate(_records(public, local, seed), start=1):
@@ -37,7 +37,13 @@ def rows_of(
                 f"{local or public.id}, record {number}: no column {missing[0]!r}; it has "
                 f"{', '.join(sorted(record))}"
             )
-        row = CONVERT[public.kind](record)
+        try:
+            row = CONVERT[public.kind](record)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise InputError(
+                f"{local or public.id}, record {number}: not as its card says "
+                f"({type(error).__name__}: {str(error)[:200]})"
+            ) from None
         if row is not None and row["unit"] not in seen:
             seen.add(row["unit"])
             yield row

@@ -11,7 +11,7 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import load_tokenizer, resolve_base
+from pacbayes_sft.models import load_config, load_tokenizer, resolve_base
 from pacbayes_sft.recipes.generated import GENERATORS
 from pacbayes_sft.recipes.settings import MMLU, RECIPES, Recipe
 from pacbayes_sft.recipes.stream import rows_of
@@ -53,7 +53,10 @@ def write_recipe(
     if any(p is None and f is not None for p, f in ((recipe.pool, pool), (recipe.test, test))):
         raise InputError(f"recipe {name}: makes its rows; leave --pool and --test")
     base, wanted = base or recipe.base, rows or recipe.rows
-    tokenizer = load_tokenizer(resolve_base(base))
+    place = resolve_base(base)
+    tokenizer = load_tokenizer(place)
+    own = getattr(load_config(place), "max_position_embeddings", None)
+    room = min(recipe.context, own or recipe.context)
     said: dict[str, Any] = {"recipe": name, "what": recipe.what, "base": base}
     kept: dict[str, list[dict[str, Any]]] = {}
     for side, public, local, most in (
@@ -61,11 +64,13 @@ def write_recipe(
         ("pool", recipe.pool, pool, wanted),
     ):
         if public is None:
-            found: Iterable[dict[str, Any]] = GENERATORS[name](side == "test", most or wanted)
+            found: Iterable[dict[str, Any]] = GENERATORS[name](
+                side == "test", wanted if most is None else most
+            )
         else:
             tested = {row["unit"] for row in kept.get("test", ())}
             found = rows_of(public, local, seed if most else None, tested)
-        kept[side], said[side] = _measured(found, tokenizer, recipe, side, most)
+        kept[side], said[side] = _measured(found, tokenizer, recipe, side, most, room)
     if recipe.test is not None or name == "gsm-symbolic":
         cut_into_thirds(kept["pool"], kept["test"], own=recipe.test is not None)
     for side, side_rows in kept.items():
@@ -79,7 +84,12 @@ def write_recipe(
 
 
 def _measured(
-    found: Iterable[dict[str, Any]], tokenizer: Any, recipe: Recipe, side: str, most: int | None
+    found: Iterable[dict[str, Any]],
+    tokenizer: Any,
+    recipe: Recipe,
+    side: str,
+    most: int | None,
+    context: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Count tokens, leave out what the base cannot read; stop at ``most`` rows."""
     kept: list[dict[str, Any]] = []
@@ -89,8 +99,8 @@ def _measured(
             break
         one = Table(side, [Row(row["prompt"], row["completion"])], "")
         (encoded,) = encode(one, tokenizer, None)
-        room = encoded.prompt_length + (recipe.new_tokens or 0) if side == "test" else 0
-        if max(len(encoded.ids), room) > recipe.context:
+        asked = encoded.prompt_length + (recipe.new_tokens or 0) if side == "test" else 0
+        if max(len(encoded.ids), asked) > context:
             too_long += 1
             continue
         tokens = len(encoded.ids) - encoded.prompt_length

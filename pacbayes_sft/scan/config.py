@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from pacbayes_sft.choices import Loss, Objective, Posterior, PriorShape
+from pacbayes_sft.choices import ZERO_ONE, Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.options import PRIOR_SCALES, has_repeats
-from pacbayes_sft.shift.methods import NEED_FACTORS, check_shift
+from pacbayes_sft.shift.methods import NEED_FACTORS, NEED_LABELLED, check_shift
 
 Method = Literal["lora", "full"]
 Positive = Annotated[int, Field(ge=1)]
@@ -236,6 +236,7 @@ class Config(_Strict):
                     f"bounds.{name}.shifts: {', '.join(sorted(NEED_FACTORS))} need a draw a "
                     "row, which only the factors of a LoRA have; leave out methods: full"
                 )
+            self._can_be_had(name, bound)
         for name in ("sizes", "seeds", "bases", "objectives", "methods"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -248,7 +249,54 @@ class Config(_Strict):
             raise ValueError("windows: holds nothing, or a window twice")
         for window in self.windows:
             edges(window)
+        if isinstance(self.data, Igsm):
+            _check_problems(self.data, self.windows)
         return self
+
+    def _can_be_had(self, name: str, bound: Bound) -> None:
+        """Refuse, before any fine-tune, a bound that the first cell would end in."""
+        asking = sorted({*bound.shifts} & NEED_LABELLED)
+        labelled = self.data.labelled_rows if self.data.kind == "igsm" else self.data.labelled
+        if asking and not labelled:
+            key = "labelled_rows" if self.data.kind == "igsm" else "labelled"
+            raise ValueError(f"bounds.{name}.shifts: {asking[0]} needs labelled rows, data.{key}")
+        if asking and self.loss not in ZERO_ONE:
+            raise ValueError(
+                f"bounds.{name}.shifts: {asking[0]} needs a 0-1 loss ({', '.join(ZERO_ONE)})"
+            )
+        if "slices" in bound.shifts and self.data.kind == "rows":
+            raise ValueError(
+                f"bounds.{name}.shifts: slices needs the laws of both sides on record, which rows "
+                "cut from files have not"
+            )
+        if bound.prior == "checkpoint":
+            least = min(self.sizes)
+            if self.fine_tune.steps(least) < 2:
+                raise ValueError(
+                    f"least_steps: at n = {least} a fine-tune takes a single step, which a "
+                    "checkpoint prior cannot share; give 2 or more"
+                )
+            if int(self.fine_tune.prior_fraction * least) < 1:
+                raise ValueError(
+                    f"prior_fraction: {self.fine_tune.prior_fraction:g} of n = {least} leaves a "
+                    "checkpoint prior no unit to see"
+                )
+
+
+def _check_problems(data: Igsm, windows: tuple[str, ...]) -> None:
+    """Refuse laws of the operation count that no problem has."""
+    from pacbayes_sft.igsm import OpLaw
+
+    try:
+        OpLaw.parse(data.test)
+    except ValueError as error:
+        raise ValueError(f"data.test: {error}") from None
+    for window in windows:
+        try:
+            low, high = (int(edge) for edge in window.split(":"))
+            OpLaw.uniform(low, high)
+        except ValueError as error:
+            raise ValueError(f"windows: {window!r}: {error}") from None
 
 
 def edges(window: str) -> tuple[float, float]:

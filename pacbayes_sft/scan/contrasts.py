@@ -27,6 +27,10 @@ LINES: tuple[dict[str, Any], ...] = (
     {"fmt": "s--", "color": "0.5", "mfc": "white", "mew": 1.6},
     {"fmt": "^:", "color": "0.3", "mfc": "0.8"},
     {"fmt": "D-.", "color": "0.65"},
+    {"fmt": "v-", "color": "0.45", "mfc": "white"},
+    {"fmt": "P--", "color": "black", "mfc": "0.8"},
+    {"fmt": "X:", "color": "0.6"},
+    {"fmt": "*-.", "color": "0.2", "mfc": "white"},
 )
 NAMES = {"nll": "SFT (nll)", "dft": "DFT"}
 
@@ -103,19 +107,20 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
 
     Returns:
         A panel a size, and the path of the measured optimum; None where there is nothing to
-        compare.
+        compare, or more than can be told apart in grey.
     """
     cells = cells_of(rows)
     kinds = sorted(cells[column].unique(), key=lambda kind: list(NAMES).index(kind)
                    if kind in NAMES else -1)  # fmt: skip
     sizes = sorted(set.intersection(*(set(cells[cells[column] == k]["size"]) for k in kinds)))
-    if len(kinds) < 2 or not sizes:
+    if not 2 <= len(kinds) <= len(LINES) or not sizes:
         return None
+    lines = LINES[: len(kinds)]
     windows = windows_of(cells)
     figure, panels = new_panels(len(sizes) + 1, title, across=2)
     best: dict[str, list[int]] = {kind: [] for kind in kinds}
     for panel, size in zip(panels, sizes, strict=False):
-        for how, kind in zip(LINES, kinds, strict=False):
+        for how, kind in zip(lines, kinds, strict=True):
             mine = cells[(cells["size"] == size) & (cells[column] == kind)]
             means = draw_risks(panel, mine, windows, NAMES.get(kind, kind), **how)
             mark_least(panel, means, str(how["color"]))
@@ -126,9 +131,9 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
     one_scale(panels[:-1])
     panels[0].legend(fontsize=10)
     last = panels[-1]
-    for k, (how, kind) in enumerate(zip(LINES, kinds, strict=False)):
+    for k, (how, kind) in enumerate(zip(lines, kinds, strict=True)):
         shape = {key: value for key, value in how.items() if key != "fmt"}
-        shape["markersize"] = 12 - 5 * k  # equal paths stay visible
+        shape["markersize"] = 12 - k * min(5, 9 / (len(kinds) - 1))  # equal paths stay visible
         last.plot(sizes, best[kind], str(how["fmt"]), label=NAMES.get(kind, kind), **shape)
     label_sizes(last, sizes)
     last.set_yticks(range(len(windows)), windows)

@@ -57,7 +57,7 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     sources = write_rows(config.data, cell, folder)
-    run = folder / "finetune"
+    run, took = folder / "finetune", folder / "fine_tune_seconds.json"
     if not is_finished(run):  # a cell may have been killed after its fine-tune
         settings = _settings(config, cell, sources.train)
         if processes > 1:
@@ -65,7 +65,10 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
             run_sft_on(processes, cell.base, sources.train, run, settings)
         else:
             run_sft(cell.base, sources.train, run, settings)
-    trained = time.monotonic()
+        took.write_text(json.dumps(time.monotonic() - began), encoding="utf-8")
+    trained = time.monotonic() - began
+    before = json.loads(took.read_text(encoding="utf-8")) if took.is_file() else trained
+    earlier = max(0.0, before - trained)  # by a call that was killed after the fine-tune
     test = _risk(config, cell.base, sources.test, sources.column, run)
     heldout = _risk(config, cell.base, str(sources.heldout), None, run)
     seen = _risk(config, cell.base, str(_first_units(sources.train)), None, run)
@@ -96,7 +99,10 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
         "version": versions("pacbayes-sft")["pacbayes-sft"],
         "device": device_name(config.device),
         "processes": _processes(run),
-        "seconds": {"fine_tune": trained - began, "all": time.monotonic() - began},
+        "seconds": {
+            "fine_tune": trained + earlier,
+            "all": time.monotonic() - began + earlier,
+        },
     }
     shutil.rmtree(folder)
     return _without_place(record, folder)

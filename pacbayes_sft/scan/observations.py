@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from pacbayes_sft.scan.canvas import CELL
-from pacbayes_sft.scan.frame import SAME, whole_rows
+from pacbayes_sft.scan.frame import GROUP, SAME, whole_rows
 from pacbayes_sft.scan.intervals import (
     SEEDS,
     Observation,
@@ -48,13 +48,19 @@ def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
     risks = whole_rows(cells[[*CELL, *MEASURED]].drop_duplicates(CELL))
     slices = whole_rows(slices)
     found: list[Observation] = []
-    for (base, objective), mine in risks.groupby(["base", "objective"]):
-        found += _within(f"{base} base, {objective}", mine)
-        found += _gaps(f"{base} base, {objective}", mine)
-    for (base, objective), mine in slices.groupby(["base", "objective"]):
+    for (base, objective, method), mine in risks.groupby(GROUP):
+        name = f"{base} base, {objective}{_of(method)}"
+        found += _within(name, mine) + _gaps(name, mine)
+    for (base, objective, method), mine in slices.groupby(GROUP):
         if objective == "nll":
-            found += _by_slice(f"{base} base", mine)
-    return found + _between(risks)
+            found += _by_slice(f"{base} base{_of(method)}", mine)
+    for method, mine in risks.groupby("method"):
+        found += _between(mine, _of(str(method)))
+    return found
+
+
+def _of(method: str) -> str:
+    return "" if method == "lora" else f", {method}"
 
 
 def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
@@ -156,7 +162,7 @@ def _by_slice(name: str, slices: pd.DataFrame) -> list[Observation]:
     return found
 
 
-def _between(risks: pd.DataFrame) -> list[Observation]:
+def _between(risks: pd.DataFrame, of: str) -> list[Observation]:
     """The strong base against the weak one, SFT against DFT, at the cells that both have."""
     found = []
     plain = risks[risks["objective"] == "nll"]
@@ -167,7 +173,8 @@ def _between(risks: pd.DataFrame) -> list[Observation]:
             found.append(
                 over_seeds(
                     "a stronger base moves the best difficulty harder",
-                    f"n = {size:,}: centre of the strong base's best window minus the weak one's",
+                    f"n = {size:,}{of}: centre of the strong base's best window minus the weak "
+                    "one's",
                     [strong[size, s] - weak[size, s] for s in seeds],
                     resolution=_step(plain),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,9 @@ def plot_scan(
     if "shift" in frame:
         chosen = chosen[chosen["shift"] == shift]
         theorem = f"{theorem}, {shift}"
-    files = []
+    files, plain = [], _names(chosen)
     for group, rows in chosen.groupby(GROUP):
-        name = "-".join(_plain(str(part)) for part in group)
+        name = "-".join(plain[str(part)] for part in group)
         mine = slices
         for column, value in zip(GROUP, group, strict=True):
             mine = mine[mine[column] == value]
@@ -69,15 +70,21 @@ def _of_group(
 
 def _between_groups(rows: pd.DataFrame) -> dict[str, Figure]:
     """Contrast groups that differ in the objective alone, or in the base alone."""
-    pictures = {}
-    for column, what in (("objective", "SFT against DFT"), ("base", "bases against each other")):
+    pictures, plain = {}, _names(rows)
+    two = {*rows["objective"]} == {"nll", "dft"}
+    objectives = "SFT against DFT" if two else "objectives against each other"
+    for column, what in (("objective", objectives), ("base", "bases against each other")):
         others = [part for part in GROUP if part != column]
         for same, some in rows.groupby(others):
             figure = against(some, column, f"{' · '.join(map(str, same))} · {what}")
             if figure is not None:
-                pictures["-".join([*(_plain(str(part)) for part in same), column])] = figure
+                pictures["-".join([*(plain[str(part)] for part in same), column])] = figure
     return pictures
 
 
-def _plain(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in Path(text).name)
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """What every part of a group is called in a file's name: a path by its end, if that tells."""
+    parts = {str(part) for column in GROUP for part in rows[column]}
+    ends = Counter(Path(part).name for part in parts)
+    short = {p: Path(p).name if ends[Path(p).name] == 1 else p.strip("/") for p in parts}
+    return {p: "".join(c if c.isalnum() else "_" for c in name) for p, name in short.items()}

@@ -9,15 +9,19 @@ from typing import Any
 
 from rich.console import Console
 
+from pacbayes_sft.scan.frame import GROUP
+
+Group = tuple[str, ...]
+
 
 class Watch:
     """Print a line a finished cell to stderr, rewritten in place on a terminal."""
 
-    def __init__(self, done: int, total: int, workers: int) -> None:
+    def __init__(self, done: int, total: int) -> None:
         """Begin at ``done`` of ``total``."""
-        self.done, self.total, self.workers = done, total, workers
+        self.done, self.total = done, total
         self.began, self.new = time.monotonic(), 0
-        self.risks: dict[tuple[int, str], list[float]] = {}
+        self.risks: dict[Group, dict[tuple[int, str], list[float]]] = {}
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def __enter__(self) -> Watch:
@@ -42,8 +46,10 @@ class Watch:
         """Take in a record, new or from an earlier run."""
         if "cell" in record:
             cell = record["cell"]
-            point = (cell["size"], cell["window"])
-            self.risks.setdefault(point, []).append(record["measured"]["test_risk"]["value"])
+            group = tuple(str(cell[part]) for part in GROUP)
+            points = self.risks.setdefault(group, {})
+            risk = record["measured"]["test_risk"]["value"]
+            points.setdefault((cell["size"], cell["window"]), []).append(risk)
         if finished:
             self.done, self.new = self.done + 1, self.new + 1
             end = "\r" if sys.stderr.isatty() else "\n"
@@ -53,14 +59,19 @@ class Watch:
         """Return the line."""
         seconds = (time.monotonic() - self.began) / max(1, self.new) * (self.total - self.done)
         left = f"{-(-seconds // 60):.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-        best = "; ".join(f"n={n}: {window}" for n, window in sorted(self.best().items()))
+        several = len(self.risks) > 1
+        best = "; ".join(
+            f"{', '.join(group)}, n={n}: {window}" if several else f"n={n}: {window}"
+            for group in self.risks
+            for n, window in sorted(self.best(group).items())
+        )
         so_far = f"; least test risk so far: {best}" if best else ""
         return f"{self.done} of {self.total} done, about {left} left{so_far}"
 
-    def best(self) -> dict[int, str]:
-        """Return for every size the window with the least mean test risk."""
+    def best(self, group: Group) -> dict[int, str]:
+        """Return for every size of a group the window with the least mean test risk."""
         found: dict[int, tuple[float, str]] = {}
-        for (size, window), risks in self.risks.items():
+        for (size, window), risks in self.risks[group].items():
             mean = sum(risks) / len(risks)
             found[size] = min(found.get(size, (mean, window)), (mean, window))
         return {size: window for size, (_, window) in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.data.levels import levels_of
+from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
@@ -83,20 +85,11 @@ class Pool:
         """
         self.data = data
         self.table, self.test = read_table(data.pool), read_table(data.test)
-        for table in (self.table, self.test):
-            _check_numbers(table, data.column)
+        self.level = levels_of(self.table, data.column)
+        levels_of(self.test, data.column)  # refused now, not after a fine-tune
         self.units: dict[str, list[int]] = {}
         for i, unit in enumerate(self.table.units):
             self.units.setdefault(unit, []).append(i)
-        self.level: dict[str, float] = {}
-        for unit, rows in self.units.items():
-            levels = {float(self.table.rows[i].value_of(data.column)) for i in rows}
-            if len(levels) > 1:
-                raise InputError(
-                    f"{data.pool}: unit {unit!r} has several values of {data.column!r}; no window "
-                    "may cut a unit, so give it one"
-                )
-            self.level[unit] = levels.pop()
 
     def hashes(self) -> dict[str, str]:
         """Return the hashes of the files."""
@@ -106,20 +99,22 @@ class Pool:
         return found
 
     def windows(self, rule: Windows) -> tuple[str, ...]:
-        """Cut the pool by a rule; the edges are values of the column."""
-        levels = np.array(sorted(self.level.values()))
-        step = 1 / (rule.count - (rule.count - 1) * rule.overlap)
-        width = step
-        found = []
-        for k in range(rule.count):
-            start = k * width * (1 - rule.overlap)
-            ends = np.clip([start, start + width], 0, 1)
-            if rule.by == "quantile":
-                low, high = np.quantile(levels, ends, method="inverted_cdf")
-            else:
-                low, high = levels[0] + ends * (levels[-1] - levels[0])
-            found.append(f"{_edge(low)}:{_edge(high)}")
-        return tuple(dict.fromkeys(found))
+        """Cut the pool by a rule."""
+        return cut(self.level.values(), rule)
+
+    def refuse_small(self, window: str, size: int) -> None:
+        """Refuse a window that has too few units to train on beside those held out.
+
+        Raises:
+            InputError: If so.
+        """
+        low, high = edges(window)
+        inside = sum(low <= level <= high for level in self.level.values())
+        if inside - self.data.heldout_rows < size:
+            raise InputError(
+                f"{self.data.pool}: window {window} holds {inside} units, "
+                f"{self.data.heldout_rows} held out, so {size} to train on are not there"
+            )
 
     def write(self, cell: Cell, train: Path, heldout: Path) -> None:
         """Write n units of the window, and those that no cell of this window trains on.
@@ -127,6 +122,7 @@ class Pool:
         Raises:
             InputError: If the window holds too few units.
         """
+        self.refuse_small(cell.window, cell.size)
         low, high = edges(cell.window)
         inside = [unit for unit, level in self.level.items() if low <= level <= high]
         # which units are held out depends on the pool alone: windows and seeds agree on it
@@ -134,11 +130,6 @@ class Pool:
         rank = {unit: i for i, unit in enumerate(fixed)}
         inside.sort(key=lambda unit: rank[unit])
         kept, free = inside[: self.data.heldout_rows], inside[self.data.heldout_rows :]
-        if len(free) < cell.size:
-            raise InputError(
-                f"{self.data.pool}: window {cell.window} holds {len(inside)} units, "
-                f"{self.data.heldout_rows} held out, so {cell.size} to train on are not there"
-            )
         stream = np.random.default_rng([cell.seed, zlib.crc32(cell.window.encode())])
         chosen = [free[i] for i in stream.permutation(len(free))[: cell.size]]
         for file, units in ((train, chosen), (heldout, kept)):
@@ -146,6 +137,24 @@ class Pool:
             with replacing(file) as partial:
                 text = "".join(json.dumps(row.as_record(unit)) + "\n" for unit, row in rows)
                 partial.write_text(text, encoding="utf-8")
+
+
+def cut(levels: Iterable[float], rule: Windows) -> tuple[str, ...]:
+    """Cut difficulties into windows; the outermost edges are the least and the largest."""
+    ordered = np.array(sorted(levels))
+    width = 1 / (rule.count - (rule.count - 1) * rule.overlap)
+    found = []
+    for k in range(rule.count):
+        start = k * width * (1 - rule.overlap)
+        ends = np.clip([start, start + width], 0, 1)
+        if rule.by == "quantile":
+            low, high = np.quantile(ordered, ends, method="inverted_cdf")
+        else:
+            low, high = ordered[0] + ends * (ordered[-1] - ordered[0])
+        if k == rule.count - 1:  # rounding must not leave the hardest unit out
+            high = ordered[-1]
+        found.append(f"{_edge(low)}:{_edge(high)}")
+    return tuple(dict.fromkeys(found))
 
 
 def _edge(value: float) -> str:
@@ -163,10 +172,3 @@ def open_pool(data: Files) -> Pool:
 @functools.lru_cache(maxsize=4)
 def _read_pool(data: Files, _: tuple[str, ...]) -> Pool:
     return Pool(data)
-
-
-def _check_numbers(table: Table, column: str) -> None:
-    for number, row in enumerate(table.rows, start=1):
-        value = row.value_of(column)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{table.source}, row {number}: {column!r} is not a number")

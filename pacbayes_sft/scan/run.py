@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from pacbayes_sft.alone import alone
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import Team, launched
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
-from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.config import Config, Files, read_config
 from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
 from pacbayes_sft.scan.progress import Watch
+from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.scan.store import Store
 
 RETRIES = 3  # of a cell whose worker died
@@ -85,7 +87,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     jobs = list_jobs(config)
     missing = [job for job in jobs if not store.has(job.key)]
     results = _on_ray if where.workers or where.address else _here
-    watch = Watch(len(jobs) - len(missing), len(jobs), where.workers or 1)
+    watch = Watch(len(jobs) - len(missing), len(jobs))
     with watch, _alone(store) if missing else contextlib.nullcontext():
         for job in jobs:
             if store.has(job.key):
@@ -105,10 +107,46 @@ def _alone(store: Store) -> contextlib.AbstractContextManager[None]:
 
 
 def list_jobs(config: Config) -> list[Job]:
-    """Return what a scan measures: each base, then each cell."""
-    keys = Keys(config)
+    """Return what a scan measures: each base, then each cell.
+
+    Raises:
+        InputError: If a file cannot be used, or the pool is too small for a window's largest cell.
+    """
+    keys, cells = Keys(config), list_cells(config)
+    if isinstance(config.data, Files):
+        pool = open_pool(config.data)
+        for window in dict.fromkeys(cell.window for cell in cells):
+            pool.refuse_small(window, max(config.sizes))
     bases = [Job(keys.of_base(base), base, None) for base in config.bases]
-    return bases + [Job(keys.of(cell), cell.base, cell) for cell in list_cells(config)]
+    return bases + [Job(keys.of(cell), cell.base, cell) for cell in cells]
+
+
+def read_records(directory: Path, config: Path | None = None) -> list[Record]:
+    """Return the records that lie in a scan's directory.
+
+    Args:
+        directory: Of the scan.
+        config: Those of this configuration alone.
+
+    Raises:
+        InputError: If two are of one cell and no configuration is named: a mean over both would be
+            of neither.
+    """
+    store = Store(directory)
+    if config is not None:
+        jobs = list_jobs(read_config(config))
+        return [store.get(job.key) for job in jobs if store.has(job.key)]
+    records, seen = list(store.all()), dict[str, str]()
+    for record in records:
+        if "cell" not in record:
+            continue
+        name = json.dumps(record["cell"], sort_keys=True)
+        if seen.setdefault(name, record["key"]) != record["key"]:
+            raise InputError(
+                f"{directory}: {seen[name]} and {record['key']} are records of one cell by "
+                "different configurations; name the one that is meant with --config"
+            )
+    return records
 
 
 def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
@@ -126,7 +164,8 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
     try:
         import ray
     except ImportError:
-        raise InputError("--workers: needs Ray; pip install 'pacbayes-sft[ray]'") from None
+        flag = "--address" if where.address else "--workers"
+        raise InputError(f"{flag}: needs Ray; pip install 'pacbayes-sft[ray]'") from None
     started = not ray.is_initialized()
     if started:
         here = {"num_cpus": where.workers, "include_dashboard": False}
@@ -137,7 +176,8 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
     waiting: list[Any] = []
     try:
         _sweep(root)
-        _refuse_unmet(ray.cluster_resources(), where)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        _refuse_unmet(nodes, where)
         task: Any = ray.remote(_work).options(**task_options(where))
         shared = ray.put(config.model_dump(mode="json"))
         waiting = [task.remote(shared, job, where, root) for job in jobs]
@@ -185,14 +225,16 @@ def task_options(where: Where) -> dict[str, Any]:
     }
 
 
-def _refuse_unmet(has: Mapping[str, float], where: Where) -> None:
-    """Refuse what no node can ever give: Ray would wait for it without a word."""
+def _refuse_unmet(nodes: Sequence[Mapping[str, float]], where: Where) -> None:
+    """Refuse what no single node has: Ray would wait for it without a word."""
     asked = task_options(where)
-    for name, flag in (("GPU", "num_gpus"), ("CPU", "num_cpus")):
-        if asked[flag] > has.get(name, 0):
+    cores = "threads" if where.processes == 1 else "processes"
+    for name, key, flag in (("GPU", "num_gpus", "gpus"), ("CPU", "num_cpus", cores)):
+        most = max((node.get(name, 0) for node in nodes), default=0)
+        if asked[key] > most:
             raise InputError(
-                f"--{'gpus' if name == 'GPU' else 'threads'}: a cell asks for {asked[flag]:g} "
-                f"{name} and the Ray cluster has {has.get(name, 0):g}, so it would never start"
+                f"--{flag}: a cell asks for {asked[key]:g} {name} and no node of the Ray cluster "
+                f"has more than {most:g}, so it would never start"
             )
 
 
@@ -250,7 +292,8 @@ def _set_threads(threads: int | None) -> None:
 def hours_left(records: list[Record], cells: list[Cell], workers: int) -> float | None:
     """Return how long cells will take by what finished ones of like size took; None if unknown.
 
-    A cell of a size that was never run is estimated in proportion from the nearest size.
+    A cell of a size that was never run takes as long as one of the nearest size, or in proportion
+    longer if it is larger (a small one takes its least steps all the same).
     """
     known: dict[int, list[float]] = {}
     for record in records:

@@ -23,15 +23,15 @@ from estimators.total_variation import NON_DECREASING, Profiles, profile_shift
 from estimators.total_variation.attribute import SAMPLES
 from estimators.total_variation.robust import robust_shift, slice_limit_shift
 from pacbayes_sft.certify import Certificate
-from pacbayes_sft.choices import Loss, Space
+from pacbayes_sft.choices import ZERO_ONE, Space
+from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.profile import RiskProfile, levels_of
+from pacbayes_sft.profile import RiskProfile
 from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known
 from pacbayes_sft.shift.term import of_units
 
 Law = Mapping[float, float] | Sequence[float]
-ZERO_ONE = (Loss.EXACT_MATCH, Loss.ANSWER)
 TEST_UNSEEN = "the test rows did not shape the posterior"
 
 

@@ -438,7 +438,28 @@ def test_one_process_of_several_keeps_what_is_kept(base, rows, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_had_ended_keeps_its_record(base, rows, tmp_path):
+    words = {"save_strategy": "steps", "save_steps": 5, "max_steps": 10}
+    trainer = sft(base, rows, tmp_path, **words)
+    first = CertificateCallback(rows, base=str(base), prior_fraction=0.5).attach(trainer)
+    trainer.train()
+    again = sft(base, rows, tmp_path, **words)
+    keeper = CertificateCallback(rows, base=str(base), prior_fraction=0.5).attach(again)
+    again.train(resume_from_checkpoint=True)
+    assert keeper.record == first.record == read_record(tmp_path)
+    assert first.record.order and first.record.prior_rows == 20
+
+
+def test_a_part_of_the_file_is_refused_before_the_training(rows):
+    for positions in ([0, 2, 4], [*range(40), 0], [*range(39), 40]):
+        with pytest.raises(InputError, match=r"each of its 40 rows once.*a file of their own"):
+            CertificateCallback(rows, positions=positions)
+
+
 def test_settings_that_mean_nothing(rows):
+    for word, value in (("sigma", 0.0), ("sigma", float("inf")), ("delta", 0.0), ("delta", 1.0)):
+        with pytest.raises(InputError, match=word):
+            CertificateCallback(rows, **{word: value})
     with pytest.raises(InputError, match="prior_fraction"):
         CertificateCallback(rows, prior_fraction=1.0)
     with pytest.raises(InputError, match="no such file"):

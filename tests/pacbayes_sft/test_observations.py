@@ -240,6 +240,20 @@ def test_bases_and_objectives_are_compared_at_the_cells_that_both_have():
     assert behind.value == pytest.approx(-0.101) and behind.appears == "no"
 
 
+def test_methods_are_not_averaged():
+    lora = cells(lambda n, s: 8.0)  # the inner window is best
+    full = cells(lambda n, s: 4.0).assign(method="full")  # the easiest is
+    empty = pd.DataFrame(columns=[*slices(lambda n, a, d: 0.0).columns])
+    found = observe(pd.concat([lora, full]), empty)
+    said = {f.measured: f.appears for f in found if f.claim.startswith("risk is not monotone")}
+    assert {v for w, v in said.items() if ", full" in w} == {"no"}
+    assert {v for w, v in said.items() if ", full" not in w} == {"yes"}
+    alone = {
+        f.measured: f.appears for f in observe(lora, empty) if f.claim.startswith("risk is not")
+    }
+    assert alone == {w: v for w, v in said.items() if ", full" not in w}
+
+
 def test_seeds_that_agree_or_are_two_decide_nothing():
     assert over_seeds("c", "m", [6.0, 6.0]).appears == "undecided"
     assert over_seeds("c", "m", [6.0, 6.0]).lower == -math.inf

@@ -7,6 +7,7 @@ import pytest
 
 from pacbayes_sft.scan.contrasts import against, dropped, nested, slice_changes
 from pacbayes_sft.scan.curves import TALLEST, curves, heat_maps, optimum, saturation
+from pacbayes_sft.scan.pictures import _names
 
 WINDOWS = [("2:6", 2, 6), ("4:8", 4, 8), ("6:10", 6, 10), ("8:12", 8, 12)]
 
@@ -112,6 +113,24 @@ def test_objectives_and_bases_are_compared_where_both_were_measured():
     figure = against(a_map(bases=("strong", "weak")), "base", "t")
     paths = {line.get_label(): list(line.get_ydata()) for line in figure.axes[2].lines}
     assert paths == {"strong": [1, 2], "weak": [0, 1]}
+
+
+def test_every_objective_is_drawn_and_none_left_out():
+    figure = against(a_map(objectives=("nll", "p0.25", "p0.5", "p0.75", "dft")), "objective", "t")
+    drawn = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert drawn == {"SFT (nll)", "DFT", "p0.25", "p0.5", "p0.75"}
+    (last,) = (panel for panel in figure.axes if panel.get_title().startswith("where each"))
+    sizes = [line.get_markersize() for line in last.lines]
+    assert min(sizes) >= 3 and len(set(sizes)) == 5
+    many = a_map(bases=tuple(f"b{k}" for k in range(9)))
+    assert against(many, "base", "t") is None  # nine cannot be told apart in grey
+
+
+def test_bases_of_one_last_name_get_pictures_of_their_own():
+    plain = _names(a_map(bases=("runs/a/base", "runs/b/base", "strong")))
+    assert plain["strong"] == "strong" and plain["nll"] == "nll"
+    assert len(set(plain.values())) == len(plain)
+    assert _names(a_map(bases=("runs/a/base",)))["runs/a/base"] == "base"
 
 
 def test_several_bounds_of_a_cell_do_not_count_it_twice():

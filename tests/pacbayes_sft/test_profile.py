@@ -16,11 +16,12 @@ from pacbayes_sft.bound_json import to_record, warnings_of
 from pacbayes_sft.certify import bound
 from pacbayes_sft.choices import Posterior
 from pacbayes_sft.cli.show import show
+from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.gibbs import Rows
-from pacbayes_sft.profile import RiskProfile, levels_of, sums_by
+from pacbayes_sft.profile import RiskProfile, sums_by
 from pacbayes_sft.shift.of_predictor import bounds_by_shift, shift_terms
 
 

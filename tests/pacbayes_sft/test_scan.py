@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
@@ -24,11 +26,12 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import SIZES
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
-from pacbayes_sft.scan.config import Config, read_config
+from pacbayes_sft.scan.config import Config, Windows, edges, read_config
 from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
 from pacbayes_sft.scan.measure import _settings
 from pacbayes_sft.scan.pictures import plot_scan
-from pacbayes_sft.scan.rows import Pool, open_pool, write_rows
+from pacbayes_sft.scan.progress import Watch
+from pacbayes_sft.scan.rows import Pool, cut, open_pool, write_rows
 from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
 from pacbayes_sft.scan.store import Store
 
@@ -81,6 +84,40 @@ def test_the_printed_example_is_a_configuration():
         ({"delta": 1.5}, "delta"),
         ({"fine_tune": {"epochs": float("inf")}}, "fine_tune.epochs: Input should be a finite"),
         ({"speed": 3}, "speed"),
+        # what only a finished fine-tune would have shown
+        ({"bounds": {"plain": {"shifts": ["tv", "robust"]}}}, "robust needs labelled rows"),
+        (
+            {
+                "data": TINY["data"] | {"labelled_rows": 9},
+                "bounds": {"plain": {"shifts": ["tv", "slices"]}},
+                "loss": "token_error",
+            },
+            "slices needs a 0-1 loss",
+        ),
+        (
+            {
+                "data": {"kind": "rows", "pool": "p", "test": "t", "labelled": "l"},
+                "bounds": {"plain": {"shifts": ["tv", "slices"]}},
+            },
+            "laws of both sides on record",
+        ),
+        ({"data": TINY["data"] | {"test": "nonsense"}}, "data.test"),
+        ({"windows": ["2:3", "8:40"]}, "windows: '8:40'"),
+        ({"windows": ["2.5:4"]}, "windows: '2.5:4'"),
+        (
+            {
+                "bounds": {"plain": {"prior": "checkpoint"}},
+                "fine_tune": {"least_steps": 1, "batch_size": 48},
+            },
+            "least_steps: at n = 48 a fine-tune takes",
+        ),
+        (
+            {
+                "bounds": {"plain": {"prior": "checkpoint"}},
+                "fine_tune": {"prior_fraction": 0.01},
+            },
+            "prior_fraction: 0.01 of n = 48",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(changes, says, tmp_path):
@@ -184,6 +221,18 @@ def test_the_edges_of_a_rule_are_those_of_the_rows(pool, tmp_path):
         assert (ends[0], ends[-1]) == (levels[0], levels[-1])
 
 
+@given(
+    levels=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40),
+    by=st.sampled_from(["equal", "quantile"]),
+    count=st.integers(1, 7),
+    overlap=st.floats(0, 0.9),
+)
+def test_no_rule_leaves_the_easiest_or_the_hardest_out(levels, by, count, overlap):
+    """Rounding did: an end of 7.209999999999999 where the hardest is 7.21."""
+    windows = cut(levels, Windows(by=by, count=count, overlap=overlap))
+    assert edges(windows[0])[0] == min(levels) and edges(windows[-1])[1] == max(levels)
+
+
 def test_labelled_rows_are_known_by_their_content(pool, tmp_path):
     rows = tmp_path / "labelled.jsonl"
 
@@ -202,6 +251,9 @@ def test_a_window_without_rows_enough_is_said(pool, tmp_path):
     cell = replace(list_cells(pool)[0], size=21)
     with pytest.raises(InputError, match=r"window 0:24 holds 25 units, 5 held out"):
         write_rows(pool.data, cell, tmp_path)
+    large = pool.model_copy(update={"sizes": (1, 21)})  # said before the small ones are measured
+    with pytest.raises(InputError, match="so 21 to train on are not there"):
+        list_jobs(large)
 
 
 # --- running ---------------------------------------------------------------------------------
@@ -324,7 +376,7 @@ def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, mo
 
     named = {
         "is_initialized": lambda: True,
-        "cluster_resources": lambda: {"CPU": 2},
+        "nodes": lambda: [{"Alive": True, "Resources": {"CPU": 2}}],
         "remote": lambda work: Task(),
         "put": lambda content: content,
         "wait": lambda waiting, num_returns: (waiting[:1], waiting[1:]),
@@ -355,6 +407,16 @@ def test_hours_come_from_what_was_measured(faked, tmp_path):
     assert hours_left([], list_cells(asked), 0) is None
     assert hours_left(records, list_cells(asked), 0) == pytest.approx(2 * 2 / 3600)
     assert hours_left(records, list_cells(config(sizes=[32])), 2) == pytest.approx(2 * 4 / 7200)
+
+
+def test_the_best_so_far_is_said_group_by_group():
+    """A base that has only reached its easy windows must not look best there."""
+    watch = Watch(0, 9)
+    for base, window, risk in (("a", "2:3", 0.4), ("a", "3:4", 0.3), ("b", "2:3", 0.1)):
+        cell = {"size": 64, "window": window, "base": base, "objective": "nll", "method": "lora"}
+        record = {"cell": cell, "measured": {"test_risk": {"value": risk}}}
+        watch.saw(record, finished=False)
+    assert "a, nll, lora, n=64: 3:4; b, nll, lora, n=64: 2:3" in watch.line()
 
 
 # --- what it says ----------------------------------------------------------------------------
@@ -480,6 +542,18 @@ def test_pictures_of_every_kind_are_drawn(faked, tmp_path):
     assert all(file.with_suffix(".svg").exists() for file in files)
 
 
+def test_records_of_two_configurations_are_not_drawn_together(faked, tmp_path):
+    """The mean over both would be of neither; another delta gives the same cell another record."""
+    for name, delta in (("a", 0.05), ("b", 0.1)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(TINY | {"delta": delta}))
+        run_scan(config(delta=delta), tmp_path / "out")
+    words = ["plot", str(tmp_path / "out"), "--bound", "plain", "--theorem", "proposition_4_1"]
+    drawn = CliRunner().invoke(app, words)
+    assert isinstance(drawn.exception, InputError) and "--config" in str(drawn.exception)
+    named = CliRunner().invoke(app, [*words, "--config", str(tmp_path / "b.yaml")])
+    assert named.exit_code == 0, named.output
+
+
 def test_the_commands(faked, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
     words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
@@ -573,7 +647,12 @@ def test_a_cell_killed_after_its_fine_tune_goes_on_from_it(tiny_base, tmp_path, 
         run_scan(asked, tmp_path / "killed", Where(threads=1))
     monkeypatch.setattr(measure, "bound", honest)
     monkeypatch.setattr(measure, "run_sft", dies)  # nothing is trained twice
-    assert plain(run_scan(asked, tmp_path / "killed", Where(threads=1))[1]) == plain(whole)
+    (took,) = (tmp_path / "killed" / "work").rglob("fine_tune_seconds.json")
+    took.write_text("1000")  # as if that fine-tune had taken long: it is part of the cost
+    again = run_scan(asked, tmp_path / "killed", Where(threads=1))[1]
+    assert plain(again) == plain(whole)
+    assert again["seconds"]["fine_tune"] == pytest.approx(1000)
+    assert again["seconds"]["all"] > 1000
 
 
 @pytest.mark.slow
@@ -698,10 +777,13 @@ def test_a_cell_may_take_a_fraction_of_a_gpu_and_never_what_is_not_there():
     options = running.task_options(Where(workers=4, gpus=0.25))
     assert options["num_gpus"] == 0.25 and options["num_cpus"] == 1
     assert running.task_options(Where(address="auto", threads=3))["num_cpus"] == 3
-    running._refuse_unmet({"CPU": 2, "GPU": 1}, Where(workers=2, gpus=0.5))
+    running._refuse_unmet([{"CPU": 2, "GPU": 1}], Where(workers=2, gpus=0.5))
+    running._refuse_unmet([{"CPU": 2}, {"CPU": 8}], Where(address="auto", threads=8))
+    two = [{"CPU": 2}, {"CPU": 2}]  # four cores, but no node has more than two
     for has, where, says in (
-        ({"CPU": 2}, Where(workers=2, gpus=0.5), r"--gpus: a cell asks for 0\.5 GPU"),
-        ({"CPU": 2}, Where(address="auto", threads=4), "--threads: a cell asks for 4 CPU"),
+        ([{"CPU": 2}], Where(workers=2, gpus=0.5), r"--gpus: a cell asks for 0\.5 GPU"),
+        (two, Where(address="auto", threads=4), "--threads: a cell asks for 4 CPU.*more than 2"),
+        (two, Where(address="auto", processes=4), "--processes: a cell asks for 4 CPU"),
     ):
         with pytest.raises(InputError, match=says):
             running._refuse_unmet(has, where)

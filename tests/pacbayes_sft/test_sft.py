@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from pacbayes_sft import sft
+from pacbayes_sft.callback import CertificateCallback
 from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.record import read_record, write_record
 from pacbayes_sft.data.rows import Row, Table, read_table
@@ -165,6 +166,50 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
+
+
+def test_a_run_killed_before_its_weights_are_saved_keeps_its_order(rows_dir, tmp_path, monkeypatch):
+    """The record is written at the end of the training, the weights after it."""
+    settings = Settings(
+        steps=2, batch_size=16, lora_rank=2, device="cpu", prior_fraction=0.5, shared_steps=True
+    )
+    whole = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
+
+    class Killed(BaseException):
+        pass
+
+    honest = CertificateCallback.on_train_end
+
+    def dies(self, *args, **given):
+        honest(self, *args, **given)
+        raise Killed
+
+    monkeypatch.setattr(CertificateCallback, "on_train_end", dies)
+    with pytest.raises(Killed):
+        run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    monkeypatch.undo()
+    assert not (tmp_path / "cut" / ADAPTER).exists() and not is_finished(tmp_path / "cut")
+    cut = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    assert (cut.order, cut.prior_rows) == (whole.order, whole.prior_rows) and cut.prior_rows
+    assert read_record(tmp_path / "cut") == cut and cut.kept_sha256 == whole.kept_sha256
+    both = [load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut")]
+    assert all(torch.equal(both[0][k], both[1][k]) for k in both[0])
+
+
+def test_a_single_step_trains(rows_dir, tmp_path):
+    """Its rate was that of a warm-up's first step: 0."""
+    settings = Settings(steps=1, batch_size=4, lora_rank=2, device="cpu")
+    run_sft("strong", rows_dir / "train.jsonl", tmp_path, settings)
+    moved = load_file(tmp_path / ADAPTER)
+    assert any(moved[name].abs().max() > 0 for name in moved if "lora_B" in name)
+
+
+def test_a_prior_that_would_see_nothing_is_refused(rows_dir, tmp_path):
+    with pytest.raises(InputError, match=r"--prior-fraction 0\.001: of \d+ units .* none to see"):
+        run_sft(
+            "strong", rows_dir / "train.jsonl", tmp_path / "run", Settings(prior_fraction=0.001)
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_autocast_is_that_of_the_device_that_trains(rows_dir, tmp_path, monkeypatch):

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacbayes_sft.advise.selectors.simple import Rows
+from pacbayes_sft.data.levels import numbers
 from pacbayes_sft.data.rows import Table
-from pacbayes_sft.difficulty.hardness import extrinsic, numbers, scaled
+from pacbayes_sft.difficulty.hardness import extrinsic, scaled
 from pacbayes_sft.errors import InputError
 
 QUALITY, HARDER = 0.2, 0.5

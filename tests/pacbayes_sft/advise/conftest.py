@@ -4,7 +4,7 @@ import pytest
 
 from pacbayes_sft.advise import run as module
 from pacbayes_sft.scan import run as running
-from tests.pacbayes_sft.advise.cases import record, write
+from tests.pacbayes_sft.advise.cases import record, untouched, write
 
 
 @pytest.fixture
@@ -27,6 +27,9 @@ def faked(monkeypatch):
         made = record(cell.window, cell.size, cell.seed, cell.objective.value)
         return made | {"key": key, "bounds": {module.NAME: made["bounds"]["plain"]}}
 
+    def fake_base(config, base, key, folder):
+        return {"key": key, "base": base, "measured": untouched()}
+
     monkeypatch.setattr(running, "measure_cell", fake)
-    monkeypatch.setattr(running, "measure_base", lambda c, b, key, f: {"key": key, "base": b})
+    monkeypatch.setattr(running, "measure_base", fake_base)
     return ran

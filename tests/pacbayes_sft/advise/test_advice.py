@@ -181,8 +181,18 @@ def test_each_rule_minimises_what_it_says():
 
 def test_it_says_what_would_change_its_mind():
     said = " ".join(advice(budgets=(4096,)).choices[0].changes)
-    assert "is as good if" in said and "γ" in said and "a pilot on" in said
+    assert "is as good if" in said and "γ" in said and "pilots at n = 4096" in said
     json.dumps(advice().to_dict())
+
+
+def test_an_arm_is_not_held_against_itself_where_all_are_equal():
+    """D⁺ alone is 0 for several windows, and the bound then takes any of them."""
+    nothing = Rule(Train.NOTHING, Extra.NOTHING)
+    (choice,) = advice(budgets=(4096,), rule=nothing).choices
+    first = choice.changes[0]
+    assert "0.000 lower" in first
+    other, mine = first.split(" is as good")[0], first.split("that of ")[1].split()[0]
+    assert mine == choice.window != other
 
 
 def test_pilots_that_tell_no_window_from_another_make_a_guess():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pacbayes_sft.scan.store import Store
-from tests.pacbayes_sft.advise.cases import WINDOWS, law, record, truth
+from tests.pacbayes_sft.advise.cases import WINDOWS, law, record, truth, untouched
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,12 +44,12 @@ def test_regrets_are_those_of_the_truth(bench, records):
     assert stage["judged_at"] == [4096] and stage["pilot_seeds"] == 2
     rules = stage["rules"]
     laws = {"easy": law((2, 3, 4)), "flat": law(range(2, 11)), "hard": law((8, 9, 10))}
-    for name, window in (("always easy", "2:4"), ("always hard", "8:10")):
+    for name, window in (("always easy (2–4)", "2:4"), ("always hard (8–10)", "8:10")):
         for test, q in laws.items():
             risks = {w: truth(w, 4096, q) for w in WINDOWS}
             expected = risks[window] - min(risks.values())
             assert rules[name]["by_law"][test] == pytest.approx(expected, abs=1e-9)
-    assert rules[bench.ADVICE]["mean"] < 0.01 < rules["always medium"]["mean"]
+    assert rules[bench.ADVICE]["mean"] < 0.01 < rules["always medium (5–7)"]["mean"]
     assert rules[bench.ADVICE]["cases"] == 3 and rules[bench.ADVICE]["entries"] == 3 * 2
     assert result["stages"]["256"]["judged_at"] == [1024]
     weights = result["token_weights"]
@@ -61,21 +61,63 @@ def test_regrets_are_those_of_the_truth(bench, records):
 def test_what_halving_the_windows_saves_and_costs(bench, records):
     result = bench.run(records)
     whole, half = result["halving"]
-    assert not whole["halved"] and half["halved"] and half["swept_to"] == 4096
+    assert not whole["halved"] and half["halved"] and half["budgets"] == [4096]
     least = bench.RECIPE.least_steps * bench.RECIPE.batch_size
     one = {n: max(least, n) for n in (64, 256, 1024, 4096)}  # rows that the steps of a window read
-    sweep = 3 * sum(one.values())
+    sweep = 3 * one[4096]  # as `advise` counts: a fine-tune of every window at every budget
     assert whole["cost"]["rows_read"] == 3 * (one[64] + one[256] + one[1024]) / sweep
     assert half["cost"]["rows_read"] == (3 * one[64] + 2 * (one[256] + one[1024])) / sweep
+    assert whole["kept"] == [3] and set(half["kept"]) == {2}
     units = (3 * 64 + 2 * (256 + 1024)) / (3 * (64 + 256 + 1024 + 4096))
     assert half["cost"]["units"] == pytest.approx(units)
     entries = [e for e in result["entries"] if e["rule"] == bench.HALVED and e["stage"] == 1024]
     laws = {"easy": law((2, 3, 4)), "flat": law(range(2, 11)), "hard": law((8, 9, 10))}
+    whole_entries = [
+        e for e in result["entries"] if e["rule"] == bench.ADVICE and e["stage"] == 1024
+    ]
+    pairs = zip(whole_entries, entries, strict=True)
+    assert half["windows_changed"] == sum(a["window"] != b["window"] for a, b in pairs)
+    best = {name: min(WINDOWS, key=lambda w: truth(w, 4096, q)) for name, q in laws.items()}
+    poor = {name: max(WINDOWS, key=lambda w: truth(w, 64, q)) for name, q in laws.items()}
+    assert half["best_was_dropped"] == sum(best[e["law"]] == poor[e["law"]] for e in entries)
     for entry in entries:  # never the window that was worst at the smallest size
-        poorest = max(WINDOWS, key=lambda w: truth(w, 64, laws[entry["law"]]))
-        assert entry["window"] != poorest
+        assert entry["window"] != poor[entry["law"]]
     assert half["mean"] == pytest.approx(bench.summary(entries)[bench.HALVED]["mean"])
-    assert bench.halving_table(result).count("the better half") == 1
+    assert bench.halving_table(result).count("strong") == 2
+
+
+def test_every_constant_window_is_judged_and_the_luckiest_is_told(bench):
+    windows = ["2:6", "4:8", "6:10", "8:12"]
+    rules = bench.constant_rules(windows)
+    assert rules == {"always easy (2–6)": "2:6", "always medium (6–10)": "6:10",
+                     "always hard (8–12)": "8:12", "always 4–8": "4:8"}  # fmt: skip
+
+    def entry(rule, regret):
+        return {"rule": rule, "base": "a", "budget": 1, "law": "flat", "pilot_seed": 0,
+                "regret": regret}  # fmt: skip
+
+    regrets = dict(zip(rules, (0.5, 0.4, 0.6, 0.2), strict=True))
+    made = [entry(rule, regret) for rule, regret in regrets.items()]
+    made += [entry("a window at random", 0.45), entry(bench.ADVICE, 0.1), entry(bench.ACCURACY, 1)]
+    found = bench.verdict(made)
+    assert found["best_fixed_rule_is"] == "always medium (6–10)"
+    assert found["best_window_in_hindsight_is"] == "always 4–8"
+    assert found["advice_over_best_in_hindsight"] == pytest.approx(0.5)
+
+
+def test_the_base_as_it_is_is_judged_beside_the_windows(bench, records):
+    Store(records).put({"key": "base", "base": "strong", "measured": untouched()})
+    rules = bench.run(records)["stages"]["1024"]["rules"]
+    flat = law(range(2, 11))
+    least = min(truth(w, 4096, flat) for w in WINDOWS)
+    assert rules[bench.UNTOUCHED]["by_law"]["flat"] == pytest.approx(0.5 - least)
+
+
+def test_the_worst_of_rules_that_pick_rows_is_of_means_over_fine_tunes_as_windows_are(bench):
+    name = bench.NAMES[0]
+    made = [{"rule": name, "base": "b", "budget": 1, "law": "flat", "pilot_seed": s, "regret": r}
+            for s, r in enumerate((0.0, 0.2))]  # fmt: skip
+    assert bench.summary(made)[name]["worst"] == pytest.approx(0.1)
 
 
 def test_means_are_over_the_same_cases_however_many_pilot_seeds_a_case_has(bench):
@@ -118,9 +160,9 @@ def test_rules_named_beforehand_are_judged_by_what_came_after_and_by_nothing_els
     slices = {w: record(w, 4096, 1, noise=0.1)["measured"]["slices"] for w in WINDOWS}
     risks = {w: sum(s["value"] for s in slices[w].values()) / len(slices[w]) for w in WINDOWS}
     result = bench.run(tmp_path)
-    easy = result["fresh"]["always easy"]["by_law"]["flat"]
+    easy = result["fresh"]["always easy (2–4)"]["by_law"]["flat"]
     assert easy == pytest.approx(risks["2:4"] - min(risks.values()))
-    both = result["stages"]["1024"]["rules"]["always easy"]["by_law"]["flat"]
+    both = result["stages"]["1024"]["rules"]["always easy (2–4)"]["by_law"]["flat"]
     assert both != pytest.approx(easy)
     later = result["since_named"][bench.ADVICE]
     assert later["cases"] == 3  # of two pilot seeds under three laws, seed 0 had been seen
@@ -132,7 +174,7 @@ def test_selectors_are_judged_against_the_same_windows(bench, records):
     made |= {"said": [], "slices": {level: e["value"] for level, e in slices.items()}}
     bench.SELECTORS.write_text(json.dumps([made]))
     stage = bench.run(records)["stages"]["1024"]
-    middle, chosen = stage["rules"]["always medium"], stage["rules"]["random rows"]
+    middle, chosen = stage["rules"]["always medium (5–7)"], stage["rules"]["random rows"]
     assert chosen["by_law"] == pytest.approx(middle["by_law"]) and chosen["cases"] == 3
     assert "random rows" not in stage["not_run"]
 
@@ -155,7 +197,7 @@ def test_a_map_without_pilots_still_judges_the_fixed_rules(bench, records):
         file.unlink()
     stage = bench.run(records)["stages"]["256"]  # one pilot size is left: no advice
     assert bench.ADVICE in stage["not_run"] and stage["verdict"] == {}
-    assert stage["rules"]["always hard"]["cases"] == 3
+    assert stage["rules"]["always hard (8–10)"]["cases"] == 3
     assert "not run yet" in bench.table({"stages": {"256": stage}})
 
 

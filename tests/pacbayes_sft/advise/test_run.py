@@ -14,15 +14,16 @@ from typer.testing import CliRunner
 
 from estimators import kl_inverse_upper
 from pacbayes_sft.advise.cost import cost_of
-from pacbayes_sft.advise.levels import build_ladder, pool_levels, read_test_levels
-from pacbayes_sft.advise.predict import _kl_inverse
-from pacbayes_sft.advise.report import as_markdown
+from pacbayes_sft.advise.levels import build_ladder, read_test_levels
+from pacbayes_sft.advise.predict import Extra, Rule, Train, _kl_inverse
+from pacbayes_sft.advise.report import as_markdown, untouched_said
 from pacbayes_sft.advise.run import Pilots, advise_on, prepare
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.split import pilot_side, split_judges
-from pacbayes_sft.choices import Objective
+from pacbayes_sft.choices import Objective, Rendering
 from pacbayes_sft.cli import app, main
+from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.cells import Keys, list_cells
@@ -72,6 +73,8 @@ def test_sides_of_the_pool_are_apart_and_judges_spread():
     [
         ({}, "has no value"),
         ({"difficulty": "x"}, "is not a number"),
+        ({"difficulty": 10**400}, "is not a number"),
+        ({"difficulty": float("nan")}, "is not a number"),
         ([1], "not an object"),
         ({"difficulty": 1, "attributes": [1]}, "'attributes' must be an object"),
     ],
@@ -92,10 +95,19 @@ def test_a_test_file_is_read_as_every_other_file_of_rows(tmp_path):
         read_test_levels(str(file), "difficulty")
 
 
+def test_units_of_a_test_file_agree_and_nameless_rows_are_their_own(tmp_path):
+    rows = [{"unit": "line 2", "difficulty": 1}, {"difficulty": 1}, {"unit": 7, "difficulty": 3}]
+    levels, _ = read_test_levels(write(tmp_path / "t.jsonl", rows), "difficulty")
+    assert levels == [1, 1, 3]
+    rows.append({"unit": "7", "difficulty": 4})
+    with pytest.raises(InputError, match=r"line 4: unit '7' has several values"):
+        read_test_levels(write(tmp_path / "t.jsonl", rows), "difficulty")
+
+
 def test_a_unit_with_two_difficulties(tmp_path):
     rows = [{"prompt": "p", "completion": "c", "unit": "u", "difficulty": d} for d in (1, 2)]
     with pytest.raises(InputError, match="several values"):
-        pool_levels(read_table(write(tmp_path / "p.jsonl", rows)), "difficulty")
+        levels_of(read_table(write(tmp_path / "p.jsonl", rows)), "difficulty")
 
 
 def test_the_kl_inverse_of_arrays():
@@ -139,7 +151,7 @@ def test_a_limit_whose_edges_came_from_the_pool_is_an_estimate(tmp_path):
 
 
 def test_levels_are_the_pools_too_where_a_test_value_falls_between_them(files, tmp_path):
-    between = write(tmp_path / "between.jsonl", [{"difficulty": 2 + i % 9 / 2} for i in range(90)])
+    between = write(tmp_path / "between.jsonl", [{"difficulty": 2 + i % 5 / 2} for i in range(90)])
     given = prepare("strong", *files, tmp_path / "w", WINDOWS, how=SMALL).shifts["2:4"].tv
     assert given.guarantee == "upper"
     merged = prepare("strong", files[0], between, tmp_path / "w", WINDOWS, how=SMALL)
@@ -177,6 +189,25 @@ def test_another_seed_in_the_same_folder_is_another_scan(files, tmp_path):
         assert trained <= prepared.pilot_side and not trained & judging
 
 
+def test_the_base_as_it_is_stands_beside_the_advice(files, faked, tmp_path):
+    found = advise_on("strong", *files, (32, 1024), tmp_path / "w", windows=WINDOWS, how=SMALL)
+    assert found.untouched.value == pytest.approx(0.5)  # the test law is uniform over its levels
+    assert found.untouched.error == pytest.approx(0.1 / 3.92 / 3)  # nine levels of equal error
+    predicted = {c.budget: c.predictions[0].value for c in found.advice.choices}
+    assert predicted[1024] < 0.5 < predicted[32]
+    text = as_markdown(found)
+    assert "has 0.500 under the test law" in text
+    assert "at n = 32 no lower risk is predicted" in text and "at n = 32, 1" not in text
+    assert found.to_dict()["untouched"]["value"] == found.untouched.value
+    bound = advise_on(
+        "strong", *files, (32,), tmp_path / "w", windows=WINDOWS, how=SMALL,
+        rule=Rule(Train.BOUND, Extra.TV),
+    )  # fmt: skip
+    assert (
+        untouched_said(bound) and "no lower" not in untouched_said(bound)[0]
+    )  # a bound is no risk
+
+
 def test_steps_read_rows_and_a_unit_may_have_several():
     pilot = types.SimpleNamespace(size=64, arm="w", seconds=1.0)
     recipe = FineTune(least_steps=4, batch_size=16)
@@ -200,6 +231,60 @@ def test_what_pilots_cost_is_what_their_steps_read(files, faked, tmp_path):
         "strong", *files, (128,), where, windows=WINDOWS, how=dataclasses.replace(how, seeds=2)
     )
     assert "one seed a pilot" not in as_markdown(two)
+
+
+def test_the_fresh_side_decides_nothing(tmp_path):
+    """Rows that are certified later must not have helped to choose the window."""
+    units = [f"u{i:03}" for i in range(600)]
+    pilots = set(pilot_side(units, SMALL.share, SMALL.seed))
+    spread = {u: 2 + i % 9 for i, u in enumerate(units)}
+    other = {u: spread[u] if u in pilots else 2 + (i * i) % 7 for i, u in enumerate(units)}
+    test = write(tmp_path / "test.jsonl", [{"difficulty": 2 + i % 9} for i in range(90)])
+    how = dataclasses.replace(SMALL, sizes=(8, 32), judges=60, heldout=16)
+    found = []
+    for name, levels in (("a", spread), ("b", other)):
+        rows = [{"prompt": u, "completion": "c", "difficulty": d + i % 5 / 10, "unit": u}
+                for i, (u, d) in enumerate(levels.items())]  # fmt: skip
+        pool = write(tmp_path / f"{name}.jsonl", rows)
+        found.append(prepare("strong", pool, test, tmp_path / name, how=how))
+    a, b = found
+    assert a.levels != b.levels and a.shifts == b.shifts
+    assert (a.windows, a.ladder, a.pilot_side) == (b.windows, b.ladder, b.pilot_side)
+
+
+def test_laws_of_two_generators_are_not_exact(tmp_path):
+    from pacbayes_sft.igsm import OpLaw
+    from pacbayes_sft.igsm.files import write_problems
+
+    write_problems(tmp_path / "pool.jsonl", OpLaw.uniform(2, 6), size=400, seed=1)
+    how = dataclasses.replace(SMALL, sizes=(8, 32), judges=60, heldout=16)
+    for rendering, label in (("symbolic", "exact"), ("english", "upper")):
+        test = tmp_path / f"{rendering}.jsonl"
+        write_problems(test, OpLaw.uniform(4, 6), size=60, seed=2, rendering=Rendering(rendering))
+        files = (str(tmp_path / "pool.jsonl"), str(test))
+        found = prepare("strong", *files, tmp_path / "w", ("2:4", "3:6"), how=how)
+        assert found.shifts["3:6"].tv.guarantee == label
+        assert found.laws_known is (label == "exact")
+
+
+def test_a_test_law_beyond_the_pool_is_refused_before_any_pilot(files, faked, tmp_path):
+    test = write(tmp_path / "far.jsonl", [{"difficulty": d} for d in (4, *range(11, 30))])
+    with pytest.raises(InputError, match="cover 5% of the test law"):
+        advise_on("strong", files[0], test, (32,), tmp_path / "w", windows=WINDOWS, how=SMALL)
+    assert not faked
+
+
+def test_halving_of_two_windows_is_refused(files, tmp_path):
+    how = dataclasses.replace(SMALL, halving=True)
+    with pytest.raises(InputError, match="--halving: of 2 windows none would be dropped"):
+        prepare("strong", *files, tmp_path / "w", WINDOWS[:2], how=how)
+
+
+def test_gamma_of_every_objective_stands_in_the_report(files, faked, tmp_path):
+    how = dataclasses.replace(SMALL, objectives=tuple(map(Objective, ("p0.5", "dft"))))
+    text = as_markdown(advise_on("strong", *files, (32,), tmp_path / "w", windows=WINDOWS, how=how))
+    row = next(line for line in text.splitlines() if line.startswith("| 2:4 |"))
+    assert "p0.5, γ = " in row and "dft, γ = " in row
 
 
 def test_default_windows_come_from_the_pool(files, tmp_path):
@@ -302,7 +387,7 @@ def test_selected_rows_are_fresh_first_and_what_that_costs_is_said(files, tmp_pa
     with pytest.raises(InputError, match="holds 900 units"):
         select_rows(prepared, "5:7", 901, tmp_path / "no.jsonl")
     assert "are independent draws" in few.says[0] and not prepared.windows_of_sample
-    said = what_it_does(How.WINDOW, 5, 0, 3, arms=3, laws_known=True, windows_of_sample=False)
+    said = what_it_does(How.WINDOW, 5, 0, 3, arms=3, laws_known=True, edges_of_selected=False)
     assert "are independent draws" in said[0] and "costs nothing" in said[1]
 
 
@@ -316,8 +401,9 @@ def test_what_the_choice_of_an_objective_and_of_the_sample_itself_cost_is_said(f
     assert "δ_shift/3" in few.says[1]  # a shift limit does not know the objective
     quantiles = prepare("strong", *files, tmp_path / "q", how=SMALL)
     assert quantiles.windows_of_sample
-    taken = select_rows(quantiles, quantiles.windows[0], 50, tmp_path / "of_sample.jsonl")
-    assert "not quite independent" in taken.says[0] and "estimate" in taken.says[0]
+    for count, says in ((50, "a later certificate holds"), (700, "not quite independent")):
+        taken = select_rows(quantiles, quantiles.windows[0], count, tmp_path / f"{count}.jsonl")
+        assert bool(taken.reused) is (count == 700) and says in taken.says[0]
     across = dataclasses.replace(prepared, column="thtb_extrinsic")
     assert "across the rows" in select_rows(across, "5:7", 9, tmp_path / "across.jsonl").says[0]
 
@@ -340,8 +426,10 @@ def test_a_known_law_is_kept_through_the_selection(tmp_path):
     )
     assert shift.tv.guarantee == "exact" and shift.tv.value == 0
     of_sample = dataclasses.replace(prepared, windows_of_sample=True)
-    select_rows(of_sample, "4:5", 40, tmp_path / "of_sample.jsonl")
-    assert read_table(tmp_path / "of_sample.jsonl").metadata is None
+    fresh = select_rows(of_sample, "4:5", 40, tmp_path / "fresh.jsonl")  # no edge is one of these
+    assert not fresh.reused and read_table(tmp_path / "fresh.jsonl").metadata is not None
+    most = select_rows(of_sample, "4:5", 300, tmp_path / "of_sample.jsonl")
+    assert most.reused and read_table(tmp_path / "of_sample.jsonl").metadata is None
 
 
 # --- for real --------------------------------------------------------------------------------

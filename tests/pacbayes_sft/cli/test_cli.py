@@ -446,6 +446,11 @@ def test_options_of_bound_that_would_do_nothing(words, says, bound_words):
         ("difficulty --metric bloom_proxy --tokenizer t", "does nothing without --metric cot_t"),
         ("difficulty --metric bloom_proxy --base b", "--base: does nothing with these metrics"),
         ("advise --base strong --budgets 9 --select-by window", "does nothing without --select"),
+        ("difficulty --seed 3", "--seed: does nothing without --metric pass_rate"),
+        ("difficulty --tokenizer strong --base b", "--base: does nothing beside --tokenizer"),
+        ("sft --full --lora-rank 4", "--lora-rank: does nothing with --full"),
+        ("sft --full --target-modules q_proj", "--target-modules: does nothing with --full"),
+        ("sft --steps 9 --epochs 2", "--epochs: does nothing beside --steps"),
     ],
 )
 def test_options_that_would_do_nothing(words, says, rows_dir):
@@ -455,6 +460,7 @@ def test_options_that_would_do_nothing(words, says, rows_dir):
         "tv": ("--train", train, "--test", test),
         "difficulty": (train, "--out", rows_dir / "none.jsonl"),
         "advise": ("--pool", train, "--test", test),
+        "sft": ("--base", "strong", "--train", train, "--out", rows_dir / "none"),
     }
     assert says in complaint(command, *files.get(command, ()), *further)
 

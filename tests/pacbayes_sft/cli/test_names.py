@@ -26,7 +26,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.config import Bound, Config, FineTune
-from pacbayes_sft.scan.run import Where
+from pacbayes_sft.scan.run import Where, read_records
 from pacbayes_sft.shift.asked import Asked
 
 # What a command is in Python: one call, and the records that it takes its settings in.
@@ -45,7 +45,7 @@ PYTHON = {
     "sft": (pacbayes_sft.run_sft, pacbayes_sft.Settings),
     "difficulty": (pacbayes_sft.measure_difficulty,),
     "scan": (pacbayes_sft.run_scan, Where),
-    "plot": (pacbayes_sft.plot_scan,),
+    "plot": (pacbayes_sft.plot_scan, read_records),
     "recipe": (pacbayes_sft.write_recipe,),
     "advise": (pacbayes_sft.advise_on, Pilots, FineTune, Rule, Where, select_rows, write_report),
 }
@@ -66,7 +66,6 @@ OTHERWISE = {
     "igsm": {"ops": "law", "instance_only": "abstract"},  # a text; a flag is off by default
     "sft": {"full": "lora_rank"},  # rank 0
     "difficulty": {"metric": "metrics", "train": "source"},  # a flag that may be given again
-    "plot": {"directory": "records"},  # a path here, what it holds there
     "advise": {
         "pilots": "work",  # the directory of their records
         "pilot_sizes": "sizes",  # of Pilots

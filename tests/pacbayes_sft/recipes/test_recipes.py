@@ -1,6 +1,8 @@
 """Recipes on small local samples with the columns of the real data sets."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -197,6 +199,38 @@ def test_a_broken_local_copy_ends_in_a_sentence(base, tmp_path):
     for name in ("p.jsonl", "p.parquet"):
         with pytest.raises(InputError, match="cannot be loaded"):
             write_recipe("openr1-math500", tmp_path / "o", test=tmp_path / name, base=base)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "record"),
+    [
+        ("openr1-math500", "test", samples.math500(1) | {"level": "Level 5"}),
+        ("openscience-mmlu", "test", samples.mmlu(1) | {"choices": ["a", "b", "c", "d", "e"]}),
+        ("openscience-mmlu", "pool", samples.openscience(1) | {"output": None}),
+    ],
+)
+def test_a_record_that_is_not_as_its_card_says_is_named(name, side, record, base, tmp_path):
+    good = {
+        "test": [samples.math500(2) if "math" in name.split("-")[1] else samples.mmlu(2)],
+        "pool": [samples.openr1(3) if "openr1" in name else samples.openscience(3)],
+    }
+    good[side].append(record)
+    files = {s: write(tmp_path / f"{s}.jsonl", records) for s, records in good.items()}
+    with pytest.raises(InputError, match=rf"{side}\.jsonl, record 2: not as its card says"):
+        write_recipe(name, tmp_path / "o", **files, base=base)
+
+
+def test_rows_longer_than_the_base_reads_are_left_out_whatever_the_recipe_says(base, tmp_path):
+    shape = json.loads((Path(base) / "config.json").read_text())
+    small = tmp_path / "small"
+    shutil.copytree(base, small)
+    (small / "config.json").write_text(json.dumps(shape | {"max_position_embeddings": 3500}))
+    pool = write(tmp_path / "p.jsonl", [samples.openr1(i) for i in (1, 2, 400)])  # 3,600 letters
+    test = write(tmp_path / "t.jsonl", [samples.math500(1)])
+    for name, rows in ((base, 3), (str(small), 2)):
+        out = tmp_path / str(rows)
+        said = write_recipe("openr1-math500", out, pool=pool, test=test, base=name)
+        assert said["pool"] == {"rows": rows, "too_long": 3 - rows}
 
 
 def test_generated_rows_have_disjoint_seeds_and_templates_as_units(base, tmp_path):
