@@ -11,7 +11,8 @@ beside the wall's ratio stands that of CPU time, which other work on the machine
 and the scan's record of the base itself, one a scan, is shared by three (by 90 in the map).
 ``--workers`` measures one against two single-threaded Ray workers instead, which needs two free
 cores to mean anything; ``--held`` what loading once saves. Finished turns are kept in
-``runs/scan_speed``, and the same command goes on (``--one`` does one turn and stops).
+``runs/scan_speed``, and the same command goes on (``--one`` does one turn and stops); turns of an
+earlier machine stay in the result, whose ratio is the median over all.
 
 Writes ``benchmarks/results/scan_speed.json``: ratios, one record a measurement.
 """
@@ -176,6 +177,7 @@ def take_turns(name: str, cells: int, ways: dict[str, Callable[[], None]]) -> No
     """Time several ways in interleaved turns; keep each one's cells an hour over the first's."""
     file = WORK / f"{name}.json"
     turns: list[dict[str, list[float]]] = json.loads(file.read_text()) if file.exists() else []
+    before = len(turns)
     while len(turns) < TURNS:
         turns.append({way: timed(work) for way, work in ways.items()})
         print(
@@ -189,12 +191,18 @@ def take_turns(name: str, cells: int, ways: dict[str, Callable[[], None]]) -> No
     known = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else []
     for way in others:
         wall, own = ([turn[first][k] / turn[way][k] for turn in turns] for k in (0, 1))
-        known = [r for r in known if r["measurement"] != f"{way} over {first}"]
+        old = next((r for r in known if r["measurement"] == f"{way} over {first}"), None)
+        if old:  # turns that other machines took, which left no times here
+            others_took = len(old["each_turn"]) - before
+            wall = old["each_turn"][:others_took] + wall
+            own = old.get("each_turn_cpu", [])[:others_took] + own
+        known = [r for r in known if r is not old]
         known.append(
             {
                 "measurement": f"{way} over {first}",
                 "cells_an_hour_ratio": round(median(wall), 3),
                 "each_turn": [round(ratio, 3) for ratio in wall],
+                "each_turn_cpu": [round(ratio, 3) for ratio in own],
                 # workers are processes of their own, so only the wall tells of them
                 "cpu_time_ratio": None if name == "workers" else round(median(own), 3),
                 "cells_a_turn": cells,
