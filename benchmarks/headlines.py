@@ -197,9 +197,8 @@ def how_fast_is_a_scan() -> str:
     turns = ", ".join(f"{ratio:.2f}" for ratio in cells["each_turn"])
     return (
         f"{cells['cells_an_hour_ratio']:.2f} times the cells an hour of a loop over `SFTTrainer` "
-        f"and `generate` (asked: 2), bounds included: the median of turns of "
-        f"{cells['cells_a_turn']} cells of the map, which differ between machines ({turns}); on a "
-        f"tiny "
+        "and `generate` (asked: 2), bounds included: the median of turns of "
+        f"{cells['cells_a_turn']} cells of the map on two machines ({turns}); on a tiny "
         f"cell {tiny:.2f}, with a refined bound {refined:.2f}; two workers "
         f"{found['2 workers over 1 workers']['cells_an_hour_ratio']:.2f} times one"
     )

@@ -176,30 +176,31 @@ def timed(work: Callable[[], None]) -> list[float]:
 def take_turns(name: str, cells: int, ways: dict[str, Callable[[], None]]) -> None:
     """Time several ways in interleaved turns; keep each one's cells an hour over the first's."""
     file = WORK / f"{name}.json"
-    turns: list[dict[str, list[float]]] = json.loads(file.read_text()) if file.exists() else []
-    before = len(turns)
+    known = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else []
+    kept = {"turns": [], "elsewhere": known}  # what other machines measured stays in the result
+    if file.exists():
+        kept = json.loads(file.read_text())
+    turns: list[dict[str, list[float]]] = kept["turns"]
     while len(turns) < TURNS:
         turns.append({way: timed(work) for way, work in ways.items()})
         print(
             name, {way: [round(s, 1) for s in both] for way, both in turns[-1].items()}, flush=True
         )
         WORK.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(turns), encoding="utf-8")
+        file.write_text(json.dumps(kept), encoding="utf-8")
         if "--one" in sys.argv:
             break
     first, *others = ways
-    known = json.loads(RESULT.read_text())["measured"] if RESULT.exists() else []
     for way in others:
         wall, own = ([turn[first][k] / turn[way][k] for turn in turns] for k in (0, 1))
-        old = next((r for r in known if r["measurement"] == f"{way} over {first}"), None)
-        if old:  # turns that other machines took, which left no times here
-            others_took = len(old["each_turn"]) - before
-            wall = old["each_turn"][:others_took] + wall
-            own = old.get("each_turn_cpu", [])[:others_took] + own
-        known = [r for r in known if r is not old]
+        name_of = f"{way} over {first}"
+        for old in (r for r in kept["elsewhere"] if r["measurement"] == name_of):
+            wall = old["each_turn"] + wall
+            own = old.get("each_turn_cpu", []) + own
+        known = [r for r in known if r["measurement"] != name_of]
         known.append(
             {
-                "measurement": f"{way} over {first}",
+                "measurement": name_of,
                 "cells_an_hour_ratio": round(median(wall), 3),
                 "each_turn": [round(ratio, 3) for ratio in wall],
                 "each_turn_cpu": [round(ratio, 3) for ratio in own],

@@ -131,9 +131,11 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
     order, prior_rows = training_order(table, settings.prior_fraction, settings.seed)
     if settings.prior_fraction and not prior_rows:
         units = len(set(table.units))
+        enough = math.ceil(1000 / units) / 1000  # rounded up, so that it is
+        more = f"{enough:g} or more, or " if enough < 1 else ""
         raise InputError(
             f"--prior-fraction {settings.prior_fraction:g}: of {units} units that leaves the "
-            f"checkpoint none to see; give {1 / units:.2g} or more, or more units"
+            f"checkpoint none to see; give {more}more units"
         )
     keeper = CertificateCallback(
         table, base=base, out=out, positions=order, settings=asdict(settings)

@@ -68,9 +68,9 @@ def what_would_change(
     further = min(int(budget), 4 * evidence.sizes[-1])
     if further > evidence.sizes[-1]:
         said.append(
-            f"pilots at n = {further} (of every window: all need the same sizes) would say most of "
-            f"{arm_name(*evidence.arms[widest])}, whose prediction is the widest of the three best "
-            f"(±{spread[widest] / 2:.3f})"
+            f"pilots at n = {further} (of each of these windows: all need the same sizes) would "
+            f"say most of {arm_name(*evidence.arms[widest])}: of the three best its prediction is "
+            f"the widest (±{spread[widest] / 2:.3f})"
         )
     return tuple(said)
 

@@ -1,8 +1,8 @@
 """One step of successive halving: past the smallest size, only the better windows are piloted.
 
 The algorithm is Karnin, Koren and Somekh's (2013); Jamieson and Talwalkar (2016) brought it to
-training runs. It saves a quarter to a third of the pilots (the larger ones, less where windows
-tie), and misses a window that would have overtaken at larger n.
+training runs. Of W windows at k sizes it saves ⌊W/2⌋·(k - 1) of the W·k pilots, fewer where windows
+tie, and misses a window that would have overtaken at larger n.
 """
 
 from __future__ import annotations

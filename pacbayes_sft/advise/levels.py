@@ -1,8 +1,9 @@
 """The difficulty of pool and test as levels: few enough to measure a risk on each.
 
 A column with many values is cut into buckets. No window cuts one, and the edges come from the
-pool and the windows alone, not from the test rows or any row's loss. Edges that are values of the
-pool were not fixed without it: a limit that counts the same rows is then an `estimate` (`merges`).
+pilots' side of the pool and the windows alone, not from the fresh side, the test rows or any row's
+loss. Edges that are values of rows were not fixed without them: a limit that counts the same rows
+is then an `estimate` (`merges`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Ladder:
 
     Attributes:
         ends: Upper ends of all buckets but the last, ascending; a bucket holds its upper end.
-        values: By bucket: a value of the pool within it, None where the pool has none.
+        values: By bucket: a value of the pilots' side within it, None where that has none.
     """
 
     ends: tuple[float, ...]
@@ -53,7 +54,7 @@ def build_ladder(pool: Sequence[float], windows: Sequence[str], most: int = MOST
     """Cut the pool's difficulties into buckets that no window cuts.
 
     Args:
-        pool: Difficulty of every unit.
+        pool: Difficulty of every unit of the pilots' side.
         windows: ``LO:HI``, both included.
         most: With no more distinct values than this, each is its own level; otherwise the windows'
             edges are joined by the pool's quantiles at 1/8, 2/8, ...

@@ -10,7 +10,7 @@ from estimators import Estimate, Guarantee
 from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.cost import cost_said
-from pacbayes_sft.advise.halving import halving_said
+from pacbayes_sft.advise.halving import Halved, halving_said
 from pacbayes_sft.advise.predict import DEFAULT, arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
@@ -58,11 +58,11 @@ def as_markdown(found: Found, command: str = "") -> str:
         advised = arm_name(choice.window, choice.objective)
         lines.append(
             f"| {choice.budget:,} | **{advised}** | {_value(best)} {_band(best)} "
-            f"| {not_told_from(choice) or '-'} |"
+            f"| {not_told_from(choice, found.halved) or '-'} |"
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
     said = (
-        *moves_said(advice),
+        *moves_said(advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
         *seeds_said(advice),
@@ -163,7 +163,10 @@ def untouched_said(found: Found) -> list[str]:
     worse = [c.budget for c in found.advice.choices if c.predictions[0].value >= base.value]
     if worse:
         sizes = ", ".join(f"{n:,}" for n in worse)
-        words += f": at n = {sizes} no lower risk is predicted, so it may be better left alone"
+        words += (
+            f": at n = {sizes} the advised window is predicted no lower, so it may be better left "
+            "alone"
+        )
     return [words]
 
 
@@ -189,20 +192,24 @@ def _ties(advice: Advice) -> str:
     return f"; between windows tied in it, {advice.ties}" if advice.ties else ""
 
 
-def not_told_from(choice: Choice) -> str:
+def not_told_from(choice: Choice, halved: Halved | None = None) -> str:
     """Name the arms that are not told to be worse than the advised one, at `LEVEL` over all."""
     if choice.indifferent:
-        return "any other: no preference"
+        return f"any other{_kept(halved)}: no preference"
     return ", ".join(arm_name(p.window, p.objective) for p in choice.predictions[1:] if p.alike)
 
 
-def moves_said(advice: Advice) -> list[str]:
+def _kept(halved: Halved | None) -> str:
+    return " that was kept" if halved is not None and halved.dropped else ""
+
+
+def moves_said(advice: Advice, halved: Halved | None = None) -> list[str]:
     """Say where the advice moves."""
     found = []
     if advice.choices and all(choice.indifferent for choice in advice.choices):
         found.append(
-            f"at no budget can these pilots tell the windows apart (at {LEVEL:.0%}, all at once): "
-            "the advice is a guess"
+            f"at no budget can these pilots tell the windows{_kept(halved).replace('was', 'were')} "
+            f"apart (at {LEVEL:.0%}, all at once): the advice is a guess"
         )
     if not advice.moves:
         return [*found, "on this range of n the advice does not move"]

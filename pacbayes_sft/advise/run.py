@@ -42,7 +42,8 @@ from pacbayes_sft.scan.run import Where, run_scan
 NAME = "pilot"
 # around the half-data checkpoint, on the units it never saw: cheap, and not vacuous
 NEAR = Bound(posterior=Posterior.INTERPOLATED, prior="checkpoint", prior_scales=(0.03,))
-OPTIONS = {"sizes": "pilot-sizes", "seeds": "pilot-seeds"}  # where the command has another word
+# where the command has another word, or another that is to be changed
+OPTIONS = {"sizes": "pilot-sizes", "seeds": "pilot-seeds", "prior_fraction": "pilot-sizes"}
 T = TypeVar("T")
 
 
@@ -97,7 +98,7 @@ class Prepared:
         windows: Candidate windows.
         shifts: Their shift terms.
         laws_known: Whether pool and test both record their law of the difficulty.
-        windows_of_sample: Whether the windows' edges are quantiles of the pool's own rows.
+        windows_of_sample: Whether the windows' edges are quantiles of the pilots' side.
         test_law: Law of the levels in the test.
         test_units: Units that it was counted on; None where it is on record.
         config: The scan of the pilots.
@@ -188,11 +189,6 @@ def prepare(
     how = how or Pilots()
     resolve_base(base)
     check_sizes(how.sizes)
-    if how.halving and 0 < len(windows) <= FEWEST:
-        raise InputError(
-            f"--halving: of {len(windows)} windows none would be dropped; leave it out, or give "
-            "more --windows"
-        )
     table = read_table(pool)
     levels = levels_of(table, column)
     # the selection is free to certify on: its side decides neither windows, levels nor shift terms
@@ -205,6 +201,11 @@ def prepare(
     windows_given = bool(windows)
     if not windows:
         windows = cut(seen, Windows(by="quantile", count=5, overlap=0.5))
+    if how.halving and len(windows) <= FEWEST:
+        raise InputError(
+            f"--halving: of {len(windows)} windows none would be dropped; leave it out, or give "
+            "more --windows"
+        )
     for window in windows:
         try:
             edges(window)

@@ -53,7 +53,7 @@ def window_shifts(
     """Return the shift term of every window.
 
     Args:
-        pool: Difficulty of every pool unit, or its known law.
+        pool: Difficulty of every unit of the pool's pilot side, or the pool's known law.
         test: Difficulty of every test unit, or its known law.
         windows: ``LO:HI``, both included.
         delta: Probability with which all limits from samples together may fail.
@@ -83,7 +83,7 @@ def window_shifts(
         inside = (values >= low) & (values <= high)
         mass = float(weights[inside].sum())
         if mass == 0:
-            raise InputError(f"--windows {window}: no row of the pool lies in it")
+            raise InputError(f"--windows {window}: no row of the pool's pilot side lies in it")
         law = {
             float(v): float(w) / mass for v, w in zip(values[inside], weights[inside], strict=True)
         }

@@ -217,7 +217,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
     table = new_table(title, "budget n", "train on", "predicted", "90 %", "note")
     for choice in found.advice.choices:
         best = choice.predictions[0]
-        alike = not_told_from(choice)
+        alike = not_told_from(choice, found.halved)
         table.add_row(
             f"{choice.budget:,}",
             arm_name(choice.window, choice.objective),
@@ -228,7 +228,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
     for sentence in (
-        *moves_said(found.advice),
+        *moves_said(found.advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
         *seeds_said(found.advice),

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Table, is_number
 from pacbayes_sft.views.counts import COUNT_NAMES, count_features
-from pacbayes_sft.views.text import common_columns, is_number
+from pacbayes_sft.views.text import common_columns
 
 FEWEST = 20  # rows a side from which on a pattern is no accident
 STEADY = 0.98  # rank correlation with a row's place from which on a file is sorted

@@ -271,11 +271,6 @@ class Config(_Strict):
             )
         if bound.prior == "checkpoint":
             least = min(self.sizes)
-            if self.fine_tune.steps(least) < 2:
-                raise ValueError(
-                    f"least_steps: at n = {least} a fine-tune takes a single step, which a "
-                    "checkpoint prior cannot share; give 2 or more"
-                )
             if int(self.fine_tune.prior_fraction * least) < 1:
                 raise ValueError(
                     f"prior_fraction: {self.fine_tune.prior_fraction:g} of n = {least} leaves a "

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from estimators import Estimate, Guarantee
+from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate, bound
 from pacbayes_sft.checkpoints.record import read_record
@@ -65,7 +66,8 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
             run_sft_on(processes, cell.base, sources.train, run, settings)
         else:
             run_sft(cell.base, sources.train, run, settings)
-        took.write_text(json.dumps(time.monotonic() - began), encoding="utf-8")
+        with replacing(took) as partial:
+            partial.write_text(json.dumps(time.monotonic() - began), encoding="utf-8")
     trained = time.monotonic() - began
     before = json.loads(took.read_text(encoding="utf-8")) if took.is_file() else trained
     earlier = max(0.0, before - trained)  # by a call that was killed after the fine-tune

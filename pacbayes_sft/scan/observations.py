@@ -196,7 +196,7 @@ def _between(risks: pd.DataFrame, of: str) -> list[Observation]:
             found.append(
                 over_seeds(
                     claim,
-                    f"n = {size:,}, windows {' and '.join(hard)}: risk under SFT "
+                    f"n = {size:,}{of}, windows {' and '.join(hard)}: risk under SFT "
                     f"{'minus' if sign > 0 else 'below'} that under DFT",
                     gain.groupby(mine["seed"]).mean(),
                 )

@@ -84,7 +84,12 @@ def _between_groups(rows: pd.DataFrame) -> dict[str, Figure]:
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:
     """What every part of a group is called in a file's name: a path by its end, if that tells."""
-    parts = {str(part) for column in GROUP for part in rows[column]}
-    ends = Counter(Path(part).name for part in parts)
-    short = {p: Path(p).name if ends[Path(p).name] == 1 else p.strip("/") for p in parts}
-    return {p: "".join(c if c.isalnum() else "_" for c in name) for p, name in short.items()}
+    parts = sorted({str(part) for column in GROUP for part in rows[column]})
+
+    def plain(text: str) -> str:
+        return "".join(c if c.isalnum() else "_" for c in text)
+
+    ends = Counter(plain(Path(part).name) for part in parts)
+    alike = [part for part in parts if ends[plain(Path(part).name)] > 1]
+    short = {part: plain(Path(part).name) for part in parts}
+    return short | {part: f"{short[part]}_{k}" for k, part in enumerate(alike, start=1)}

@@ -110,13 +110,22 @@ def list_jobs(config: Config) -> list[Job]:
     """Return what a scan measures: each base, then each cell.
 
     Raises:
-        InputError: If a file cannot be used, or the pool is too small for a window's largest cell.
+        InputError: If a file cannot be used, the pool is too small for a window's largest cell, or
+            a checkpoint prior cannot share the steps of the smallest.
     """
-    keys, cells = Keys(config), list_cells(config)
+    keys, cells, rows_a_unit = Keys(config), list_cells(config), 1
     if isinstance(config.data, Files):
         pool = open_pool(config.data)
+        rows_a_unit = max(map(len, pool.units.values()))
         for window in dict.fromkeys(cell.window for cell in cells):
             pool.refuse_small(window, max(config.sizes))
+    least = min(config.sizes)
+    shared = any(bound.prior == "checkpoint" for bound in config.bounds.values())
+    if shared and config.fine_tune.steps(least * rows_a_unit) < 2:
+        raise InputError(
+            f"least_steps: at n = {least} a fine-tune takes a single step, which a checkpoint "
+            "prior cannot share; give 2 or more"
+        )
     bases = [Job(keys.of_base(base), base, None) for base in config.bases]
     return bases + [Job(keys.of(cell), cell.base, cell) for cell in cells]
 
@@ -130,11 +139,14 @@ def read_records(directory: Path, config: Path | None = None) -> list[Record]:
 
     Raises:
         InputError: If two are of one cell and no configuration is named: a mean over both would be
-            of neither.
+            of neither; or if no cell of the named one is there.
     """
     store = Store(directory)
     if config is not None:
         jobs = list_jobs(read_config(config))
+        found = [store.get(job.key) for job in jobs if job.cell and store.has(job.key)]
+        if not found:
+            raise InputError(f"{config}: none of its cells is measured in {directory}")
         return [store.get(job.key) for job in jobs if store.has(job.key)]
     records, seen = list(store.all()), dict[str, str]()
     for record in records:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pacbayes_sft.choices import View
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Table, is_number
 from pacbayes_sft.views.counts import COUNT_NAMES, count_features
-from pacbayes_sft.views.text import is_number, text_of
+from pacbayes_sft.views.text import text_of
 
 SHOWN = 12
 ROWS = 20_000  # a side, at most, that words are counted on

@@ -18,10 +18,10 @@ from typing import Any
 
 from estimators.display import confidence, rounded_down
 from pacbayes_sft.choices import View
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Table, is_number
 from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.views.counts import COUNT_NAMES, count_features
-from pacbayes_sft.views.text import is_number, text_of
+from pacbayes_sft.views.text import text_of
 
 FEWEST = 20  # rows a side, below which a gap between ranges is no news
 NEARLY = 0.9  # a certificate from which on little is left to rank

@@ -12,10 +12,9 @@ from typing import Any
 from estimators import Estimate, Guarantee
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
 from estimators.total_variation.attribute import naming
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Table, is_number
 from pacbayes_sft.shift.methods import laws_are_known
 from pacbayes_sft.shift.term import number_per_unit, of_units
-from pacbayes_sft.views.text import is_number
 
 Pair = tuple[Estimate, Estimate]
 KNOWN_LAWS = "both laws are known: the curve spends no δ"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pacbayes_sft.data.rows import Table
+from pacbayes_sft.data.rows import Table, is_number
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.views.text import is_number
 
 AUTO = "auto"
 NONE = "none"

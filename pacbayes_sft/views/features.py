@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from pacbayes_sft.choices import Features, View
-from pacbayes_sft.data.rows import Row
+from pacbayes_sft.data.rows import Row, is_number
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.views.classifiers import classifier_for
 from pacbayes_sft.views.counts import COUNT_NAMES, count_features
-from pacbayes_sft.views.text import attributes_of, is_number, text_of
+from pacbayes_sft.views.text import attributes_of, text_of
 
 Embed = Callable[[list[str]], Any]  # texts -> array (n, width)
 BUCKETS = 2**16  # of the hashed words

@@ -37,10 +37,5 @@ def common_columns(train: Table, test: Table) -> tuple[str, ...]:
     return tuple(sorted(c for c in names if train.has(c) and test.has(c)))
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value is a number rather than a name."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

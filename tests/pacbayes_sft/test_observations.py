@@ -252,6 +252,10 @@ def test_methods_are_not_averaged():
         f.measured: f.appears for f in observe(lora, empty) if f.claim.startswith("risk is not")
     }
     assert alone == {w: v for w, v in said.items() if ", full" not in w}
+    dft = cells(lambda n, s: 8.0, objective="dft", extra=0.05)
+    every = [lora, dft, full, dft.assign(method="full")]
+    words = [(f.claim, f.measured) for f in observe(pd.concat(every), empty)]
+    assert len(set(words)) == len(words) and any("DFT" in claim for claim, _ in words)
 
 
 def test_seeds_that_agree_or_are_two_decide_nothing():

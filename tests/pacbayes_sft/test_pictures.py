@@ -131,6 +131,9 @@ def test_bases_of_one_last_name_get_pictures_of_their_own():
     assert plain["strong"] == "strong" and plain["nll"] == "nll"
     assert len(set(plain.values())) == len(plain)
     assert _names(a_map(bases=("runs/a/base",)))["runs/a/base"] == "base"
+    for two in (("m-1", "m.1"), ("runs/a-b/base", "runs/a_b/base")):  # alike once made plain
+        names = _names(a_map(bases=two))
+        assert names[two[0]] != names[two[1]]
 
 
 def test_several_bounds_of_a_cell_do_not_count_it_twice():

@@ -107,13 +107,6 @@ def test_the_printed_example_is_a_configuration():
         (
             {
                 "bounds": {"plain": {"prior": "checkpoint"}},
-                "fine_tune": {"least_steps": 1, "batch_size": 48},
-            },
-            "least_steps: at n = 48 a fine-tune takes",
-        ),
-        (
-            {
-                "bounds": {"plain": {"prior": "checkpoint"}},
                 "fine_tune": {"prior_fraction": 0.01},
             },
             "prior_fraction: 0.01 of n = 48",
@@ -219,6 +212,16 @@ def test_the_edges_of_a_rule_are_those_of_the_rows(pool, tmp_path):
         found = Pool(pool.data.model_copy(update=files)).windows(rule(by=by, count=2))
         ends = [float(edge) for window in found for edge in window.split(":")]
         assert (ends[0], ends[-1]) == (levels[0], levels[-1])
+
+
+def test_a_checkpoint_prior_needs_two_steps_of_rows_not_of_units(pool):
+    alone = {"plain": {"prior": "checkpoint"}}
+    single = {"least_steps": 1, "batch_size": 48}
+    with pytest.raises(InputError, match="least_steps: at n = 48 a fine-tune takes a single step"):
+        list_jobs(config(bounds=alone, fine_tune=single))
+    # four units of two rows each: eight rows, two batches
+    files = {"data": pool.data.model_dump(), "windows": pool.windows, "sizes": [4]}
+    assert list_jobs(config(**files, bounds=alone, fine_tune={"least_steps": 1, "batch_size": 4}))
 
 
 @given(

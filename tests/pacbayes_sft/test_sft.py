@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -210,6 +211,14 @@ def test_a_prior_that_would_see_nothing_is_refused(rows_dir, tmp_path):
             "strong", rows_dir / "train.jsonl", tmp_path / "run", Settings(prior_fraction=0.001)
         )
     assert not (tmp_path / "run").exists()
+    for units in (1, 3, 7, 30, 64):
+        rows = [{"prompt": f"p{i}", "completion": "c"} for i in range(units)]
+        file = tmp_path / f"{units}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(InputError, match="more units") as refused:
+            run_sft("strong", file, tmp_path / "run", Settings(prior_fraction=1e-6))
+        said = re.search(r"give ([\d.]+) or more", str(refused.value))
+        assert said is None if units == 1 else int(float(said[1]) * units) == 1
 
 
 def test_autocast_is_that_of_the_device_that_trains(rows_dir, tmp_path, monkeypatch):

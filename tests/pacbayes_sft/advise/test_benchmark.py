@@ -86,6 +86,18 @@ def test_what_halving_the_windows_saves_and_costs(bench, records):
     assert bench.halving_table(result).count("strong") == 2
 
 
+def test_a_window_that_overtakes_is_told_to_have_been_dropped(bench, records):
+    """8:10 is the worst at 64 rows under the easy and the flat law, and made the best at 4,096."""
+    for file in (records / "records").glob("8:10-4096-*-nll.json"):
+        made = json.loads(file.read_text())
+        for label in made["measured"]["slices"]:
+            made["measured"]["slices"][label] = {"value": 0.0, "lower": 0.0, "upper": 0.02}
+        file.write_text(json.dumps(made))
+    half = bench.run(records)["halving"][1]
+    assert half["best_was_dropped"] == 2 * 2  # two laws, two pilot seeds
+    assert half["by_law"]["hard"] < min(half["by_law"]["easy"], half["by_law"]["flat"])
+
+
 def test_every_constant_window_is_judged_and_the_luckiest_is_told(bench):
     windows = ["2:6", "4:8", "6:10", "8:12"]
     rules = bench.constant_rules(windows)

@@ -465,6 +465,18 @@ def test_options_that_would_do_nothing(words, says, rows_dir):
     assert says in complaint(command, *files.get(command, ()), *further)
 
 
+@pytest.mark.parametrize("value", ["1" + 400 * "0", "NaN"])
+def test_a_value_that_no_float_holds_is_a_name(value, tmp_path):
+    """`tv --attribute` ended in an OverflowError, or in JSON that is none."""
+    rows = [f'{{"prompt": "p{i}", "completion": "c", "ops": {i % 5 if i else value}}}'
+            for i in range(60)]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    done = run("tv", "--train", tmp_path / "rows.jsonl", "--test", tmp_path / "rows.jsonl",
+               "--attribute", "ops", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
 def test_a_length_of_nothing_is_refused(rows_dir):
     words = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--max-length", 0)
     assert "max-length" in complaint(*words)
