@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pacbayes_sft.advise.run import Prepared
+from pacbayes_sft.advise.prepare import Prepared
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.metadata import Metadata, sidecar
 from pacbayes_sft.difficulty.hardness import ACROSS_ROWS

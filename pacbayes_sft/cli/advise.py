@@ -30,7 +30,8 @@ from pacbayes_sft.cli.output import (
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
-    from pacbayes_sft.advise.run import Found, Pilots, Prepared
+    from pacbayes_sft.advise.prepare import Pilots, Prepared
+    from pacbayes_sft.advise.run import Found
 
 
 def advise(
@@ -125,8 +126,9 @@ def advise(
 
     from pacbayes_sft.advise.advice import out_of_reach
     from pacbayes_sft.advise.predict import Rule, check_sizes
+    from pacbayes_sft.advise.prepare import Pilots, fine_tune, prepare
     from pacbayes_sft.advise.report import write_report
-    from pacbayes_sft.advise.run import Pilots, advise_on, fine_tune, prepare
+    from pacbayes_sft.advise.run import advise_on
     from pacbayes_sft.advise.select import How, select_rows
     from pacbayes_sft.scan.run import Where
 

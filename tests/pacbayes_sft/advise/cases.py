@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from pacbayes_sft.advise.run import Pilots
+from pacbayes_sft.advise.prepare import Pilots
 
 WINDOWS = ("2:4", "5:7", "8:10")
 LEVELS = tuple(range(2, 11))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pacbayes_sft.advise import run as module
+from pacbayes_sft.advise.prepare import NAME
 from pacbayes_sft.scan import run as running
 from tests.pacbayes_sft.advise.cases import record, untouched, write
 
@@ -25,7 +25,7 @@ def faked(monkeypatch):
     def fake(config, cell, key, folder, processes=1):
         ran.append(key)
         made = record(cell.window, cell.size, cell.seed, cell.objective.value)
-        return made | {"key": key, "bounds": {module.NAME: made["bounds"]["plain"]}}
+        return made | {"key": key, "bounds": {NAME: made["bounds"]["plain"]}}
 
     def fake_base(config, base, key, folder):
         return {"key": key, "base": base, "measured": untouched()}

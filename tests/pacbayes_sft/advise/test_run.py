@@ -16,8 +16,9 @@ from estimators import kl_inverse_upper
 from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.levels import build_ladder, read_test_levels
 from pacbayes_sft.advise.predict import Extra, Rule, Train, _kl_inverse
+from pacbayes_sft.advise.prepare import Pilots, prepare
 from pacbayes_sft.advise.report import as_markdown, untouched_said
-from pacbayes_sft.advise.run import Pilots, advise_on, prepare
+from pacbayes_sft.advise.run import advise_on
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.split import pilot_side, split_judges

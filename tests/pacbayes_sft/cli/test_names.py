@@ -15,8 +15,8 @@ import typer
 import pacbayes_sft
 from estimators.posteriors.refined import Schedule
 from pacbayes_sft.advise.predict import Rule
+from pacbayes_sft.advise.prepare import Pilots
 from pacbayes_sft.advise.report import write_report
-from pacbayes_sft.advise.run import Pilots
 from pacbayes_sft.advise.select import select_rows
 from pacbayes_sft.cli import app
 from pacbayes_sft.cli.output import check_dtype
