@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from advice_cases import ACCURACY, PLAIN, Law, laws_of, measured, windows_of
+from advice_cases import ACCURACY, PLAIN, Law, full_sweep, laws_of, measured, windows_of
 from advice_report import ADVICE, RESULT, draw, fewer_table, halving_table, table
 from advice_selectors import NAMES
 from readme import DOCS, write_between
@@ -389,7 +389,7 @@ def run(records: Path) -> dict[str, Any]:
     """Replay every base of a scan."""
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
-    entries, weights, cost, later, fewer, half = [], [], {}, [], [], []
+    entries, weights, cost, later, fewer, half, sweep = [], [], {}, [], [], [], []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
         plain = [p for p in pilots if p.objective == "nll"]
@@ -405,6 +405,8 @@ def run(records: Path) -> dict[str, Any]:
         cost[base] = pilot_cost(plain, [p.size for p in plain if p.size <= LARGEST_PILOT])
         fewer += fewer_pilots(plain, base, pool)
         half += halving(plain, base, entries)
+        above = sorted({p.size for p in plain if p.size > LARGEST_PILOT})
+        sweep += full_sweep(plain, base, above)
     stages = {}
     for largest in STAGES:
         mine = [e for e in entries if e["stage"] == largest]
@@ -422,12 +424,17 @@ def run(records: Path) -> dict[str, Any]:
         "pilot_cost_over_sweep": cost,
         "fewer_pilots": fewer,
         "halving": half,
+        "full_sweep": {
+            key: float(np.mean([e[key] for e in sweep])) if sweep else None
+            for key in ("regret", "by_other_seeds")
+        },
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
         "since_named": summary(since_named(entries)),
         "fresh": summary(later),
         "fresh_by_base": {b: summary([e for e in later if e["base"] == b]) for b in bases},
         "entries": entries,
+        "full_sweep_entries": sweep,
         "token_weight_entries": weights,
     }
 

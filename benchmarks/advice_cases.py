@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,43 @@ def measured(pilots: Sequence[Pilot], law: Law) -> Table:
 def windows_of(pilots: Sequence[Pilot]) -> list[str]:
     """Return the windows, easiest first."""
     return sorted({p.window for p in pilots}, key=edges)
+
+
+def full_sweep(pilots: Sequence[Pilot], base: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Fine-tune on every window at the budget itself, one seed, and keep the best: what it regrets.
+
+    No rule that sees less can be expected to do better, so this is the floor under all of them. By
+    the mean over all seeds, as rules are judged, the sweep's own seed is part of its judge; by the
+    others alone it is not (and the least of fewer fine-tunes is noisier).
+
+    Args:
+        pilots: Fine-tunes of one base, every window with the same seeds.
+        base: Its name, to be noted.
+        sizes: The budgets.
+    """
+    windows, found = windows_of(pilots), []
+    for name, law in laws_of(list(pilots[0].profile)).items():
+        for size in sizes:
+            here = [p for p in pilots if p.size == size]
+            seeds = sorted({p.seed for p in here})
+            risk = {(p.seed, p.window): reweighted(p.profile, law).value for p in here}
+            if len(risk) < len(windows) * len(seeds) or len(seeds) < 2:
+                continue
+            for seed in seeds:
+                best = min(windows, key=lambda w, seed=seed: risk[seed, w])
+                found.append(
+                    {"base": base, "budget": size, "law": name, "seed": seed, "window": best,
+                     "regret": _regret(risk, windows, seeds, best),
+                     "by_other_seeds": _regret(risk, windows, [*{*seeds} - {seed}], best)}
+                )  # fmt: skip
+    return found
+
+
+def _regret(
+    risk: Mapping[tuple[int, str], float], windows: Sequence[str], seeds: Sequence[int], taken: str
+) -> float:
+    means = {w: float(np.mean([risk[s, w] for s in seeds])) for w in windows}
+    return means[taken] - min(means.values())
 
 
 def by_line(seen: Sequence[Pilot], law: Law, budget: int) -> str:

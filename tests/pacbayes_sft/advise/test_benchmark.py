@@ -117,6 +117,24 @@ def test_every_constant_window_is_judged_and_the_luckiest_is_told(bench):
     assert found["advice_over_best_in_hindsight"] == pytest.approx(0.5)
 
 
+def test_a_full_sweep_regrets_what_its_one_seed_misled_it_by(bench, records):
+    """The floor: 0 in a world without noise, and by hand where the seeds disagree."""
+    assert bench.run(records)["full_sweep"] == {"regret": 0.0, "by_other_seeds": 0.0}
+    risks = {"2:4": (0.1, 0.5, 0.3), "5:7": (0.2, 0.2, 0.3)}  # a seed each
+    pilots = []
+    for window, of_seed in risks.items():
+        for seed, risk in enumerate(of_seed):
+            here = bench.Measured(risk, 0.01)
+            pilots.append(bench.Pilot(window, "nll", 4096, seed, 0, here, {2.0: here, 5.0: here},
+                                      0, 1, 1, 1))  # fmt: skip
+    flat = [e for e in bench.full_sweep(pilots, "a", [4096]) if e["law"] == "flat"]
+    # means 0.3, 0.2333; without seed 0: 0.4, 0.25, without 1: 0.2, 0.25, without 2: 0.3, 0.2
+    assert [e["window"] for e in flat] == ["2:4", "5:7", "2:4"]  # a tie goes to the easier
+    assert [e["regret"] for e in flat] == pytest.approx([0.2 / 3, 0, 0.2 / 3])
+    assert [e["by_other_seeds"] for e in flat] == pytest.approx([0.15, 0.05, 0.1])
+    assert not bench.full_sweep(pilots[1:], "a", [4096])  # a seed that lacks a window
+
+
 def test_the_base_as_it_is_is_judged_beside_the_windows(bench, records):
     Store(records).put({"key": "base", "base": "strong", "measured": untouched()})
     rules = bench.run(records)["stages"]["1024"]["rules"]
