@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -98,6 +98,16 @@ class Estimate:
             return self.upper, Guarantee.UPPER
         conditional = self.guarantee is Guarantee.ESTIMATE and self.confidence > 0
         return self.upper if conditional else self.value, Guarantee.ESTIMATE
+
+    def without_promise(self, why: str) -> Estimate:
+        """Return it as a point estimate: an assumption of its promise is known to be broken.
+
+        Args:
+            why: The sentence that says which; it joins the assumptions.
+        """
+        return replace(
+            self, guarantee=Guarantee.ESTIMATE, confidence=0.0, assumptions=(*self.assumptions, why)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object; an infinite number becomes null with a reason beside it."""

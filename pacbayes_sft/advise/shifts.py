@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from estimators import Estimate, Guarantee
 from estimators.total_variation import ALL, NON_DECREASING, profile_shift
@@ -96,15 +96,11 @@ def window_shifts(
         each = delta / (2 * len(windows))
         tv, d_plus = (profile_shift(rows, test, kind, each) for kind in (ALL, NON_DECREASING))
         if levels_of_sample:
-            tv, d_plus = (_weakened(term, LEVELS_OF_SAMPLE) for term in (tv, d_plus))
+            tv, d_plus = (term.without_promise(LEVELS_OF_SAMPLE) for term in (tv, d_plus))
         if windows_of_sample and tv.guarantee is not Guarantee.EXACT:
-            tv, d_plus = (_weakened(term, WINDOWS_OF_SAMPLE) for term in (tv, d_plus))
+            tv, d_plus = (term.without_promise(WINDOWS_OF_SAMPLE) for term in (tv, d_plus))
         found[window] = WindowShift(tv, d_plus, law)
     return found
-
-
-def _weakened(term: Estimate, why: str) -> Estimate:
-    return replace(term, guarantee=Guarantee.ESTIMATE, assumptions=(*term.assumptions, why))
 
 
 def covered(test_law: Mapping[float, float], levels: Collection[float]) -> float:

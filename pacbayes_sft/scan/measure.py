@@ -259,10 +259,7 @@ def _weakened(certificate: Certificate) -> Certificate:
     """Take the promise from what rests on a law whose own rows decided the window or its levels."""
 
     def weak(limit: Estimate) -> Estimate:
-        if limit.guarantee is not Guarantee.UPPER:
-            return limit
-        assumptions = (*limit.assumptions, CUT_BY_ROWS)
-        return replace(limit, guarantee=Guarantee.ESTIMATE, confidence=0.0, assumptions=assumptions)
+        return limit.without_promise(CUT_BY_ROWS) if limit.guarantee is Guarantee.UPPER else limit
 
     if certificate.shift.tv.guarantee is Guarantee.EXACT:  # of known laws: it counts no row
         return certificate

@@ -11,6 +11,16 @@ from estimators import Estimate, Guarantee, weakest
 FINITE = st.floats(-1e6, 1e6)
 
 
+@given(st.floats(0, 1), st.sampled_from(list(Guarantee)))
+def test_without_its_promise_a_limit_is_quoted_by_nobody(confidence, guarantee):
+    """With a broken assumption the limits hold at no level, not even at one under assumptions."""
+    limit = Estimate(0.2, 0.1, 0.6, confidence, guarantee, "m", ("rows are independent",))
+    weak = limit.without_promise("the rows chose the window")
+    assert weak.as_upper() == (0.2, Guarantee.ESTIMATE) and weak.confidence == 0
+    assert weak.assumptions == ("rows are independent", "the rows chose the window")
+    assert (weak.lower, weak.value, weak.upper) == (0.1, 0.2, 0.6)  # still shown
+
+
 @given(FINITE, FINITE, FINITE, st.floats(0, 1), st.sampled_from(list(Guarantee)))
 def test_round_trip_through_json(a, b, c, confidence, guarantee):
     low, value, high = sorted((a, b, c))
