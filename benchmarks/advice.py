@@ -33,7 +33,7 @@ from pacbayes_sft.advise.pilots import Measured, Pilot, read_base_profile, read_
 from pacbayes_sft.advise.predict import DEFAULT, Evidence, Extra, Rule, Train, gather, reweighted
 from pacbayes_sft.advise.scaling import FARTHEST, FEWEST_SIZES
 from pacbayes_sft.advise.shifts import window_shifts
-from pacbayes_sft.advise.ties import leader
+from pacbayes_sft.advise.ties import first_least, leader
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import edges, read_config
 from pacbayes_sft.scan.store import Store
@@ -155,7 +155,7 @@ def replay(
                         found.append({**where, "rule": rule, "pilot_seed": seed, "window": None,
                                       "regret": mean - least, "risk": mean})  # fmt: skip
                     else:
-                        window = evidence.arms[int(np.argmin(total))][0]
+                        window = evidence.arms[first_least(total)][0]
                         found.append(entry(rule, seed, window))
     return found
 

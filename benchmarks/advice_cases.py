@@ -10,6 +10,7 @@ import numpy as np
 
 from pacbayes_sft.advise.pilots import Pilot
 from pacbayes_sft.advise.predict import reweighted
+from pacbayes_sft.advise.ties import first_least
 from pacbayes_sft.scan.config import edges
 
 ACCURACY = "pilot accuracy, a line in ln n"
@@ -41,9 +42,9 @@ def windows_of(pilots: Sequence[Pilot]) -> list[str]:
 def full_sweep(pilots: Sequence[Pilot], base: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Fine-tune on every window at the budget itself, one seed, and keep the best: what it regrets.
 
-    No rule that sees less can be expected to do better, so this is the floor under all of them. By
-    the mean over all seeds, as rules are judged, the sweep's own seed is part of its judge; by the
-    others alone it is not (and the least of fewer fine-tunes is noisier).
+    What a whole sweep gets, that is; noise misleads it too, so a lucky constant window can do
+    better. By the mean over all seeds, as rules are judged, its own seed is part of its judge; by
+    the others alone it is not (and the least of fewer fine-tunes is noisier).
 
     Args:
         pilots: Fine-tunes of one base, every window with the same seeds.
@@ -59,7 +60,7 @@ def full_sweep(pilots: Sequence[Pilot], base: str, sizes: Sequence[int]) -> list
             if len(risk) < len(windows) * len(seeds) or len(seeds) < 2:
                 continue
             for seed in seeds:
-                best = min(windows, key=lambda w, seed=seed: risk[seed, w])
+                best = easiest_of_least({w: risk[seed, w] for w in windows})
                 found.append(
                     {"base": base, "budget": size, "law": name, "seed": seed, "window": best,
                      "regret": _regret(risk, windows, seeds, best),
@@ -82,13 +83,19 @@ def by_line(seen: Sequence[Pilot], law: Law, budget: int) -> str:
     for window in windows_of(seen):
         line = np.polyfit(np.log(sizes), [table[window, n] for n in sizes], 1)
         best[window] = float(np.polyval(line, np.log(budget)))
-    return min(best, key=best.__getitem__)
+    return easiest_of_least(best)
 
 
 def by_last(seen: Sequence[Pilot], law: Law, budget: int) -> str:
     """Take the window that is best at the largest pilot."""
     table, size = measured(seen, law), max(p.size for p in seen)
-    return min(windows_of(seen), key=lambda window: table[window, size])
+    return easiest_of_least({window: table[window, size] for window in windows_of(seen)})
+
+
+def easiest_of_least(values: Mapping[str, float]) -> str:
+    """Return the window of least value; of those equal up to rounding, the easiest."""
+    windows = sorted(values, key=edges)
+    return windows[first_least(np.array([values[w] for w in windows]))]
 
 
 PLAIN: dict[str, Callable[[Sequence[Pilot], Law, int], str]] = {ACCURACY: by_line, LAST: by_last}

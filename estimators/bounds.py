@@ -153,7 +153,7 @@ def catoni_grid(
     >>> at_best.upper < kl_bound(empirical_risk=0.31, kl=2.0, n=4096, delta=0.05).upper
     True
     """
-    if not grid:
+    if len(grid) == 0:
         raise ValueError("Catoni's grid must hold at least one c")
     risk, complexity, rest = _enter(empirical_risk, kl, n, delta)
     each = delta / len(grid)

@@ -19,6 +19,7 @@ from estimators.named_tensors import NamedTensors
 
 REACH = 2.5  # standard deviations that the outermost step covers
 STEP_BITS = 16
+HALF_MAX = 65504.0  # the largest float16
 
 
 def quantise(tensors: NamedTensors, levels: int) -> tuple[dict[str, torch.Tensor], float]:
@@ -43,7 +44,10 @@ def quantise(tensors: NamedTensors, levels: int) -> tuple[dict[str, torch.Tensor
     for name, tensor in tensors.items():
         spread = float(tensor.double().square().mean().sqrt())
         # the step travels as a float16, so it must be one before it is used
-        step = max(float(torch.tensor(REACH * spread / (half + 0.5), dtype=torch.float16)), 1e-7)
+        step = float(
+            torch.tensor(min(REACH * spread / (half + 0.5), HALF_MAX), dtype=torch.float16)
+        )
+        step = max(step, 1e-7)
         symbols = (tensor.double() / step).round().clamp(-half, half)
         found[name] = (symbols * step).to(tensor.dtype)
         nats += STEP_BITS * math.log(2) + _krichevsky_trofimov(symbols.long() + half, levels)

@@ -133,7 +133,8 @@ def clopper_pearson(successes: int, trials: int, delta: float) -> Estimate:
     >>> none_wrong.value, round(none_wrong.upper, 4)
     (0.0, 0.0711)
     """
-    if trials < 1 or not 0 <= successes <= trials:
+    whole = successes == int(successes) and trials == int(trials)
+    if not whole or trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"need 0 <= successes <= trials >= 1, got {successes} of {trials}")
     check_delta(delta)
     low = (

@@ -49,7 +49,7 @@ class DiagonalGaussian:
                 f"{sorted(self.mean.keys() ^ self.scale.keys())[:3]}"
             )
         for name, scale in self.scale.items():
-            s = torch.as_tensor(scale)
+            s = scale if isinstance(scale, torch.Tensor) else torch.tensor(scale).double()
             if not bool((torch.isfinite(s) & (s > 0)).all()):
                 raise ValueError(f"the scale of {name!r} must be positive and finite")
         for name, sides in self.basis.items():

@@ -58,7 +58,7 @@ def importance_weights(
         test: Attribute of each test unit, or its known law.
 
     Raises:
-        ValueError: If a side is empty.
+        ValueError: If a side is empty, or the known law is none.
 
     >>> importance_weights(["a", "a", "b"], ["a", "b"]).weights.tolist()
     [0.75, 0.75, 1.5]
@@ -68,6 +68,8 @@ def importance_weights(
     have, n = Counter(train), len(train)
     if isinstance(test, Mapping):
         law, rows = dict(test), None
+        if not (all(w >= 0 for w in law.values()) and abs(sum(law.values()) - 1) <= 1e-9):
+            raise ValueError("a law must be non-negative and sum to 1")
     else:
         law, rows = {a: c / len(test) for a, c in Counter(test).items()}, len(test)
     weights = np.array([law.get(a, 0.0) * n / have[a] for a in train])

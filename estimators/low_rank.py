@@ -23,7 +23,8 @@ def low_rank_squared_norm(a: torch.Tensor, b: torch.Tensor, scaling: float) -> f
 def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (A', B') with B'A' = BA and the least ‖A'‖² + ‖B'‖² = 2‖BA‖_* (nuclear norm).
 
-    The gauge BA = (BR)(R⁻¹A) is free; this is its minimiser for priors centred on zero.
+    The gauge BA = (BR)(R⁻¹A) is free; this is its minimiser for priors centred on zero. A rank
+    above both sides of BA leaves directions without a use: they are zero.
 
     Args:
         a: Shape (r, in).
@@ -35,9 +36,11 @@ def balanced_factors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, to
     """
     qb, rb = torch.linalg.qr(b.double())
     qa, ra = torch.linalg.qr(a.double().T)
-    u, s, vt = torch.linalg.svd(rb @ ra.T)
-    root = s.sqrt()
-    return (root[:, None] * (vt @ qa.T)).to(a.dtype), (qb @ (u * root)).to(b.dtype)
+    u, s, vt = torch.linalg.svd(rb @ ra.T, full_matrices=False)
+    root, unused = s.sqrt(), len(a) - len(s)
+    left, right = qb @ (u * root), root[:, None] * (vt @ qa.T)
+    pad = torch.nn.functional.pad
+    return pad(right, (0, 0, 0, unused)).to(a.dtype), pad(left, (0, unused)).to(b.dtype)
 
 
 def balanced_squared_norm(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -42,7 +42,7 @@ def gibbs_risk(losses: ArrayLike, delta: float, weights: ArrayLike | None = None
     x = check_losses(losses)
     m = x.size
     w = np.full(m, 1 / m) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != x.shape or w.min() < 0 or abs(float(w.sum()) - 1) > 1e-9:
+    if w.shape != x.shape or not (w.min() >= 0 and abs(float(w.sum()) - 1) <= 1e-9):
         raise ValueError("weights must be non-negative, one a loss, and sum to 1")
     mean = min(1.0, float(w @ x))
     spread = max(1.0, m * float(w.max()))

@@ -95,6 +95,6 @@ def draw_delta(delta: float, *, declared: int = 1, k: int | None = None) -> floa
     if k is not None and declared != 1:
         raise ValueError("draws are either declared in advance or counted as they come, not both")
     number = declared if k is None else k
-    if number < 1:
+    if number < 1 or number != int(number):
         raise ValueError(f"draws are counted from 1, got {number}")
     return delta / declared if k is None else 6 * delta / (math.pi * k) ** 2

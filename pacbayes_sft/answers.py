@@ -19,6 +19,8 @@ _MIXED = r"(?<![\w.])(\d+) (\d+/\d+)"
 # what stands before a unit: "18 dollars", "\\frac{1}{2} \\text{ cup}", "72 cm^2"
 _VALUE = r"(\S(?:.*?[\d})$%])?)\s*(?:\\(?:text|mathrm)\s*\{[^{}]*\}[\d^]*|[A-Za-z][A-Za-z .^/\d]*)$"
 SECONDS = 5
+# a dash is a minus where it opens a number: "−5", "-$5"; in "3–5" it is none
+_MINUS = r"(?<![\w.)\]}])[-−–]\\?\$?(?=\.?\d)"
 
 
 def extract_answer(solution: str) -> str | None:
@@ -36,7 +38,7 @@ def extract_answer(solution: str) -> str | None:
     >>> extract_answer(r"so \\boxed{\\frac{1}{2}} it is")
     '\\\\frac{1}{2}'
     """
-    text = solution.strip()
+    text = _signed(solution.strip())
     if (found := marked_answer(text)) is not None:
         return found
     stated = re.findall(_STATED, text, re.IGNORECASE)
@@ -137,6 +139,7 @@ def _number(text: str) -> Fraction | None:
 def _head(tail: str) -> str | None:
     """Return the expression that a tail of text opens with; among words, its first number."""
     clause = re.split(_SENTENCE_END, tail.strip(), maxsplit=1)[0].strip()
+    clause = _signed(re.sub(r"^([-−–])\s+", r"\1", clause))  # "- 5 dollars"
     if not re.search(_PROSE, clause):
         return _tidy(clause)
     if formula := re.match(r"\$([^$]+)\$|(\S*[\\^]\S*)|(\([A-Za-z]\))(?!\S)", clause):
@@ -145,9 +148,14 @@ def _head(tail: str) -> str | None:
     return _tidy(number[0]) if number else None
 
 
+def _signed(text: str) -> str:
+    """Write every minus sign as one, right before its number."""
+    return re.sub(_MINUS, "-", text)
+
+
 def _tidy(text: str) -> str | None:
     r"""Strip what surrounds an answer: spaces, ``$``, ``\(…\)``, ``**``, a full stop at the end."""
-    bare = text.replace("{,}", ",").replace(r",\!", ",").strip(" \t\r\n$").rstrip(" .$")
+    bare = _signed(text).replace("{,}", ",").replace(r",\!", ",").strip(" \t\r\n$").rstrip(" .$")
     for opening, closing in (("**", "**"), (r"\(", r"\)"), (r"\[", r"\]")):
         bare = bare.removeprefix(opening).removesuffix(closing)
     return bare.strip(" $") or None

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+LEAST_DELTA = 1e-12  # a confidence is kept as 1 - δ, which cannot tell much less from certainty
 BOUND_NAMES = {  # what a record calls a bound, and what a reader does
     "proposition_4_1": "Proposition 4.1",
     "mcallester": "McAllester",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacbayes_sft.checkpoints.adapter_files import adapter_directory
+from pacbayes_sft.checkpoints.base_weights import BaseWeights
 from pacbayes_sft.checkpoints.files import TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.lora import CONFIG, other_base
 from pacbayes_sft.checkpoints.precision import stored_precision
@@ -81,18 +82,25 @@ def _named_base(finetuned: Path) -> Path | None:
 
 
 def _same_weights(one: TensorFiles, other: TensorFiles) -> bool:
-    """Compare some matrices of two checkpoints, up to the coarser one's rounding."""
-    shared = [n for n, shape in one.shape_of.items() if other.shape_of.get(n) == shape]
-    matrices = [n for n in shared if len(one.shape_of[n]) > 1]
-    for name in matrices[:: max(1, len(matrices) // MATRICES_COMPARED)]:
-        left, right = (files.rows(name, 0, ROWS_COMPARED) for files in (one, other))
+    """Compare some matrices of two checkpoints, up to the coarser one's rounding.
+
+    Files may spell a name with or without a prefix; two that share no matrix are not the same.
+    """
+    weights, matrices = BaseWeights(other), []
+    for name, shape in one.shape_of.items():
+        found = weights.find(name) if len(shape) > 1 else None
+        if found is not None and not found.fused and found.shape == shape:
+            matrices.append((name, found.name))
+    for names in matrices[:: max(1, len(matrices) // MATRICES_COMPARED)]:
+        pair = zip((one, other), names, strict=True)
+        left, right = (files.rows(name, 0, ROWS_COMPARED) for files, name in pair)
         equal = [
             (left.to(d).double() == right.to(d).double()).double().mean()  # 8-bit types cannot ==
             for d in (left.dtype, right.dtype)
         ]
         if max(equal) < EQUAL_SHARE:
             return False
-    return True
+    return bool(matrices)
 
 
 def base_warnings(finetuned: Path, base: str) -> tuple[str, ...]:

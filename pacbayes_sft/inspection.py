@@ -143,13 +143,12 @@ def inspect_checkpoint(finetuned: Path, *, base: str | None = None) -> Inspectio
     record, words = _record(directory)
     if name is not None and record is None and (named := _named_base(directory, name)):
         warnings.append(f"adapter_config.json names another base ({named}) than {base}")
-    changes, problem = None, None
+    changes, distance, problem = None, None, None
     if files is not None and refusal is None:
-        changes, problem = _changes(files, directory)
+        changes, distance, problem = _changes(files, directory)
     if changes is not None:
         warnings += changes.notes
     ways = tuple(_ways(directory, adapter, files, changes, problem, refusal))
-    distance = changes.squared_distance() if changes is not None else None
     return Inspection(
         directory,
         kind,
@@ -184,12 +183,16 @@ def _named_base(directory: Path, base: str) -> str | None:
         return None
 
 
-def _changes(files: TensorFiles, directory: Path) -> tuple[Changes | None, str | None]:
+def _changes(
+    files: TensorFiles, directory: Path
+) -> tuple[Changes | None, float | None, str | None]:
+    """The changes and their ‖ΔW‖², or why there are none."""
     try:
         check_made_for(directory, files)
-        return weight_changes(files, directory), None
+        found = weight_changes(files, directory)
+        return found, found.squared_distance(), None
     except InputError as error:
-        return None, str(error)
+        return None, None, str(error)
 
 
 def _change_words(changes: Changes | None, distance: float | None) -> Iterator[tuple[str, str]]:

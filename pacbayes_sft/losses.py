@@ -35,8 +35,8 @@ def exact_match(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape (B,), in {0, 1}.
     """
-    wrong, supervised = _wrong_tokens(logits, labels)
-    return (wrong & supervised).any(dim=1).double()
+    wrong, _ = _wrong_tokens(logits, labels)
+    return torch.where(wrong.isnan().any(dim=1), math.nan, (wrong > 0).any(dim=1).double())
 
 
 def token_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,7 @@ def token_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         Shape (B,), in [0, 1].
     """
     wrong, supervised = _wrong_tokens(logits, labels)
-    return (wrong & supervised).sum(dim=1).double() / supervised.sum(dim=1)
+    return wrong.sum(dim=1) / supervised.sum(dim=1)
 
 
 def smoothed_bits_per_token(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -150,8 +150,12 @@ def _log_likelihoods(
 
 
 def _wrong_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """1 where a supervised token is not the arg-max, NaN where its logits hold one; else 0."""
     targets = labels[:, 1:]
-    return logits[:, :-1].argmax(dim=-1) != targets, targets != IGNORED
+    supervised = targets != IGNORED
+    largest, token = logits[:, :-1].max(dim=-1)
+    wrong = ((token != targets) & supervised).double()
+    return wrong.masked_fill_(largest.isnan() & supervised, math.nan), supervised
 
 
 BY_NAME: dict[Loss, TokenLoss] = {

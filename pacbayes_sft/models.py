@@ -42,6 +42,23 @@ def resolve_base(name: str | Path) -> str:
     return str(name)
 
 
+def refuse_adapter_in(base: str) -> None:
+    """Refuse a base whose directory holds an adapter too: transformers would put it on top, unsaid.
+
+    Then what is evaluated is not what the KL and the hashes are of.
+
+    Raises:
+        InputError: Naming the directory.
+    """
+    folder = local_directory(base)
+    if is_adapter(folder):
+        raise InputError(
+            f"{folder}: an adapter lies beside the base's weights, and transformers would load it "
+            "on top of them; give a directory without adapter_config.json and "
+            "adapter_model.safetensors as --base"
+        )
+
+
 def public_name(base: str) -> str:
     """Return the name that a resolved base has on any machine, where it has one.
 
@@ -204,6 +221,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(device)
+    refuse_adapter_in(base)
     adapter = finetuned is not None and is_adapter(finetuned)
     weights = str(finetuned) if finetuned is not None and not adapter else base
 
@@ -278,6 +296,7 @@ def load_config(
     """
     from transformers import AutoConfig
 
+    refuse_adapter_in(base)
     adapter = finetuned is not None and is_adapter(finetuned)
     source = str(finetuned) if finetuned is not None and not adapter else base
     try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators import balanced_squared_norm, low_rank_squared_norm, squared_distance
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
+from pacbayes_sft.checkpoints.base_weights import BaseWeights
 from pacbayes_sft.checkpoints.files import TensorFiles
 from pacbayes_sft.checkpoints.finetune import factor_pair, initial_was_kept, weight_changes
 from pacbayes_sft.checkpoints.lora import Adapter, check_base, read_adapter
@@ -156,10 +157,11 @@ def _of_weights(base: TensorFiles, finetuned: Path) -> list[Moved]:
 def _of_factors(base: TensorFiles, adapter: Adapter) -> list[Moved]:
     """The matrices that a LoRA changes; BA is never formed."""
     layers = adapter.layers
-    names = [layer.weight_name for layer in layers.values()]
-    norms = [math.nan] * len(names)
+    norms = [math.nan] * len(layers)
     if not quantisation(base.directory):
-        norms = squared_norms(base, names)
+        weights = BaseWeights(base)
+        stored = [weights.find(layer.weight_name) for layer in layers.values()]
+        norms = squared_norms(base, [found.name for found in stored if found is not None])
     distance_of = _factor_distances(adapter)
     parts = []
     for (module, layer), norm in zip(layers.items(), norms, strict=True):

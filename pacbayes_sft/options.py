@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacbayes_sft.choices import Loss, Posterior, PriorShape, Space, Start, Theorem
+from pacbayes_sft.choices import LEAST_DELTA, Loss, Posterior, PriorShape, Space, Start, Theorem
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_device
 from pacbayes_sft.refine import Refinement
 
+LEAST_SCALE, LARGEST_SCALE = 1e-30, 1e30  # noise is drawn in float32
 PRIOR_SCALES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -70,11 +70,14 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
-        if not 0 < self.delta < 1:
-            raise InputError(f"delta must lie strictly between 0 and 1, got {self.delta}")
-        if not self.prior_scales or not all(0 < s < math.inf for s in self.prior_scales):
+        if not LEAST_DELTA <= self.delta < 1:
+            raise InputError(f"delta must lie between {LEAST_DELTA:g} and 1, got {self.delta}")
+        if not self.prior_scales or not all(
+            LEAST_SCALE <= s <= LARGEST_SCALE for s in self.prior_scales
+        ):
             raise InputError(
-                f"the prior scales must be positive and finite, got {self.prior_scales}"
+                f"the prior scales must lie between {LEAST_SCALE:g} and {LARGEST_SCALE:g}, got "
+                f"{self.prior_scales}"
             )
         if has_repeats(self.prior_scales):
             raise InputError(f"the prior scales name one twice: {self.prior_scales}")

@@ -38,7 +38,7 @@ def fit(
         mean: Named tensors: the fine-tuned weights.
         curvature: For each name the pair (G, A) with G ⊗ A the curvature of one row, in nats per
             squared unit of the weight; or its diagonal, for what has no Kronecker factors.
-        sigma: The prior's one standard deviation, > 0; no σ exceeds it.
+        sigma: The prior's one standard deviation, > 0; no σ exceeds it by more than rounding.
         n: Independent units behind the risk.
         temperature: c >= 0; 0 gives the isotropic N(mean, sigma²I).
 

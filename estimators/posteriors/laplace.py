@@ -46,7 +46,8 @@ def fit(
         mean: Named tensors: the fine-tuned weights.
         curvature: For each name the diagonal of a Fisher or GGN matrix, >= 0, in nats per squared
             unit of the weight: of the mean's shape, or one number for the tensor.
-        sigma: The prior's one standard deviation, > 0; no σ_i exceeds it.
+        sigma: The prior's one standard deviation, > 0; no σ_i exceeds it, but for the rounding of
+            its own type.
         n: Independent units behind the risk.
         temperature: c >= 0; 0 gives the isotropic N(mean, sigma²I).
 
@@ -77,7 +78,7 @@ def fit(
             )
         if not bool((torch.isfinite(h) & (h >= 0)).all()):
             raise ValueError(f"the curvature of {name!r} must be finite and >= 0")
-        # σ_p/√(1 + ...) and not 1/√(1/σ_p² + ...): exactly σ_p where it is flat
+        # σ_p/√(1 + ...) and not 1/√(1/σ_p² + ...): σ_p itself where it is flat, before rounding
         s = sigma / (1 + sigma**2 * n * temperature * h.double()).sqrt()
         scale[name] = float(s) if h.ndim == 0 else s.float()
     return DiagonalGaussian(dict(mean), scale)

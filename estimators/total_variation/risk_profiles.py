@@ -158,7 +158,8 @@ def law_of(law: Law) -> tuple[NDArray[np.float64], NDArray[np.float64], int | No
     size = None
     if isinstance(law, Mapping):
         weights = {float(k): float(w) for k, w in law.items()}
-        if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-9:
+        total = sum(weights.values())
+        if not (weights and all(w >= 0 for w in weights.values()) and abs(total - 1) <= 1e-9):
             raise ValueError("a law must be non-negative and sum to 1")
     else:
         counts = Counter(float(v) for v in law)

@@ -130,6 +130,8 @@ def _thresholds(x: Any) -> Iterator[NDArray[np.bool_]]:
 
 
 def _rules(values: Any, most: int) -> NDArray[np.bool_]:
+    if len(values) < 2 * FEWEST:  # no rule holds, and fails, in that many rows
+        return np.zeros((len(values), 0), dtype=bool)
     cuts = np.unique(values)[1:]
     if len(cuts) > most:
         # Evenly over the rows, and the two ends besides: that is where rare rows are.

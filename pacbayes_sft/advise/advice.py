@@ -22,7 +22,7 @@ from pacbayes_sft.advise.predict import (
 )
 from pacbayes_sft.advise.scaling import FARTHEST
 from pacbayes_sft.advise.shifts import WindowShift
-from pacbayes_sft.advise.ties import BOUND, alike, leader
+from pacbayes_sft.advise.ties import BOUND, alike, first_least, leader
 
 PATH = 25  # sizes at which the path of the optimum is looked at
 
@@ -264,7 +264,7 @@ def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool
         *evidence.arms[best],
         tuple(sorted(predictions, key=lambda p: (p is not advised, p.value))),
         mixture,
-        {name: arm_name(*evidence.arms[int(np.argmin(row))]) for name, row in bounds.items()},
+        {name: arm_name(*evidence.arms[first_least(row)]) for name, row in bounds.items()},
         what_would_change(evidence, rule, budget, best),
         bool(totals[0, best] > totals[0].min()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pacbayes_sft.advise.predict import Evidence, Extra, Rule, Train, Values, arm_name
+from pacbayes_sft.advise.ties import first_least
 
 OTHERS = (
     Rule(Train.HELDOUT, Extra.TV),
@@ -57,7 +58,7 @@ def what_would_change(
         ]
     differing: dict[str, list[str]] = {}
     for name, row in alternatives(evidence, budget).items():
-        other = evidence.arms[int(np.argmin(row))]
+        other = evidence.arms[first_least(row)]
         if other != best:
             differing.setdefault(arm_name(*other), []).append(name)
     for window, rules in differing.items():
@@ -81,7 +82,7 @@ def _slack(evidence: Evidence, budget: float, best: int) -> list[str]:
 
     def leader(gamma: float) -> int:
         totals = [t + s.with_slack(gamma) for t, s in zip(train, evidence.shifts, strict=True)]
-        return int(np.argmin(totals))
+        return first_least(np.array(totals))
 
     held = [g for g in (round(0.01 * k, 2) for k in range(101)) if leader(g) == best]
     if not held:

@@ -14,6 +14,7 @@ import numpy as np
 
 from pacbayes_sft.advise.pilots import Pilot
 from pacbayes_sft.advise.predict import place, reweighted, seen_part
+from pacbayes_sft.advise.ties import ROUNDING
 
 FEWEST = 2  # windows that are always left to choose between
 
@@ -67,13 +68,13 @@ def halve(pilots: Sequence[Pilot], test_law: Mapping[float, float]) -> Halved:
     for (window, _), found in by_arm.items():
         risks[window] = min(risks.get(window, np.inf), float(np.mean(found)))
     ordered = sorted(risks.values())
-    last = ordered[better_half(len(ordered)) - 1]
+    last = ordered[better_half(len(ordered)) - 1] + ROUNDING
     windows = sorted(risks, key=place)
     return Halved(
         size,
         tuple(w for w in windows if risks[w] <= last),
         {w: risks[w] for w in windows if risks[w] > last},
-        last,
+        max(risk for risk in ordered if risk <= last),
     )
 
 

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from pacbayes_sft.advise.predict import Evidence, Extra, Rule, Train, Values
 
 LIKE = 0.05  # an arm whose 5 % quantile of (its total - the least one's) is not above 0 ties
+ROUNDING = 1e-12  # sums of the same terms in another order are equal
 LEVEL = 0.05  # at most so often is any of several equal arms told to be worse than another
 BOUND = Rule(Train.TIGHT, Extra.SLACK)  # PAC-Bayes-kl + D⁺ + 0.3·TV, as predicted
+
+
+def first_least(values: Values) -> int:
+    """Return the place of the least value; of those equal up to rounding, the first.
+
+    Arms stand in order of difficulty, so an exact tie goes to the easiest.
+    """
+    return int(np.flatnonzero(values <= np.min(values) + ROUNDING)[0])
 
 
 def alike(totals: Values, arm: int) -> NDArray[np.bool_]:
@@ -46,16 +55,16 @@ def tied(totals: Values) -> NDArray[np.bool_]:
     Args:
         totals: As for `alike`.
     """
-    least = int(np.argmin(totals[0]))
-    behind = np.quantile(totals[1:] - totals[1:, [least]], LIKE, axis=0)
+    first = first_least(totals[0])
+    behind = np.quantile(totals[1:] - totals[1:, [first]], LIKE, axis=0)
     found: NDArray[np.bool_] = behind <= 0
-    found[least] = True
+    found[first] = True
     return found
 
 
 def leader(evidence: Evidence, totals: Values, n: float, *, bound_breaks_ties: bool) -> int:
     """Return the advised arm: the least total, or of those tied with it the one of least bound."""
     if not bound_breaks_ties:
-        return int(np.argmin(totals[0]))
+        return first_least(totals[0])
     bound = evidence.total(BOUND, n)[0]
-    return int(np.argmin(np.where(tied(totals), bound, np.inf)))
+    return first_least(np.where(tied(totals), bound, np.inf))

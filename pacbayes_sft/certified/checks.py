@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from estimators import DiagonalGaussian, Estimate, is_vacuous
+from pacbayes_sft.certified.card import model_card
 from pacbayes_sft.certified.claim import Claim, claim, event_of, log_ratio
 from pacbayes_sft.certified.draws import Numbered, draw_from
 from pacbayes_sft.certified.files import rounded
@@ -87,7 +89,12 @@ def check_weights(
         _close(again[name], draw[name], _scale_of_entries(posterior, name)) for name in draw
     )
     remark = f"drawn again with seed {event['seed']}"
-    ratios = [log_ratio(t, *gaussians, sigmas, ()).value for t in (draw, again)] if same else [0.0]
+    try:
+        ratios = (
+            [log_ratio(t, *gaussians, sigmas, ()).value for t in (draw, again)] if same else [0.0]
+        )
+    except ValueError as error:
+        return [_deployed(changed, dtype), Check("draw", False, f"no ln(dQ/dP): {error}")]
     if same and not abs(ratios[0] - ratios[-1]) <= RATIO_DRIFT:
         same = False
         remark += f": its ln(dQ/dP) is {ratios[-1]:.3f} nats, that of the file {ratios[0]:.3f}"
@@ -96,16 +103,14 @@ def check_weights(
             ": another draw; what it was drawn from or for was changed, or torch draws otherwise "
             f"here ({torch.__version__}, then {record['versions']['torch']})"
         )
-    return [
-        Check(
-            "deployed weights",
-            not changed,
-            f"{min(changed)!r} is not the draw rounded to {dtype}"
-            if changed
-            else f"the draw rounded to {dtype}, bit for bit",
-        ),
-        Check("draw", same, remark),
-    ]
+    return [_deployed(changed, dtype), Check("draw", same, remark)]
+
+
+def _deployed(changed: list[str], dtype: str) -> Check:
+    told = f"{min(changed)!r} is not" if changed else "each tensor is"
+    return Check(
+        "deployed weights", not changed, f"{told} the draw rounded to {dtype}, bit for bit"
+    )
 
 
 def _scale_of_entries(posterior: DiagonalGaussian, name: str) -> float | torch.Tensor:
@@ -120,6 +125,24 @@ def _close(left: torch.Tensor, right: torch.Tensor, scale: float | torch.Tensor)
         return False
     allowed = 1e-4 * torch.as_tensor(scale) + 2e-7 * right.double().abs()
     return bool(((left.double() - right.double()).abs() <= allowed).all())
+
+
+def check_words(record: dict[str, Any], card: Path) -> Check:
+    """The model card says what the certificate says, whatever else it was given to say.
+
+    And the certificate is one of an adapter that is loaded beside its base, for its own draw.
+    """
+    name = "model card"
+    if record["predictor"] != "draw" or record["deployed"]["merged"] is not False:
+        return Check(name, False, "the certificate is not that of a draw that is loaded unmerged")
+    try:
+        lines = iter(card.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return Check(name, False, f"{card.name} is missing or no text")
+    for line in model_card(record).splitlines():
+        if line.strip() and line not in lines:  # also moves on: in this order
+            return Check(name, False, f"{card.name} does not say {line[:60]!r}")
+    return Check(name, True, f"{card.name} says what the certificate says")
 
 
 def check_units(record: dict[str, Any], units: list[Unit]) -> Check:
@@ -144,7 +167,10 @@ def check_numbers(
     stated, n, delta = record["log_ratio"], record["n"], record["delta"]
     number = Numbered(record["draw"]["k"], record["draw"]["declared"])
     shift_delta = record["shift"]["delta"]
-    ratio = log_ratio(draw, *gaussians, tuple(record["prior"]["sigma_grid"]), ())
+    try:
+        ratio = log_ratio(draw, *gaussians, tuple(record["prior"]["sigma_grid"]), ())
+    except (LookupError, ValueError) as error:
+        return [Check("ln(dQ/dP)", False, f"none follows from the files: {error}")]
     try:
         shift = Estimate.from_dict(record["shift"]["tv"])
         entered = replace(ratio, **{limit: stated[limit] for limit in LIMITS})
@@ -201,10 +227,15 @@ def _check_bounds(record: dict[str, Any], made: Claim) -> list[Check]:
             and stated["guarantee"] == bound.guarantee
             and record[flag] == is_vacuous(bound)
         )
+        told = (
+            {*stated["assumptions"]} & {*record["assumptions"]}
+            if key == "bound"
+            else {*stated["assumptions"]}
+        )
         checks.append(
             Check(
                 name,
-                same,
+                same and {*bound.assumptions} <= told,
                 f"{bound.upper:.6f} ({bound.guarantee} at {bound.confidence:.4g}), certificate "
                 f"{stated['upper']:.6f} ({stated['guarantee']} at {stated['confidence']:.4g})",
             )

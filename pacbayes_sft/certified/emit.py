@@ -22,6 +22,7 @@ from pacbayes_sft.certified.claim import claim, event_of, log_ratio
 from pacbayes_sft.certified.deployed import deployed_losses
 from pacbayes_sft.certified.draws import agreed_number, count_draw, draw_from
 from pacbayes_sft.certified.files import (
+    CARD,
     CERTIFICATE,
     DRAW,
     DTYPES,
@@ -78,6 +79,7 @@ def emit_adapter(
             asked for than were declared.
     """
     inputs, options, fitted = certificate.inputs, certificate.options, certificate.fitted
+    directory = directory.resolve()
     refuse_early(inputs.finetuned, directory, inputs.pair.space, dtype, declared_draws)
     dtype = dtype or _stored_dtype(inputs.finetuned)
     with _whole(directory) as partial:
@@ -128,7 +130,7 @@ def emit_adapter(
         evidence = Evidence(event, number, shift_delta, ratio, made, hashes_of(partial), losses)
         record = to_record(certificate, evidence)
         (partial / CERTIFICATE).write_text(as_json(record), encoding="utf-8")
-        (partial / "README.md").write_text(model_card(record), encoding="utf-8")
+        (partial / CARD).write_text(model_card(record), encoding="utf-8")
     return record
 
 

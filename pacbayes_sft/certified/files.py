@@ -28,6 +28,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json, sha256_of
 
 FOLDER = "certificate"
+CARD = "README.md"
 CERTIFICATE = f"{FOLDER}/certificate.json"
 DRAW = f"{FOLDER}/draw.safetensors"
 POSTERIOR = f"{FOLDER}/posterior.safetensors"
@@ -65,12 +66,14 @@ def hashes_of(directory: Path) -> dict[str, str]:
 
 def config_sha256(file: Path) -> str:
     """Return a hash of what ``adapter_config.json`` means; the base's address may change."""
-    config = {k: _unordered(v) for k, v in read_json(file).items() if k not in _ADDRESS}
+    config = {k: _plain(v) for k, v in read_json(file).items() if k not in _ADDRESS}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def _unordered(value: object) -> object:
-    """PEFT writes sets of module names in an order that differs from run to run."""
+def _plain(value: object) -> object:
+    """Sets of module names come in any order; of patterns the first that fits counts."""
+    if isinstance(value, dict) and value:
+        return list(value.items())
     if isinstance(value, list) and all(isinstance(v, str) for v in value):
         return sorted(value)
     return value

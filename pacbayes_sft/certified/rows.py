@@ -62,7 +62,10 @@ def read_units(file: Path) -> list[Unit]:
     """
     try:
         records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [Unit(r["unit"], tuple(r["rows"]), float(r["loss"])) for r in records]
+        units = [Unit(r["unit"], tuple(r["rows"]), float(r["loss"])) for r in records]
+        if not units or not all(unit.rows and 0 <= unit.loss <= 1 for unit in units):
+            raise ValueError("no units, or one without rows or with a loss outside [0, 1]")
+        return units
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: not a list of certified units ({error}); copy the adapter again"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pacbayes_sft.certified.card import certificate_sentence
 from pacbayes_sft.certified.checks import (
@@ -21,9 +22,11 @@ from pacbayes_sft.certified.checks import (
     check_numbers,
     check_units,
     check_weights,
+    check_words,
 )
 from pacbayes_sft.certified.deployed import deployed_losses
 from pacbayes_sft.certified.files import (
+    CARD,
     CERTIFICATE,
     DRAW,
     POSTERIOR,
@@ -39,10 +42,11 @@ from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.choices import Loss
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.models import local_directory, resolve_base
+from pacbayes_sft.models import AUTOCAST, local_directory, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.reading import read_json
 
+RISK = "risk, evaluated again"
 FLIPS = 0.001  # share of the units whose loss may differ on another machine (at least one unit)
 SAME_LOSS = {Loss.SMOOTHED_NLL: 1e-3}  # the others are counts: any difference is a flip
 
@@ -124,34 +128,56 @@ def verify_adapter(
             Check("certified rows", rows is not None, found),
             check_units(record, units),
             *check_numbers(record, tensors[0], gaussians),
+            check_words(record, directory / CARD),
         ]
-        how = Options(
-            loss=record["loss"],
-            device=device,
-            dtype=record["evaluation"]["dtype"],
-            batch_size=record["evaluation"]["batch_size"],
-            max_length=record["evaluation"]["max_length"],
-            trust_remote_code=trust_remote_code,
-        )
+        how = _evaluation(record, device, trust_remote_code=trust_remote_code)
         claim = certificate_sentence(record)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: not a certificate ({error!r}); copy it again") from None
-    risk, flips = _check_risk(directory, rows, units, source, how)
+    try:
+        risk, flips = _check_risk(directory, rows, units, source, how)
+    except InputError as error:
+        if all(check.passed for check in checks):
+            raise
+        risk, flips = Check(RISK, False, f"not evaluated: {error}"), None
     return Verification((*checks, risk), flips, claim)
+
+
+def _evaluation(record: dict[str, Any], device: str, *, trust_remote_code: bool) -> Options:
+    """How the recorded losses were evaluated."""
+    told = record["evaluation"]
+    for name, least in (("batch_size", 1), ("max_length", 1)):
+        value = told[name]
+        if not (type(value) is int and value >= least) and not (
+            name == "max_length" and value is None
+        ):
+            raise ValueError(f"evaluation.{name} is {value!r}")
+    if (
+        not isinstance(getattr(torch, told["dtype"], None), torch.dtype)
+        and told["dtype"] != AUTOCAST
+    ):
+        raise ValueError(f"evaluation.dtype is {told['dtype']!r}")
+    return Options(
+        loss=record["loss"],
+        device=device,
+        dtype=told["dtype"],
+        batch_size=told["batch_size"],
+        max_length=told["max_length"],
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _check_risk(
     directory: Path, rows: Table | None, units: list[Unit], base: str, how: Options
 ) -> tuple[Check, int | None]:
-    name = "risk, evaluated again"
     if rows is None:
-        return Check(name, False, "not evaluated: certified rows are missing"), None
+        return Check(RISK, False, "not evaluated: certified rows are missing"), None
     (losses,) = deployed_losses(base, directory, [rows], how)
     same = SAME_LOSS.get(how.loss, 1e-6)
     recorded = np.array([unit.loss for unit in units])
     flips = int((np.abs(losses - recorded) > same).sum())
     allowed = max(1, int(FLIPS * len(units)))
     remark = f"{float(losses.mean()):.6f}; {flips} of {len(units):,} units differ, {allowed} may"
-    return Check(name, flips <= allowed, remark), flips
+    return Check(RISK, flips <= allowed, remark), flips

@@ -74,9 +74,9 @@ def token_rows(
             f"{adapter.where}: {stored!r} has shape {tuple(values.shape)} for {len(indices)} "
             f"trainable_token_indices of {name!r} ({base.shape} in the base)"
         )
-    if indices and not 0 <= min(indices) <= max(indices) < base.shape[0]:
+    if outside := [i for i in indices if not 0 <= i < base.shape[0]]:
         raise InputError(
-            f"{adapter.directory / CONFIG}: trainable_token_indices names token {max(indices)}, "
+            f"{adapter.directory / CONFIG}: trainable_token_indices names token {outside[0]}, "
             f"but {name!r} has {base.shape[0]} rows in the base; save the adapter with "
             "save_embedding_layers=True"
         )

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.peft_config import CONFIG, LoraSettings, read_settings
 from pacbayes_sft.checkpoints.record import RECORD_DIR
@@ -102,6 +104,8 @@ def sort_adapter(directory: Path) -> AdapterFiles:
     names = set()
     for name in files.shape_of:
         path = name.removeprefix(_PREFIX)
+        if ".original_module." in path:
+            continue  # the base's own, which `modules_to_save` sets aside
         found = _factor(path)
         if found is not None:
             kind, module, adapter = found
@@ -116,7 +120,11 @@ def sort_adapter(directory: Path) -> AdapterFiles:
         else:
             target, adapter = _copy(path, settings, sorted_files.where, name)
             if target in sorted_files.copies:
-                raise InputError(f"{sorted_files.where}: holds {target!r} twice; save it anew")
+                # of a resized vocabulary in modules_to_save PEFT writes both copies, equal
+                other = sorted_files.copies[target]
+                if not torch.equal(files.tensor(other), files.tensor(name)):
+                    raise InputError(f"{sorted_files.where}: holds {target!r} twice; save it anew")
+                name = max(other, name, key=len)
             sorted_files.copies[target] = name
         if adapter:
             names.add(adapter)

@@ -52,7 +52,10 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
         if note:
             notes.append(note)
             resized.append(name)
+    tied = _tied_tokens(adapter, weights)
     for module, kinds in sorted(adapter.modules.items()):
+        if module in tied:
+            continue
         for change in _of_module(adapter, weights, module, kinds, tensors):
             tensors[change.name] = change
     _check_base_is_readable(tensors, weights)
@@ -67,6 +70,21 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
         replicated=bool(adapter.settings.layer_replication),
     )
     return settle_ties(found, weights)
+
+
+def _tied_tokens(adapter: AdapterFiles, weights: BaseWeights) -> set[str]:
+    """Heads whose trained token rows are those of the embedding that they are tied to."""
+    rows = {m: kinds["tokens"] for m, kinds in adapter.modules.items() if "tokens" in kinds}
+    heads = {
+        m
+        for m in rows
+        if weights.is_head(f"{m}.weight") and adapter.modules[m].keys() == {"tokens"}
+    }
+    if not heads or not weights.ties_head:
+        return set()
+    read = adapter.files.tensor
+    others = [read(rows[m]) for m in rows.keys() - heads]
+    return {m for m in heads if any(torch.equal(read(rows[m]), other) for other in others)}
 
 
 def _of_module(
@@ -215,7 +233,7 @@ def _bias(
 ) -> TensorChange:
     assert weight.factors is not None
     name = f"{without_wrappers(module)}.bias"
-    addend = adapter.files.tensor(stored) * weight.factors.scaling
+    addend = adapter.files.tensor(stored).double() * weight.factors.scaling
     if name in known:
         return replace(known[name], addend=addend)
     base = weights.find(name) or Stored(adapter.files, ((stored,),), tuple(addend.shape), zero=True)

@@ -16,6 +16,8 @@ from pacbayes_sft.reading import read_json, sha256_of
 
 FULL = "model.safetensors"
 ADAPTER = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+SETTINGS = (".json", ".txt", ".model", ".py")
 _PIECE = 1 << 22  # numbers looked at at once
 
 
@@ -107,11 +109,13 @@ def open_checkpoint(directory: Path) -> TensorFiles:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such checkpoint directory")
     index = directory / f"{FULL}.index.json"
-    for single in (directory / FULL, directory / ADAPTER):
-        if single.is_file():
-            names = _names(single)
-            return TensorFiles(directory, dict.fromkeys(names, single), names)
-    if index.is_file():
+    # a model that lies beside an adapter (merged, say) is not what PEFT loads from there
+    adapter = (directory / ADAPTER).is_file() or (directory / CONFIG).is_file()
+    single = directory / (ADAPTER if adapter else FULL)
+    if single.is_file():
+        names = _names(single)
+        return TensorFiles(directory, dict.fromkeys(names, single), names)
+    if index.is_file() and not adapter:
         return _open_sharded(directory, index)
     pickles = sorted(p.name for p in directory.glob("*.bin"))
     if pickles:
@@ -124,7 +128,21 @@ def open_checkpoint(directory: Path) -> TensorFiles:
             f"{directory / quantised[0]}: a GGUF file; de-quantise it once with `python -m "
             f"pacbayes_sft.checkpoints.gguf {directory / quantised[0]} DIR` and give DIR"
         )
+    if adapter:
+        raise InputError(f"{directory}: holds {CONFIG} but no {ADAPTER}")
     raise InputError(f"{directory}: holds neither {FULL}, {FULL}.index.json nor {ADAPTER}")
+
+
+def settings_sha256(directory: Path) -> str:
+    """Return a hash of what lies beside the weights and decides what they do.
+
+    That is configuration, tokenizer and code; names count as well as contents.
+    """
+    whole = hashlib.sha256()
+    for file in sorted(directory.iterdir()):
+        if file.is_file() and file.suffix in SETTINGS:
+            whole.update(f"{file.name}\x00{sha256_of(file)}\x00".encode())
+    return whole.hexdigest()
 
 
 def _open_sharded(directory: Path, index: Path) -> TensorFiles:

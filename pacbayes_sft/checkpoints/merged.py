@@ -61,8 +61,9 @@ def merge_drift(base: TensorFiles, adapter: Path, merged: Path) -> MergeDrift:
     Raises:
         InputError: If the three do not fit together.
     """
-    tensors = adapter_changes(base, adapter).tensors
-    stored = BaseWeights(open_checkpoint(merged))
+    changes = adapter_changes(base, adapter)
+    tensors = changes.tensors
+    before, stored = BaseWeights(base), BaseWeights(open_checkpoint(merged))
     compared: set[str] = set()
     squares, change, moved, lost = 0.0, 0.0, 0, 0
     for name, tensor in tensors.items():
@@ -82,6 +83,11 @@ def merge_drift(base: TensorFiles, adapter: Path, merged: Path) -> MergeDrift:
         for t in full_changes(base, merged).tensors.values()
         if t.copy is not None and t.copy.name not in compared
     ]
+    if changes.untied and before.embedding:  # the adapter may change one, the merge both
+        if not any(map(before.is_head, tensors)):
+            rest.append(_between(before, stored, changes.untied[0], compared))
+        if not any(map(before.is_embedding, tensors)):
+            rest.append(_between(before, stored, before.embedding, compared))
     return MergeDrift(
         math.sqrt(squares + sum(rest)),
         math.sqrt(change),
@@ -90,6 +96,15 @@ def merge_drift(base: TensorFiles, adapter: Path, merged: Path) -> MergeDrift:
         moved,
         lost,
     )
+
+
+def _between(before: BaseWeights, merged: BaseWeights, name: str, compared: set[str]) -> float:
+    """Return ‖merged − W₀‖² of one of a tied pair, where the merge holds both as one tensor."""
+    left, right = before.find(name), merged.find(name)
+    if left is None or right is None or left.shape != right.shape or right.name not in compared:
+        return 0.0
+    blocks = list(left.blocks())
+    return math.fsum(float((right.rows(*b) - left.rows(*b)).square().sum()) for b in blocks)
 
 
 def _compare(tensor: TensorChange, merged: Stored) -> tuple[float, float, int, int]:

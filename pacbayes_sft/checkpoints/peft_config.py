@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pacbayes_sft.checkpoints.files import CONFIG as CONFIG
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json
 
-CONFIG = "adapter_config.json"
 _MOST = 1e9  # of alpha, in size; no one means more
 _MOST_LAYERS = 10_000
 PLAIN_INITS = (True, False, "gaussian", "orthogonal", None)
@@ -131,7 +131,7 @@ def read_settings(directory: Path) -> LoraSettings:
 def _by_pattern(key: str, patterns: Mapping[str, float] | None, default: float) -> float:
     """PEFT's rule: the first pattern that matches the end of the module path wins."""
     for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", key):
+        if re.match(_whole(pattern), key):
             return value
     return default
 
@@ -175,11 +175,16 @@ def _refuse_fields(settings: LoraSettings, file: Path) -> None:
             )
 
 
+def _whole(pattern: str) -> str:
+    """What PEFT makes of a pattern: it fits the end of a module's path, from a dot on."""
+    return rf"(.*\.)?({pattern})$"
+
+
 def _check_patterns(settings: LoraSettings, file: Path) -> None:
     for field in ("rank_pattern", "alpha_pattern"):
         for pattern, value in (getattr(settings, field) or {}).items():
             try:
-                re.compile(pattern)
+                re.compile(_whole(pattern))
             except re.error as error:
                 raise InputError(
                     f"{file}: {field} has the bad pattern {pattern!r} ({error})"

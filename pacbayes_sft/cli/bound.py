@@ -185,8 +185,15 @@ def bound(
         return
     if emit_adapter is not None:
         from pacbayes_sft.certified import emit as certified
+        from pacbayes_sft.hub import checkpoint_directory
 
-        certified.refuse_early(finetuned, emit_adapter, space, emit_dtype, declared_draws)
+        emit_adapter = emit_adapter.resolve()
+        if emit_adapter in (out.resolve(), *out.resolve().parents):
+            raise InputError(
+                f"--out {out}: lies in --emit-adapter {emit_adapter}, which has to be empty"
+            )
+        adapter = checkpoint_directory(finetuned)
+        certified.refuse_early(adapter, emit_adapter, space, emit_dtype, declared_draws)
     with quiet_stdout():
         certificate = compute(
             base, finetuned, train, test, options, train_heldout=train_heldout, labelled=labelled

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from pacbayes_sft.atomic import replacing
+from pacbayes_sft.choices import LEAST_DELTA
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ OF_MODELS = re.compile(
 
 
 def check_delta(delta: float) -> None:
-    """Raise unless 0 < delta < 1."""
-    if not 0 < delta < 1:
-        raise InputError(f"--delta must lie strictly between 0 and 1, got {delta}")
+    """Raise unless delta is a probability of failure that 1 - delta can hold."""
+    if not LEAST_DELTA <= delta < 1:
+        raise InputError(f"--delta must lie between {LEAST_DELTA:g} and 1, got {delta}")
 
 
 def refuse_unused(context: typer.Context, where: str, *names: str) -> None:

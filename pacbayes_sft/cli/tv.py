@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 SHOWN = 6  # rows of "what differs" on the terminal
 P_VALUE = (
-    'p-value of "both sides have one law": permutation test, exact if units are independent, all '
-    "views paid for"
+    'p-value of "both sides have one law": permutation test, all views paid for, exact if units '
+    "are independent"
 )
 
 
@@ -163,7 +163,8 @@ def _table(found: Survey, written: Path | None) -> Table:
     if found.leading.detection_floor and (floor := found.floor):
         table.add_row("detection floor", f"{floor[0]:.4f}", power_words(*floor[1:]))
     if found.p_value is not None:
-        table.add_row("one law?", f"p = {found.p_value:.3g}", P_VALUE)
+        said = "; and if ".join((P_VALUE, *found.p_value_assumes))
+        table.add_row("one law?", f"p = {found.p_value:.3g}", said)
     carriers = sorted((c for c in found.carriers if c.gap), key=lambda c: -abs(c.gap))
     for carrier in carriers[:SHOWN]:
         shares = f"{carrier.train:.3g} → {carrier.test:.3g}" if carrier.train is not None else ""

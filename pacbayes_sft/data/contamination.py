@@ -98,30 +98,35 @@ def contamination(
     texts = [text_of(row, view) for row in rows]
     place: dict[str, int] = {}
     which = [place.setdefault(text, len(place)) for text in texts]  # the distinct text of each row
-    first = {k: i for i, k in reversed(list(enumerate(which)))}  # its first row
     size = len(train.rows)
     owner = [f"unit {r.unit}" if r.unit is not None else f"row {i}" for i, r in enumerate(rows)]
     parent = list(range(len(place)))
-    best: dict[int, tuple[float, int]] = {}
-    for a, b, similarity in _alike(list(place), threshold):  # b came before a
+    near: dict[int, list[tuple[float, int]]] = {}  # text: (similarity, other text), best first
+    for a, b, similarity in _alike(list(place), threshold):
         _join(parent, a, b)
-        counts = first[b] < size and (first[a] >= size or owner[first[a]] != owner[first[b]])
-        if counts and similarity > best.get(a, (0.0, 0))[0]:
-            best[a] = similarity, b
+        near.setdefault(a, []).append((similarity, b))
+        near.setdefault(b, []).append((similarity, a))
+    for others in near.values():
+        others.sort(key=lambda other: (-other[0], other[1]))
     unit_text: dict[str, int] = {}
     for i, k in enumerate(which):
         _join(parent, k, unit_text.setdefault(owner[i], k))
     across: list[Pair] = []
     within: list[Pair] = []
+    # of the training rows of a text that were passed: the first, and the first of another unit
+    passed: dict[int, list[int]] = {}
     for i, k in enumerate(which):
-        start, found = first[k], across if i >= size else within
-        if start < size and start != i:  # equal to the letter to a training row before it
-            if i >= size or owner[start] != owner[i]:
-                found.append(Pair(start + 1, i + 1 - (size if i >= size else 0), 1.0, True))
-        elif k in best:
-            similarity, b = best[k]
-            second = i + 1 - (size if i >= size else 0)
-            found.append(Pair(first[b] + 1, second, similarity, False))
+        tested = i >= size
+        for similarity, other in ((1.0, k), *near.get(k, ())):
+            of_others = (j for j in passed.get(other, ()) if tested or owner[j] != owner[i])
+            if (earlier := next(of_others, None)) is not None:
+                second = i + 1 - (size if tested else 0)
+                found = across if tested else within
+                found.append(Pair(earlier + 1, second, similarity, other == k))
+                break
+        rows_of = passed.setdefault(k, [])
+        if not tested and (not rows_of or (len(rows_of) < 2 and owner[rows_of[0]] != owner[i])):
+            rows_of.append(i)
     numbers: dict[int, int] = {}
     groups = [numbers.setdefault(_root(parent, k), len(numbers) + 1) for k in which]
     names = tuple(f"cluster {g}" for g in groups)

@@ -135,7 +135,7 @@ def change(after: Samples, before: Samples, delta: float = 0.05) -> Estimate:
     The interval is the kl-Chernoff one of the paired differences, moved from [-1, 1] to [0, 1].
 
     Raises:
-        InputError: If the logs are not of the same documents and metric.
+        InputError: If the logs are not of the same documents, metric and filter.
     """
     mine, other = after.by_document, before.by_document
     if set(mine) != set(other):
@@ -147,6 +147,11 @@ def change(after: Samples, before: Samples, delta: float = 0.05) -> Estimate:
         raise InputError(
             f"{after.source} and {before.source}: scored by {after.metric} and {before.metric}; "
             "name one --metric"
+        )
+    if after.filter != before.filter:
+        raise InputError(
+            f"{after.source} and {before.source}: answers taken by the filters {after.filter} and "
+            f"{before.filter}; the change would hold that difference too, name one --filter"
         )
     paired = np.array([mine[key] - other[key] for key in mine])
     found = kl_interval(float((paired.mean() + 1) / 2), len(paired), delta)

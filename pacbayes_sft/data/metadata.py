@@ -6,6 +6,7 @@ that it is not believed of a file that was edited afterwards.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -41,7 +42,32 @@ class Metadata(BaseModel):
     def _is_a_law(cls, law: dict[str, float]) -> dict[str, float]:
         if not all(0 <= p <= 1 for p in law.values()) or abs(sum(law.values()) - 1) > 1e-9:
             raise ValueError("law: no probabilities that sum to 1")
-        return law
+        written = {_written(value): weight for value, weight in law.items()}
+        if len(written) < len(law):
+            raise ValueError("law: one number is written in two ways")
+        return written
+
+    @property
+    def law_of_numbers(self) -> dict[float, float] | None:
+        """The law, its values as numbers; None if one of them is none."""
+        numbers = {_number(value): weight for value, weight in self.law.items()}
+        return None if None in numbers else numbers  # type: ignore[return-value]
+
+
+def _number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _written(value: str) -> str:
+    """One way to write each number, so that "1" and "1.0" are one value."""
+    number = _number(value)
+    if number is None:
+        return value
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def sidecar(data: Path) -> Path:

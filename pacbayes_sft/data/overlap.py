@@ -20,26 +20,30 @@ def shared_rows(left: Table, right: Table) -> list[tuple[int, int]]:
 def repeated_rows(table: Table) -> list[tuple[int, int]]:
     """Return (first, later) rows, counted from 1, of equal text that are not of one unit."""
     first: dict[str, int] = {}
-    found = []
-    for number, (row, unit) in enumerate(zip(table.rows, table.units, strict=True), start=1):
+    found, units = [], table.units
+    for number, (row, unit) in enumerate(zip(table.rows, units, strict=True), start=1):
         place = first.setdefault(row.sha256(), number)
-        if place != number and table.units[place - 1] != unit:
+        if place != number and units[place - 1] != unit:
             found.append((place, number))
     return found
 
 
-def counted_before(first: Table, second: Table) -> int:
-    """Return how many rows of ``second`` share text or named unit with ``first``.
+def shared_draws(first: Table, second: Table) -> int:
+    """Return how many rows of ``second`` share text or named unit with ``first``."""
+    texts = {row.sha256() for row in first.rows}
+    names = {row.unit for row in first.rows if row.unit is not None}
+    return sum(row.sha256() in texts or row.unit in names for row in second.rows)
 
-    0 where both files record different seeds of one generator: what they share are coincidences of
-    independent draws, and to leave these out would change the law.
+
+def counted_before(first: Table, second: Table) -> int:
+    """Return the same, but 0 where both files record different seeds of one generator.
+
+    What those share are coincidences of independent draws; to leave them out would change the law.
     """
     a, b = first.metadata, second.metadata
     if a and b and a.generator == b.generator and a.seed != b.seed:
         return 0
-    texts = {row.sha256() for row in first.rows}
-    names = {row.unit for row in first.rows if row.unit is not None}
-    return sum(row.sha256() in texts or row.unit in names for row in second.rows)
+    return shared_draws(first, second)
 
 
 def overlap_warnings(
@@ -55,6 +59,15 @@ def overlap_warnings(
             "only if these are coincidences of independent draws, not copies; the measured test "
             "risks are optimistic"
         )
+    for other in (test, held, labelled):
+        k = 0 if other is None else shared_draws(train, other) - len(shared_rows(train, other))
+        if other is not None and k:
+            warnings.append(
+                f"{k} rows of {other.source} name a unit of {train.source}, in other words than "
+                "it: if that makes them paraphrases of trained rows, and is no template that "
+                "independent rows share, nothing measured on them is of rows that training did "
+                "not see, and a shift term from these samples does not hold"
+            )
     for other in (train, test):
         if held is not None and (pairs := shared_rows(other, held)):
             warnings.append(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
 
 NAMES = ("unit", "answer", "id")
+OWN = {"prompt", "completion", "messages", "difficulty", *NAMES}  # columns with a meaning
 MOST = 1e300  # beyond it a difficulty is no float; not a number fails the comparison too
 
 
@@ -124,6 +126,8 @@ def read_table(source: str | Path) -> Table:
         return _read_hub(str(source))
     if path.is_dir():
         raise InputError(f"{source}: a directory, not a file of rows")
+    if not path.is_file():  # it could be read once, and its hash would be that of nothing
+        raise InputError(f"{source}: a pipe or device, no regular file; write the rows to a file")
     records = _parquet_records(path) if path.suffix == ".parquet" else json_records(path)
     rows = [row_of(record, f"{path}, {where}") for where, record in records]
     if not rows:
@@ -210,6 +214,8 @@ def _as_json(column: str, value: Any) -> Any:
         return [_as_json("", v) for v in value]
     if isinstance(value, dict):
         return {k: _as_json("", v) for k, v in value.items()}
+    if isinstance(value, Decimal):
+        return float(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
@@ -223,7 +229,8 @@ def _read_hub(source: str) -> Table:
         raise InputError(
             f"{source}: neither a file here nor a data set that can be loaded ({error})"
         ) from None
-    rows = [row_of(record, f"{source}, {where}") for where, record in _numbered(dataset)]
+    plain = ({k: _as_json(k, v) for k, v in record.items()} for record in dataset)
+    rows = [row_of(record, f"{source}, {where}") for where, record in _numbered(plain)]
     _refuse_mixture(rows, source)
     digest = hashlib.sha256("".join(row.sha256() for row in rows).encode()).hexdigest()
     return Table(source, rows, digest)
@@ -266,10 +273,6 @@ def row_of(record: Any, where: str) -> Row:
                     "'completion', or 'messages'"
                 )
             raise InputError(f"{where}: the column {column!r} {found}")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: the column {column!r} is not encodable text") from None
         texts[column] = text
     if not texts["completion"].strip():
         raise InputError(f"{where}: the completion is empty, there is nothing to judge")
@@ -279,8 +282,27 @@ def row_of(record: Any, where: str) -> Row:
     attributes = record.pop("attributes", None) or {}
     if not isinstance(attributes, dict):
         raise InputError(f"{where}: 'attributes' must be an object")
+    if twice := {*attributes} & {*OWN, *record}:
+        raise InputError(
+            f"{where}: 'attributes' holds {min(twice)!r}, which is a column of the row itself"
+        )
     names = {k: str(v) for k in NAMES if (v := record.pop(k, None)) is not None}
     if not names.get("unit", "-").strip():
         raise InputError(f"{where}: the unit is empty; leave it out where a row is its own")
     columns = {**record, **attributes}
+    _refuse_unwritable({**texts, **names, **columns, "messages": messages}, where)
     return Row(**texts, difficulty=difficulty, **names, attributes=columns, messages=messages)
+
+
+def _refuse_unwritable(columns: Mapping[str, Any], where: str) -> None:
+    """Refuse what no line of JSON in UTF-8 can hold: half a character, bytes, an image."""
+    for column, value in columns.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: the column {column!r} is not encodable text") from None
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            raise InputError(
+                f"{where}: the column {column!r} holds a {kind}, which no JSON line can; drop it"
+            ) from None

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -69,6 +70,7 @@ def silhouettes(texts: list[str]) -> Values:
     0 where there are no clusters to speak of: fewer than two, or one with a single text.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import silhouette_samples
 
@@ -78,9 +80,9 @@ def silhouettes(texts: list[str]) -> Values:
         vectors = TfidfVectorizer(max_features=FEATURES).fit_transform(map(_words, texts))
     except ValueError:  # no text holds a word
         return np.zeros(len(texts))
-    if len(np.unique(vectors.toarray(), axis=0)) < CLUSTERS:
-        return np.zeros(len(texts))
-    labels = KMeans(CLUSTERS, random_state=SEED, n_init="auto").fit_predict(vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct texts than clusters
+        labels = KMeans(CLUSTERS, random_state=SEED, n_init="auto").fit_predict(vectors)
     _, counts = np.unique(labels, return_counts=True)
     if len(counts) < 2 or counts.min() < 2:
         return np.zeros(len(texts))

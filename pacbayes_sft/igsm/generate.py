@@ -58,7 +58,7 @@ class OpLaw:
         if bad or not self.weights:
             raise ValueError(f"operation counts must lie in 1..{MAX_OPERATIONS}, got {bad}")
         total = sum(self.weights.values())
-        if min(self.weights.values()) < 0 or abs(total - 1) > 1e-9:
+        if not (all(w >= 0 for w in self.weights.values()) and abs(total - 1) <= 1e-9):
             raise ValueError(f"the weights of an op law must be >= 0 and sum to 1, not {total}")
 
     @classmethod

@@ -49,6 +49,11 @@ class Igsm(_Strict):
     heldout_rows: Positive = 256
     labelled_rows: Annotated[int, Field(ge=0)] = 0
 
+    @field_validator("test", mode="before")
+    @classmethod
+    def _is_quoted(cls, test: Any) -> Any:
+        return _quoted(test)
+
 
 class Files(_Strict):
     """Rows from files, cut into windows by a column.
@@ -207,6 +212,11 @@ class Config(_Strict):
     levels_of_sample: bool = False
     dtype: Literal["float32", "bfloat16", "float16", "autocast"] = "float32"
 
+    @field_validator("windows", mode="before")
+    @classmethod
+    def _are_quoted(cls, windows: Any) -> Any:
+        return [_quoted(w) for w in windows] if isinstance(windows, list) else windows
+
     @field_validator("device")
     @classmethod
     def _named(cls, name: str) -> str:
@@ -276,6 +286,13 @@ class Config(_Strict):
                     f"prior_fraction: {self.fine_tune.prior_fraction:g} of n = {least} leaves a "
                     "checkpoint prior no unit to see"
                 )
+
+
+def _quoted(value: Any) -> Any:
+    """To YAML, 2:6 without quotes is a number of base 60."""
+    if isinstance(value, int | float):
+        raise ValueError(f'{value} is a number to YAML; write windows and laws in quotes, "2:6"')
+    return value
 
 
 def _check_problems(data: Igsm, windows: tuple[str, ...]) -> None:

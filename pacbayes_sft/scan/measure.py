@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +48,8 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
         config: The scan.
         cell: Which point of the map.
         key: Its name.
-        folder: Where to work; an interrupted fine-tune there goes on. Removed at the end.
+        folder: Where to work; an interrupted fine-tune there goes on. The caller's to remove, once
+            the record is kept.
         processes: How many share the fine-tune; all else is done in this one.
 
     Raises:
@@ -106,7 +106,6 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
             "all": time.monotonic() - began + earlier,
         },
     }
-    shutil.rmtree(folder)
     return _without_place(record, folder)
 
 
@@ -139,7 +138,6 @@ def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
     cell = Cell(1, window or f"{-1e300}:{1e300}", 0, base, Objective.NLL, "lora")
     sources = write_rows(config.data, cell, folder)
     term = _risk(config, base, sources.test, sources.column, None)
-    shutil.rmtree(folder)
     record = {
         "key": key,
         "base": base,
@@ -252,6 +250,7 @@ def _bound(
             )
         },
         "drift": full["drift"]["distance"],
+        "warnings": full["warnings"],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -12,6 +13,7 @@ from rich.console import Console
 from pacbayes_sft.scan.frame import GROUP
 
 Group = tuple[str, ...]
+_FIGURES = re.compile(r"\d[\d,.]*|\(.*?\)")  # what differs from cell to cell
 
 
 class Watch:
@@ -22,6 +24,7 @@ class Watch:
         self.done, self.total = done, total
         self.began, self.new = time.monotonic(), 0
         self.risks: dict[Group, dict[tuple[int, str], list[float]]] = {}
+        self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def __enter__(self) -> Watch:
@@ -52,8 +55,23 @@ class Watch:
             points.setdefault((cell["size"], cell["window"]), []).append(risk)
         if finished:
             self.done, self.new = self.done + 1, self.new + 1
+            self.warn(record)
             end = "\r" if sys.stderr.isatty() else "\n"
             self.console.print(self.line(), end=end, soft_wrap=True)
+
+    def warn(self, record: dict[str, Any]) -> None:
+        """Print each kind of warning of a cell's bounds once: most come again in every cell."""
+        for bound in record.get("bounds", {}).values():
+            for sentence in bound.get("warnings", ()):
+                kind = _FIGURES.sub("", sentence)
+                if kind not in self.warned:
+                    self.warned.add(kind)
+                    where = ", ".join(
+                        f"{k} {record['cell'][k]}" for k in ("size", "window", "seed")
+                    )
+                    self.console.print(
+                        f"warning (first in the cell of {where}): {sentence}", soft_wrap=True
+                    )
 
     def line(self) -> str:
         """Return the line."""

@@ -86,7 +86,10 @@ class Pool:
         self.data = data
         self.table, self.test = read_table(data.pool), read_table(data.test)
         self.level = levels_of(self.table, data.column)
-        levels_of(self.test, data.column)  # refused now, not after a fine-tune
+        # refused now, not after a fine-tune
+        levels_of(self.test, data.column)
+        if data.labelled is not None:
+            levels_of(read_table(data.labelled), data.column)
         self.units: dict[str, list[int]] = {}
         for i, unit in enumerate(self.table.units):
             self.units.setdefault(unit, []).append(i)

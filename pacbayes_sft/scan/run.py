@@ -16,7 +16,9 @@ from typing import Any
 
 from pacbayes_sft import loaded
 from pacbayes_sft.alone import alone
+from pacbayes_sft.checkpoints.files import settings_sha256
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.processes import Team, launched
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config, Files, read_config
@@ -25,6 +27,7 @@ from pacbayes_sft.scan.progress import Watch
 from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.scan.store import Store
 
+FEWEST_CERTIFIED = 2
 RETRIES = 3  # of a cell whose worker died
 
 
@@ -50,18 +53,62 @@ class Where:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be measured: a cell, or a base itself (``cell`` is None)."""
+    """What is to be measured: a cell, or a base itself (``cell`` is None).
+
+    Attributes:
+        key: Name of its record.
+        base: The base, as the configuration spells it.
+        cell: The cell.
+        base_settings: Hash of the base's configuration and tokenizer, which no key holds.
+        files: Hashes of the rows' files.
+    """
 
     key: str
     base: str
     cell: Cell | None
+    base_settings: str = ""
+    files: tuple[tuple[str, str], ...] = ()
 
     def run(self, config: Config, folder: Path, processes: int = 1) -> Record:
-        """Measure it, the bars and logs of a hundred trainers apart."""
+        """Measure it, the bars and logs of a hundred trainers apart.
+
+        Raises:
+            InputError: If an input cannot be used, or changed since the scan began.
+        """
         with _quiet():
+            self._refuse_changed(config)
             if self.cell is None:
-                return measure_base(config, self.base, self.key, folder)
-            return measure_cell(config, self.cell, self.key, folder, processes)
+                found = measure_base(config, self.base, self.key, folder)
+            else:
+                found = measure_cell(config, self.cell, self.key, folder, processes)
+            self._refuse_changed(config)
+        return found | {"base_settings": self.base_settings}
+
+    def of(self, record: Record) -> Record:
+        """Return this job's record as its configuration spells the base.
+
+        Raises:
+            InputError: If it is of a base with other settings beside the same weights.
+        """
+        if record.get("base_settings", self.base_settings) != self.base_settings:
+            raise InputError(
+                f"{self.base}: {self.key} was measured with another config.json or tokenizer "
+                "beside these weights; give another --out, or the base as it was"
+            )
+        if self.cell is None:
+            return record | {"base": self.base}
+        return record | {"cell": record["cell"] | {"base": self.base}}
+
+    def _refuse_changed(self, config: Config) -> None:
+        """A record's name holds the hashes of the files that the scan began with."""
+        if isinstance(config.data, Files) and self.files:
+            now = open_pool(config.data).hashes()
+            for name, digest in self.files:
+                if now.get(name) != digest:
+                    raise InputError(
+                        f"data.{name}: the file was changed while the scan ran; finished cells are "
+                        "kept under what it was, so give the same command again"
+                    )
 
 
 def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Record]:
@@ -91,11 +138,17 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     with watch, _alone(store) if missing else contextlib.nullcontext():
         for job in jobs:
             if store.has(job.key):
-                watch.saw(store.get(job.key), finished=False)
+                watch.saw(job.of(store.get(job.key)), finished=False)
+                _remove(store.work(job.key))  # of a scan that was killed once it was written
         for record in results(config, missing, store, where) if missing else ():
             store.put(record)
+            _remove(store.work(record["key"]))
             watch.saw(record, finished=True)
-    return [store.get(job.key) for job in jobs]
+    return [job.of(store.get(job.key)) for job in jobs]
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alone(store: Store) -> contextlib.AbstractContextManager[None]:
@@ -126,8 +179,21 @@ def list_jobs(config: Config) -> list[Job]:
             f"least_steps: at n = {least} a fine-tune takes a single step, which a checkpoint "
             "prior cannot share; give 2 or more"
         )
-    bases = [Job(keys.of_base(base), base, None) for base in config.bases]
-    return bases + [Job(keys.of(cell), cell.base, cell) for cell in cells]
+    held = {bound.prior for bound in config.bounds.values()}
+    left = least - (int(config.fine_tune.prior_fraction * least) if "checkpoint" in held else 0)
+    if left < FEWEST_CERTIFIED:
+        raise InputError(
+            f"sizes: at n = {least} a bound is left {left} unit to certify on, and no bound says "
+            "anything of that; begin with a larger size"
+        )
+    files: tuple[tuple[str, str], ...] = ()
+    if isinstance(config.data, Files):
+        files = tuple(open_pool(config.data).hashes().items())
+    settings = {base: settings_sha256(local_directory(resolve_base(base))) for base in config.bases}
+    bases = [Job(keys.of_base(b), b, None, settings[b], files) for b in config.bases]
+    return bases + [
+        Job(keys.of(cell), cell.base, cell, settings[cell.base], files) for cell in cells
+    ]
 
 
 def read_records(directory: Path, config: Path | None = None) -> list[Record]:
@@ -144,10 +210,9 @@ def read_records(directory: Path, config: Path | None = None) -> list[Record]:
     store = Store(directory)
     if config is not None:
         jobs = list_jobs(read_config(config))
-        found = [store.get(job.key) for job in jobs if job.cell and store.has(job.key)]
-        if not found:
+        if not any(job.cell and store.has(job.key) for job in jobs):
             raise InputError(f"{config}: none of its cells is measured in {directory}")
-        return [store.get(job.key) for job in jobs if store.has(job.key)]
+        return [job.of(store.get(job.key)) for job in jobs if store.has(job.key)]
     records, seen = list(store.all()), dict[str, str]()
     for record in records:
         if "cell" not in record:
@@ -182,7 +247,14 @@ def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iter
     if started:
         here = {"num_cpus": where.workers, "include_dashboard": False}
         options: dict[str, Any] = {"address": where.address} if where.address else here
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # Ray raises whatever broke: ValueError, ConnectionError, …
+            asked = f"--address {where.address}" if where.address else f"--workers {where.workers}"
+            words = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{asked}: Ray could not be reached or started ({words}); an address is HOST:PORT"
+            ) from None
     # beside the records, where what a killed scan left is found and removed
     root = None if where.address else store.work("ray").resolve()
     waiting: list[Any] = []

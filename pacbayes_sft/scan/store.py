@@ -47,7 +47,9 @@ class Store:
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Yield every record, those of other configurations included, by key."""
-        for file in sorted(self.records.glob("*.json")):
+        for file in sorted(
+            self.records.glob("[!.]*.json")
+        ):  # a kill may leave a hidden part of one
             yield self.get(file.stem)
 
     def work(self, key: str) -> Path:

@@ -13,7 +13,8 @@ from estimators import Estimate, Guarantee
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
 from estimators.total_variation.attribute import naming
 from pacbayes_sft.data.rows import Table, is_number
-from pacbayes_sft.shift.methods import laws_are_known
+from pacbayes_sft.errors import InputError
+from pacbayes_sft.shift.methods import laws_are_known, laws_of_numbers
 from pacbayes_sft.shift.term import number_per_unit, of_units
 
 Pair = tuple[Estimate, Estimate]
@@ -36,11 +37,9 @@ def gamma_pair(train: Table, test: Table, delta: float) -> Pair | None:
         InputError: If a unit has several difficulties.
     """
     if laws_are_known(train, test, "difficulty"):
-        assert train.metadata and test.metadata
         try:
-            laws = [m.law for m in (train.metadata, test.metadata)]
-            p, q = ({float(k): w for k, w in law.items()} for law in laws)
-        except ValueError:
+            p, q = laws_of_numbers(train, test)
+        except InputError:  # names, which have no order
             return None
         return profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
     if not all(is_number(row.difficulty) for table in (train, test) for row in table.rows):

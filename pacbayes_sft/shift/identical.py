@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from estimators import Estimate, Guarantee, Sharpest
 from estimators.total_variation.power import certificate_floor, detection_floors
 from pacbayes_sft.data.rows import Table
@@ -9,12 +12,22 @@ from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.shift.methods import laws_are_known
 
 
-def same_rows(train: Table, test: Table) -> bool:
-    """Return whether both files hold the same rows, in whatever order."""
+def same_rows(train: Table, test: Table, columns: Sequence[str] = ()) -> bool:
+    """Return whether both files hold the same rows, in whatever order.
+
+    Args:
+        train: One file.
+        test: The other.
+        columns: What has to agree beside the texts.
+    """
     if train.sha256 == test.sha256 and train.sha256:
         return True
-    left, right = (sorted(row.sha256() for row in t.rows) for t in (train, test))
-    return left == right
+
+    def whole(table: Table) -> list[str]:
+        rows = ([row.sha256(), *map(row.value_of, columns)] for row in table.rows)
+        return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+    return whole(train) == whole(test)
 
 
 def laws_differ(train: Table, test: Table) -> bool:

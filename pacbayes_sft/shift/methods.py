@@ -32,6 +32,24 @@ def laws_are_known(train: Table, test: Table, column: str | None = None) -> bool
     return column is None or a.attribute == column
 
 
+def laws_of_numbers(train: Table, test: Table) -> tuple[dict[float, float], dict[float, float]]:
+    """Return the recorded laws of both files, their values as numbers.
+
+    Raises:
+        InputError: If a law is not on record, or one of names.
+    """
+    found = []
+    for table in (train, test):
+        law = table.metadata.law_of_numbers if table.metadata else None
+        if law is None:
+            raise InputError(
+                f"{table.source}: the law on record beside it is one of names, not of numbers, "
+                "which have no order; use --shift known"
+            )
+        found.append(law)
+    return found[0], found[1]
+
+
 def method_for(train: Table, test: Table, asked: str) -> str:
     """Return the method that ``asked`` comes to: a reserved word or the name of a column.
 
@@ -49,6 +67,7 @@ def method_for(train: Table, test: Table, asked: str) -> str:
         column = "difficulty" if train.has("difficulty") and test.has("difficulty") else None
         return column or (CLASSIFIER if enough_units(train, test) else TRIVIAL)
     if asked == MONOTONE and laws_are_known(train, test):
+        laws_of_numbers(train, test)
         return asked
     if is_monotone(asked):
         column = asked.partition(":")[2] or "difficulty"

@@ -28,7 +28,7 @@ from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.profile import RiskProfile
-from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known
+from pacbayes_sft.shift.methods import TERMS, check_shift, laws_are_known, laws_of_numbers
 from pacbayes_sft.shift.term import of_units
 
 Law = Mapping[float, float] | Sequence[float]
@@ -87,8 +87,7 @@ def _laws(certificate: Certificate, column: str) -> tuple[Law, Law]:
     """The laws of a column: known where the files record this very one, else one value a unit."""
     train, test = certificate.inputs.train, certificate.inputs.test
     if laws_are_known(train, test, column):
-        known = [{float(k): w for k, w in t.metadata.law.items()} for t in (train, test)]  # type: ignore[union-attr]
-        return known[0], known[1]
+        return laws_of_numbers(train, test)
     return _levels(train, column), _levels(test, column)
 
 

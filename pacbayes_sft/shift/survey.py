@@ -33,7 +33,14 @@ from pacbayes_sft.shift.findings import (
 )
 from pacbayes_sft.shift.gamma import gamma_pair, gamma_record
 from pacbayes_sft.shift.identical import laws_differ, nothing_differs, same_rows
-from pacbayes_sft.shift.methods import KNOWN, RESERVED, TRIVIAL, enough_units, laws_are_known
+from pacbayes_sft.shift.methods import (
+    KNOWN,
+    RESERVED,
+    TRIVIAL,
+    enough_units,
+    laws_are_known,
+    method_for,
+)
 from pacbayes_sft.shift.term import conditions_of_units, groups_of, refuse_shared_draws
 from pacbayes_sft.views import featurise
 from pacbayes_sft.views.features import Embed
@@ -100,9 +107,18 @@ class Survey:
 
     @property
     def p_value(self) -> float | None:
-        """P-value of "both sides have one law", exact, all views paid for; None without a test."""
+        """P-value of "both sides have one law", all views paid for; None without a test.
+
+        Exact if units are independent and `p_value_assumes` holds.
+        """
         found = [f.p_value for f in self.findings if f.p_value is not None]
         return min(1.0, len(found) * min(found)) if found else None
+
+    @property
+    def p_value_assumes(self) -> tuple[str, ...]:
+        """What the p-value rests on beside independent units; the lower limits do too."""
+        sentences = (s for f in self.findings if f.p_value is not None for s in f.tv.assumptions)
+        return tuple(dict.fromkeys(s for s in sentences if s in CONDITIONS))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -115,6 +131,7 @@ class Survey:
             "detection_floor_80": floor[1] if floor else None,
             "certificate_floor_80": floor[2] if floor else None,
             "p_value": self.p_value,
+            "p_value_assumes": list(self.p_value_assumes),
             "reason": ". ".join(self.best.reasons),
             "refuted": self.best.refuted,
             "findings": [f.to_dict() for f in self.findings],
@@ -146,7 +163,14 @@ def survey(train: Table, test: Table, delta: float = 0.05, asked: Asked | None =
     if columns is None:
         columns = tuple(c for c in common_columns(train, test) if c not in named)
     _refuse_missing(train, test, columns)
-    same = same_rows(train, test) and not laws_differ(train, test)
+    for column in asked.attributes or ():
+        _check_attribute(train, test, column)
+    looked_at = {*columns, *(asked.attributes or ())}
+    same = (
+        asked.foreign is None
+        and same_rows(train, test, sorted(looked_at))
+        and not laws_differ(train, test)
+    )
     alike = None if same else _alike(train, test, asked)
     warnings = [leak.sentence for leak in found_leaks]
     warnings += list(alike.effects.values()) if alike else []
@@ -219,12 +243,16 @@ def _rests_on_difficulty(train: Table, test: Table, asked: Asked) -> bool:
 
 def _attribute_columns(train: Table, test: Table, asked: Asked, known: bool) -> tuple[str, ...]:
     if asked.attributes is not None:
-        if reserved := set(asked.attributes) & set(RESERVED):
-            raise InputError(f"--attribute {min(reserved)}: a word of --shift, not a column")
         return asked.attributes
     if known or asked.foreign is not None:
         return ()
     return ("difficulty",) if train.has("difficulty") and test.has("difficulty") else ()
+
+
+def _check_attribute(train: Table, test: Table, column: str) -> None:
+    if column in RESERVED:
+        raise InputError(f"--attribute {column}: a word of --shift, not a column")
+    method_for(train, test, column)  # refuses what is no column of both
 
 
 def _views(

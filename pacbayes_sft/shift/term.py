@@ -17,7 +17,7 @@ from estimators import (
 from estimators.total_variation import NON_DECREASING, breakdown_gamma, profile_shift
 from estimators.total_variation.attribute import naming
 from pacbayes_sft.choices import Features, View
-from pacbayes_sft.data.overlap import shared_rows
+from pacbayes_sft.data.overlap import shared_draws
 from pacbayes_sft.data.rows import Table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift.methods import (
@@ -27,6 +27,7 @@ from pacbayes_sft.shift.methods import (
     TRIVIAL,
     is_monotone,
     laws_are_known,
+    laws_of_numbers,
     method_for,
 )
 
@@ -125,9 +126,9 @@ def _monotone(train: Table, test: Table, method: str, delta: float) -> Shift:
         d_plus = of_units(profile_shift(left, right, NON_DECREASING, delta), train, test)
         tv, rows = profile_shift(left, right, delta=delta), (len(left), len(right))
     else:
-        assert train.metadata and test.metadata
+        assert train.metadata
         column, rows = train.metadata.attribute, None
-        p, q = ({float(k): w for k, w in m.law.items()} for m in (train.metadata, test.metadata))
+        p, q = laws_of_numbers(train, test)
         d_plus, tv = profile_shift(p, q, NON_DECREASING), profile_shift(p, q)
     gamma = breakdown_gamma(d_plus.value, tv.value, tv.value)
     which = "" if rows is None else " (point values)"
@@ -187,12 +188,12 @@ def of_units(found: Estimate, *tables: Table) -> Estimate:
 
 def despite_shared_rows(shift: Shift, train: Table, test: Table) -> Shift:
     """A limit from two samples needs them independent: say so where they share rows."""
-    shared = len(shared_rows(train, test))
+    shared = shared_draws(train, test)
     if not shared:
         return shift
     sentence = (
-        f"the {shared} rows that stand in both files are coincidences of independent draws, not "
-        "copies"
+        f"the {shared} rows that stand in both files, by text or unit, are coincidences of "
+        "independent draws, not copies"
     )
     return replace(shift, tv=replace(shift.tv, assumptions=(*shift.tv.assumptions, sentence)))
 

@@ -59,12 +59,18 @@ def hidden_states(
     """
     from accelerate import PartialState
 
-    from pacbayes_sft.checkpoints.files import open_checkpoint
+    from pacbayes_sft.checkpoints.files import open_checkpoint, settings_sha256
     from pacbayes_sft.models import local_directory, resolve_base
 
     process, source = PartialState(cpu=device == "cpu"), resolve_base(base)
-    weights = open_checkpoint(local_directory(source)).sha256()
-    what = {"base": weights, "layer": layer, "max_length": max_length, "dtype": dtype}
+    folder = local_directory(source)
+    what = {
+        "base": open_checkpoint(folder).sha256(),
+        "beside_weights": settings_sha256(folder),
+        "layer": layer,
+        "max_length": max_length,
+        "dtype": dtype,
+    }
     names = [_name(text, what) for text in texts]
     kept = {} if cache is None else _read(cache, set(names))
     missing = {n: t for n, t in zip(names, texts, strict=True) if n not in kept}

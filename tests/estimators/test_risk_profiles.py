@@ -1,5 +1,6 @@
 """Shift over classes of risk profiles: the sup itself, its limits from samples, its labels."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from estimators import Guarantee, clopper_pearson, kl_bound, total_variation_attribute
+from estimators import (
+    Guarantee,
+    clopper_pearson,
+    kl_bound,
+    total_variation_attribute,
+    total_variation_known,
+)
 from estimators.importance import importance_weighted_bound, importance_weights
 from estimators.total_variation import (
     ALL,
@@ -237,3 +244,10 @@ def test_the_importance_weighted_bound_holds_and_its_weights_fit():
 def test_what_makes_no_sense_is_refused(call):
     with pytest.raises(ValueError, match=r"."):
         call()
+
+
+def test_not_a_number_is_no_probability():
+    broken, law = {1: math.nan, 2: 0.5}, {1: 0.5, 2: 0.5}
+    for of in (profile_shift, total_variation_known):
+        with pytest.raises(ValueError, match="sum to 1"):
+            of(broken, law)

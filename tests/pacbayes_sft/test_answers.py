@@ -48,6 +48,13 @@ BASE = resolve_base("strong")
         ("a1b0 = a2b3 ; a0b0 = a1b0", "a1b0"),
         ("it costs 3-5", "5"),
         ("The answer is:\n7", "7"),
+        ("The answer is -$5 in total", "-5"),
+        ("The answer is −5 dollars.", "-5"),  # U+2212
+        ("The answer is - 5 dollars", "-5"),
+        ("so we get –5", "-5"),  # an en dash
+        (r"x = - \$5", "-5"),
+        ("pages 3–5", "5"),
+        ("The answer is 12 - 5", "12 - 5"),
         ("The answer is:\n\n$5$", "5"),
         ("The answer is: ", None),
         (r"The answer is $2\sqrt{3}$ units", r"2\sqrt{3}"),

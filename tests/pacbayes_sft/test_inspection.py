@@ -103,7 +103,7 @@ def test_a_refusal_is_an_answer(base, tmp_path):
     (folder / CONFIG).write_text(json.dumps(config))
     found = inspect_checkpoint(folder, base=str(other))
     assert found.refusal is None and not any(ways(found).values())
-    assert "not for the base" in found.ways[0].remark
+    assert "whose weights are not those of" in found.ways[0].remark
     assert "no such directory" in complaint("inspect", tmp_path / "nowhere")
 
 

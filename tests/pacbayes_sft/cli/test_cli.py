@@ -364,8 +364,8 @@ def bound_words(lora_run, rows_dir, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"--delta": 0}, "--delta must lie strictly between 0 and 1"),
-        ({"--delta": 1.5}, "--delta must lie strictly between 0 and 1"),
+        ({"--delta": 0}, "--delta must lie between 1e-12 and 1"),
+        ({"--delta": 1.5}, "--delta must lie between 1e-12 and 1"),
         ({"--finetuned": "nowhere"}, "no such"),
         ({"--base": "nowhere"}, "no such model directory"),
         ({"--base": "owner/name"}, "the hub could not give it"),

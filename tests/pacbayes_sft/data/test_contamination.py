@@ -144,3 +144,14 @@ def test_short_texts_are_one_shingle():
     assert shingles("Yes, I do") == {"yes , i do"} and shingles("") == {""}
     with pytest.raises(InputError, match="similarity threshold"):
         contamination(table("a", "x"), table("b", "y"), threshold=0)
+
+
+def test_a_row_is_held_against_every_other_unit_not_the_first_of_its_text(texts):
+    """Row 3 has the unit of row 1, whose text it nearly is, and reads like row 2 all the same."""
+    a, near = texts[0], edited(texts[0])
+    found = contamination(table("train", a, a, near, a, units=[*"ABAA"]), table("t", texts[1]))
+    pairs = [(p.first, p.second, p.exact) for p in found.within]
+    assert pairs == [(1, 2, True), (2, 3, False), (2, 4, True)]
+    one = contamination(table("train", a, near, a, units=[*"ABA"]), table("t", near))
+    assert [(p.first, p.second, p.exact) for p in one.within] == [(1, 2, False), (2, 3, False)]
+    assert [(p.first, p.second, p.exact) for p in one.across] == [(2, 1, True)]

@@ -155,3 +155,11 @@ def test_a_wrong_choice_ends_in_a_sentence(words, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+def test_answers_taken_by_two_filters_are_not_compared(tmp_path):
+    """The change between two models would have held the change of the filter."""
+    after = log(tmp_path / "a.jsonl", [1.0] * 20, filters=("strict-match",))
+    before = log(tmp_path / "b.jsonl", [0.0] * 20, filters=("flexible-extract",))
+    with pytest.raises(InputError, match="by the filters strict-match and flexible-extract"):
+        change(read_samples(after), read_samples(before))

@@ -43,3 +43,28 @@ def test_a_limit_from_samples_that_share_rows_says_what_it_then_assumes():
     assert not any("coincidences" in s for s in apart.tv.assumptions)
     same = shift_term(with_level("a", [1, 2] * 30), with_level("b", [1, 3] * 30), "difficulty", 0.1)
     assert any("the 30 rows that stand in both files" in s for s in same.tv.assumptions)
+
+
+def test_rows_of_a_trained_unit_in_other_words_are_told():
+    train = table("train", "a", "b", units=["u", "v"])
+    test, labelled = table("t", "x", units=["v"]), table("l", "y", "z", units=["u", None])
+    found = overlap_warnings(train, test, None, labelled)
+    assert [w.split(",")[0] for w in found] == [
+        "1 rows of t name a unit of train", "1 rows of l name a unit of train"
+    ]  # fmt: skip
+    assert not overlap_warnings(train, table("t", "x", units=["w"]), None)
+
+    def with_level(source, words):
+        rows = [Row(f"{words} {i}", " yes", difficulty=i % 2, unit=f"u{i}") for i in range(30)]
+        return Table(source, rows, "")
+
+    limit = shift_term(with_level("a", "one"), with_level("b", "another"), "difficulty", 0.1)
+    assert any("the 30 rows that stand in both files" in s for s in limit.tv.assumptions)
+
+
+def test_many_repeats_are_found_in_one_pass(monkeypatch):
+    """Naming the units takes as long as the file is: once is enough."""
+    names, looked = Table.units.fget, []
+    monkeypatch.setattr(Table, "units", property(lambda t: looked.append(1) or names(t)))
+    repeats = table("train", *["a"] * 50)
+    assert len(repeated_rows(repeats)) == 49 and len(looked) == 1

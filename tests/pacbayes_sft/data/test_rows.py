@@ -1,9 +1,12 @@
 import datetime
 import json
+import os
+from decimal import Decimal
 
 import pandas as pd
 import pytest
 
+from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 
@@ -171,3 +174,43 @@ def test_parquet_reads_as_json_lines_would(tmp_path):
     assert table.units == ["1", "row 1"]
     assert [row.value_of("when") for row in table.rows] == [t.isoformat() for t in when]
     json.dumps([row.as_record() for row in table.rows])
+
+
+def test_a_pipe_is_refused_since_its_hash_would_be_that_of_nothing(tmp_path):
+    """Read once, it is empty: two unlike pipes had one hash, and passed for one file."""
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match=r"rows.jsonl: a pipe or device.*write the rows to a file"):
+        read_table(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("column", ["prompt", "unit", "difficulty", "mine"])
+def test_attributes_may_not_say_what_a_column_says(column, tmp_path):
+    """They would have overwritten it in every file written from the rows."""
+    row = GOOD | {"mine": 1, "attributes": {column: 9}}
+    with pytest.raises(InputError, match=f"line 1: 'attributes' holds '{column}'"):
+        read_table(write(tmp_path / "r.jsonl", [row]))
+
+
+def test_values_that_no_line_can_hold_name_their_column(tmp_path):
+    half = '{"prompt": "a", "completion": "b", "topic": {"deep": ["\\ud83d"]}}'
+    with pytest.raises(InputError, match="line 1: the column 'topic' is not encodable"):
+        read_table(write(tmp_path / "r.jsonl", [half]))
+    frame = pd.DataFrame([GOOD | {"price": Decimal("1.5")}])
+    frame.to_parquet(tmp_path / "price.parquet")
+    (row,) = read_table(tmp_path / "price.parquet").rows
+    assert row.value_of("price") == 1.5 and json.dumps(row.as_record())
+    pd.DataFrame([GOOD | {"image": b"png"}]).to_parquet(tmp_path / "image.parquet")
+    with pytest.raises(InputError, match=r"row 1: the column 'image' holds a bytes.*drop it"):
+        read_table(tmp_path / "image.parquet")
+
+
+@pytest.mark.parametrize(
+    ("law", "says"), [({"1": 0.5, "1.0": 0.5}, "two ways"), ({"1": float("nan")}, "sum to 1")]
+)
+def test_what_is_no_law_is_refused(law, says):
+    common = {"generator": "g", "attribute": "d", "seed": 0, "rows": 1, "data_sha256": ""}
+    with pytest.raises(ValueError, match=says):
+        Metadata(**common, law=law)
+    found = Metadata(**common, law={"2.0": 0.5, "2.50": 0.5})
+    assert found.law == {"2": 0.5, "2.5": 0.5} and found.law_of_numbers == {2.0: 0.5, 2.5: 0.5}
+    assert Metadata(**common, law={"easy": 1.0}).law_of_numbers is None

@@ -68,3 +68,9 @@ def test_a_metric_of_a_model_asks_for_one(metric, tmp_path):
     file = table(tmp_path, [{"prompt": "p", "completion": "c", "answer": "1"}]).source
     with pytest.raises(InputError, match=f"{metric}: give"):
         measure_difficulty(file, metrics=(metric,))
+
+
+def test_two_texts_are_two_clusters():
+    """As THTB's code has it, with any number of clusters that k-means finds above one."""
+    texts = ["What is 3 plus 4?", "What is 3 times 4?"] * 20  # digits are stripped
+    assert silhouettes(texts) == pytest.approx(np.ones(40))

@@ -469,3 +469,22 @@ class TestLeaks:
         ordered = replace(train, rows=sorted(train.rows, key=lambda r: r.difficulty))
         assert any("sorted by difficulty" in w for w in sentences(ordered, test))
         assert not any("sorted" in w for w in sentences(train, test))
+
+
+def test_equal_texts_of_other_columns_are_not_the_same_rows():
+    rows = sums(np.random.default_rng(0), 60, 2, 2)
+    a, b = (Table(n, [replace(r, difficulty=d) for r in rows], n) for n, d in (("a", 1), ("b", 9)))
+    found = survey(a, b, 0.05, Asked(attributes=("difficulty",)))
+    assert found.best.tv.value == 1 and not any("nothing differs" in r for r in found.best.reasons)
+    assert any("60 rows that stand in both" in s for s in found.best.tv.assumptions)
+    with pytest.raises(InputError, match="nosuch"):
+        survey(a, a, 0.05, Asked(attributes=("nosuch",)))
+
+
+def test_the_p_value_says_what_it_rests_on():
+    asked = Asked(views=(View.PROMPT,), features=(Features.HIDDEN,), base="weak")
+    hidden = survey(*files(n=40), 0.05, asked)
+    assert hidden.p_value_assumes == (UNSEEN_BY_BASE,)
+    assert hidden.to_dict()["p_value_assumes"] == [UNSEEN_BY_BASE]
+    plain = survey(*files(n=40), 0.05, Asked(views=(View.PROMPT,)))
+    assert plain.p_value is not None and plain.p_value_assumes == ()

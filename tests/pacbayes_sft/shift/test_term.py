@@ -4,6 +4,7 @@ import pytest
 
 from estimators import Guarantee, kl_bound, with_shift
 from pacbayes_sft.choices import View
+from pacbayes_sft.data.metadata import Metadata
 from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.shift import auto_warnings, method_for, shift_term, spends_delta
@@ -121,3 +122,18 @@ def test_a_column_whose_name_begins_with_a_reserved_word_is_a_column(pair):
     ]
     shift = shift_term(*tables, "monotone_q", 0.01)
     assert shift.view == "monotone_q" and shift.tv.guarantee is Guarantee.UPPER
+
+
+def test_a_recorded_law_of_names_has_no_order():
+    common = {"generator": "g", "attribute": "level", "rows": 2, "data_sha256": ""}
+
+    def table(name, law, seed):
+        rows = [Row(f"{name} {i}", " a", attributes={"level": "easy"}) for i in range(2)]
+        return Table(name, rows, name, Metadata(**common, law=law, seed=seed))
+
+    names = table("a", {"easy": 1.0}, 0), table("b", {"easy": 0.5, "hard": 0.5}, 1)
+    assert shift_term(*names, "known", 0.05).tv.value == 0.5
+    with pytest.raises(InputError, match=r"a: the law on record.*names.*--shift known"):
+        shift_term(*names, "monotone", 0.05)
+    numbers = table("a", {"1": 1.0}, 0), table("b", {"1.0": 1.0}, 1)
+    assert shift_term(*numbers, "known", 0.05).tv.value == 0  # one value, however written

@@ -1,5 +1,8 @@
 """Hidden states: the model's own, kept, resumed, shared out among processes."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -106,3 +109,13 @@ def test_two_processes_share_the_work(tmp_path):
     one = hidden.hidden_states(TEXTS, "strong")
     for k in (0, 1):
         np.testing.assert_allclose(np.load(tmp_path / f"states-{k}.npy"), one, atol=1e-5)
+
+
+def test_states_of_another_configuration_or_tokenizer_are_not_taken(tmp_path):
+    base = shutil.copytree(resolve_base("weak"), tmp_path / "base")
+    first = hidden.hidden_states(TEXTS[:1], str(base), cache=tmp_path / "cache")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    second = hidden.hidden_states(TEXTS[:1], str(base), cache=tmp_path / "cache")
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(second, hidden.hidden_states(TEXTS[:1], str(base)))
