@@ -167,7 +167,7 @@ def advised(evidence: Evidence, budget: float) -> str:
 
 
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
-    """Choose between token weights (nll, p0.5, dft) and windows at once, by the advice's rule.
+    """Choose between token weights (those on record) and windows at once, by the advice's rule.
 
     At the sizes, and for the seeds, that all objectives share.
     """

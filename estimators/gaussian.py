@@ -49,7 +49,11 @@ class DiagonalGaussian:
                 f"{sorted(self.mean.keys() ^ self.scale.keys())[:3]}"
             )
         for name, scale in self.scale.items():
-            s = scale if isinstance(scale, torch.Tensor) else torch.tensor(scale).double()
+            s = (
+                scale
+                if isinstance(scale, torch.Tensor)
+                else torch.tensor(scale, dtype=torch.float64)
+            )
             if not bool((torch.isfinite(s) & (s > 0)).all()):
                 raise ValueError(f"the scale of {name!r} must be positive and finite")
         for name, sides in self.basis.items():

@@ -44,7 +44,10 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
     tensors: dict[str, TensorChange] = {}
     notes: list[str] = []
     resized: list[str] = []
+    tied = _tied_tokens(adapter, weights)
     for name, stored in sorted(adapter.copies.items()):
+        if name.removesuffix(".weight") in tied:
+            continue
         change, note = copied_tensor(adapter, weights, name, stored)
         if change is None:
             continue
@@ -52,7 +55,6 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
         if note:
             notes.append(note)
             resized.append(name)
-    tied = _tied_tokens(adapter, weights)
     for module, kinds in sorted(adapter.modules.items()):
         if module in tied:
             continue
@@ -73,7 +75,10 @@ def adapter_changes(base: TensorFiles, directory: Path) -> Changes:
 
 
 def _tied_tokens(adapter: AdapterFiles, weights: BaseWeights) -> set[str]:
-    """Heads whose trained token rows are those of the embedding that they are tied to."""
+    """Heads whose trained token rows are those of the embedding that they are tied to.
+
+    PEFT writes both, and where the vocabulary was resized the whole of both as well.
+    """
     rows = {m: kinds["tokens"] for m, kinds in adapter.modules.items() if "tokens" in kinds}
     heads = {
         m
@@ -82,9 +87,20 @@ def _tied_tokens(adapter: AdapterFiles, weights: BaseWeights) -> set[str]:
     }
     if not heads or not weights.ties_head:
         return set()
-    read = adapter.files.tensor
-    others = [read(rows[m]) for m in rows.keys() - heads]
-    return {m for m in heads if any(torch.equal(read(rows[m]), other) for other in others)}
+
+    def equal(left: str | None, right: str | None) -> bool:
+        read = adapter.files.tensor
+        return left == right or bool(left and right and torch.equal(read(left), read(right)))
+
+    def copy_of(module: str) -> str | None:
+        return adapter.copies.get(f"{module}.weight")
+
+    return {
+        head
+        for head in heads
+        for other in rows.keys() - heads
+        if equal(rows[head], rows[other]) and equal(copy_of(head), copy_of(other))
+    }
 
 
 def _of_module(

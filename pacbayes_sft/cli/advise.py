@@ -39,7 +39,8 @@ def advise(
     base: Base,
     pool: Annotated[str, typer.Option(help="Rows to choose from, with their difficulty.")],
     test: Annotated[
-        str, typer.Option(help="A sample of the test distribution; the difficulty suffices.")
+        str,
+        typer.Option(help="A sample of the test distribution; of .jsonl the difficulty suffices."),
     ],
     budgets: Annotated[str, typer.Option(help="Training sizes to advise on: 500,2000,8000.")],
     windows: Annotated[

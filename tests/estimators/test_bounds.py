@@ -17,6 +17,8 @@ from estimators import (
     catoni_grid,
     clopper_pearson,
     disintegrated,
+    draw_delta,
+    gibbs_risk,
     is_vacuous,
     kl_bound,
     kl_isotropic,
@@ -27,6 +29,7 @@ from estimators import (
     quadratic,
     with_shift,
 )
+from estimators.importance import importance_weights
 from tests.cases import NoisyThreshold
 from tests.reference import kl_root
 
@@ -233,3 +236,19 @@ def test_the_simulation_would_notice_a_bound_that_charges_nothing():
 def test_an_infinite_kl_leaves_the_other_terms_alone():
     result = proposition_4_1(0.4, math.inf, 1000, 0.5, 0.05)
     assert result.extrapolation == 0.5 and result.bound.upper == math.inf
+
+
+def test_counts_are_whole_and_laws_are_laws():
+    with pytest.raises(ValueError, match=r"2\.5 of 10"):
+        clopper_pearson(2.5, 10, 0.05)
+    with pytest.raises(ValueError, match="counted from 1"):
+        draw_delta(0.05, declared=1.5)
+    for law in ({"a": 0.1}, {"a": 2.0, "b": -1.0}, {"a": math.nan}):
+        with pytest.raises(ValueError, match="sum to 1"):
+            importance_weights(["a"] * 10, law)
+    with pytest.raises(ValueError, match="sum to 1"):
+        gibbs_risk([0.1, 0.2], 0.05, [math.nan, math.nan])
+    grid = catoni_grid(0.3, 2.0, 100, 0.05, grid=np.array([0.5, 1.0]))
+    assert grid.upper == catoni_grid(0.3, 2.0, 100, 0.05, grid=[0.5, 1.0]).upper
+    with pytest.raises(ValueError, match="at least one"):
+        catoni_grid(0.3, 2.0, 100, 0.05, grid=np.array([]))

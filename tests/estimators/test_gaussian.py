@@ -171,3 +171,20 @@ def test_weights_of_a_mixture_are_a_sub_probability(weights):
         log_density_ratio_mixture(q.mean, q, [q, q], weights)
     with pytest.raises(ValueError, match="at least one"):
         log_density_ratio_mixture(q.mean, q, [])
+
+
+@pytest.mark.parametrize(("rank", "wide", "high"), [(6, 4, 4), (6, 8, 4), (6, 4, 9), (3, 5, 7)])
+def test_factors_of_more_rank_than_their_product_keep_their_shapes(rank, wide, high):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*s, generator=generator) for s in ((rank, wide), (high, rank)))
+    new_a, new_b = balanced_factors(a, b)
+    assert new_a.shape == a.shape and new_b.shape == b.shape
+    torch.testing.assert_close(new_b @ new_a, b @ a, atol=1e-4, rtol=1e-4)
+    norm = float(new_a.square().sum() + new_b.square().sum())
+    assert norm == pytest.approx(balanced_squared_norm(a, b), rel=1e-5)
+
+
+def test_a_scale_beyond_float32_is_one():
+    assert DiagonalGaussian({"w": torch.zeros(2)}, 1e-60).scale == {"w": 1e-60}
+    with pytest.raises(ValueError, match="positive and finite"):
+        DiagonalGaussian({"w": torch.zeros(2)}, 0.0)

@@ -149,3 +149,8 @@ def test_the_two_p_values_pay_for_each_other():
     texts = ["one two" if side else "one three" for side in y]
     test = ClassifierTwoSample(make_pipeline(CountVectorizer(), LogisticRegression()), folds=0)
     assert test.fit(texts, y).share_p_value_ is None and test.p_value_ == 0.002
+
+
+def test_few_rows_of_many_columns_have_no_rule():
+    x = np.random.default_rng(0).random((4, 5000))
+    assert share_difference_p_value(x, [0, 0, 1, 1]) == 1

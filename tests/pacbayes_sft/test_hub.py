@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.hub import base_warnings, checkpoint_directory
+from pacbayes_sft.hub import base_warnings, check_made_for, checkpoint_directory
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.inspection import inspect_checkpoint
 from pacbayes_sft.models import BASES, local_directory, resolve_base
 from pacbayes_sft.terms import kl_term, risk_term
 from pacbayes_sft.unseen import DECLARED
+from tests.pacbayes_sft.checkpoints import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -154,3 +157,16 @@ def test_what_names_no_base_that_is_here_refuses_nothing(name, hub):
 @pytest.mark.parametrize("path", ["nowhere", "./a/b", "/a/b", "tuned/deeper", "a/b/c"])
 def test_what_looks_like_a_path_is_one(path, hub):
     assert checkpoint_directory(path) == Path(path)
+
+
+def test_weights_under_names_without_the_prefix_are_compared_too(tmp_path):
+    named, given = (tiny.make_base("gpt2", tmp_path / n / "gpt2") for n in ("named", "given"))
+    adapter = tiny.make_adapter(named, tmp_path / "a", target_modules=["c_attn"])
+    tensors = load_file(given / "model.safetensors")
+    bare = {k.removeprefix("transformer."): v for k, v in tensors.items()}
+    save_file(bare, given / "model.safetensors", metadata={"format": "pt"})
+    check_made_for(adapter, open_checkpoint(given))  # the same weights
+    random = {k: torch.randn_like(v) for k, v in bare.items()}
+    save_file(random, given / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="whose weights are not those"):
+        check_made_for(adapter, open_checkpoint(given))

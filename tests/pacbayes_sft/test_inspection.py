@@ -9,8 +9,9 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from pacbayes_sft.checkpoints.files import open_checkpoint
+from pacbayes_sft.checkpoints.files import FULL, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
 from pacbayes_sft.checkpoints.lora import CONFIG
 from pacbayes_sft.choices import Space
@@ -180,3 +181,14 @@ def test_no_support_needs_transformers_or_peft(base, tmp_path):
 def test_no_base_is_asked_for_in_vain(tmp_path):
     with pytest.raises(InputError, match="no such"):
         inspect_checkpoint(tmp_path, base="nowhere")
+
+
+def test_a_distance_that_is_none_is_an_answer_too(base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "full")
+    tensors = load_file(folder / FULL)
+    name = next(n for n, t in tensors.items() if t.ndim > 1)
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, folder / FULL, metadata={"format": "pt"})
+    found = inspect_checkpoint(folder, base=str(base))
+    assert found.squared_distance is None and not any(ways(found).values())
+    assert any("NaN" in way.remark for way in found.ways)

@@ -57,3 +57,13 @@ def test_smoothed_nll_against_its_formula_and_range():
     assert float(smoothed_bits_per_token(wrong, labels[:1])) == pytest.approx(high)
     assert float(smoothed_nll(sure, labels[:1])) == pytest.approx(0, abs=1e-12)
     assert float(smoothed_nll(wrong, labels[:1])) == pytest.approx(1)
+
+
+def test_logits_that_are_not_numbers_have_no_loss():
+    """The arg-max of NaN is token 0, which may be the right one."""
+    logits, labels = torch.zeros(2, 3, 4), torch.tensor([[-100, 0, 0], [-100, -100, 0]])
+    logits[0, 1] = float("nan")
+    logits[1, 0] = float("nan")  # where nothing is supervised
+    for loss in (exact_match, token_error):
+        found = loss(logits, labels)
+        assert found[0].isnan() and found[1] == 0

@@ -14,6 +14,7 @@ from pacbayes_sft.heatmap import plot_movement
 from pacbayes_sft.models import BASES
 from pacbayes_sft.movement import Breakdown, Moved, break_down
 from pacbayes_sft.terms import kl_term
+from tests.pacbayes_sft.checkpoints import tiny
 
 STRONG = BASES / "strong"
 
@@ -145,3 +146,15 @@ def test_the_picture_says_what_it_asks(suffix, base, full_run, tmp_path):
         text = file.read_text()
         for words in ("where did the fine-tune move?", "a run", "q_proj", "embed_tokens"):
             assert f"<!-- {words}" in text
+
+
+def test_a_base_whose_names_lack_the_prefix(tmp_path):
+    """GPT-2 on the hub is h.0…, its loaded model transformer.h.0…"""
+    base = tiny.make_base("gpt2", tmp_path / "gpt2")
+    adapter = tiny.make_adapter(base, tmp_path / "a", target_modules=["c_attn"])
+    whole = break_down(open_checkpoint(base), adapter, Space.FACTORS, 1.0)
+    tensors = load_file(base / "model.safetensors")
+    bare = {k.removeprefix("transformer."): v for k, v in tensors.items()}
+    save_file(bare, base / "model.safetensors", metadata={"format": "pt"})
+    found = break_down(open_checkpoint(base), adapter, Space.FACTORS, 1.0)
+    assert [p.base_norm for p in found.tensors] == [p.base_norm for p in whole.tensors]

@@ -49,3 +49,10 @@ def test_auto_is_the_device_there_is(tiny_base):
     assert next(model.parameters()).device.type == there
     with pytest.raises(InputError, match="--device gpu"):
         load_model(str(tiny_base), device="gpu")
+
+
+def test_what_a_float_cannot_hold_is_refused():
+    """1 - 1e-17 is 1: "with probability 100 %" would have been said of a bound that may fail."""
+    for bad in ({"delta": 1e-17}, {"prior_scales": (1e-200,)}, {"prior_scales": (1e300,)}):
+        with pytest.raises(InputError, match=r"must lie between 1e-"):
+            Options(**bad)

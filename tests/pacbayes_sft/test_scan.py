@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,8 @@ def test_the_printed_example_is_a_configuration():
         ({"data": TINY["data"] | {"test": "nonsense"}}, "data.test"),
         ({"windows": ["2:3", "8:40"]}, "windows: '8:40'"),
         ({"windows": ["2.5:4"]}, "windows: '2.5:4'"),
+        ({"windows": [126]}, 'write windows and laws in quotes, "2:6"'),  # YAML's 2:6
+        ({"data": TINY["data"] | {"test": 366}}, "366 is a number to YAML"),
         (
             {
                 "bounds": {"plain": {"prior": "checkpoint"}},
@@ -259,6 +262,21 @@ def test_a_window_without_rows_enough_is_said(pool, tmp_path):
         list_jobs(large)
 
 
+def test_a_labelled_file_without_the_column_is_refused_before_any_fine_tune(pool, tmp_path):
+    rows = tmp_path / "labelled.jsonl"
+    rows.write_text('{"prompt": "p", "completion": "c"}\n')
+    asked = pool.model_copy(update={"data": pool.data.model_copy(update={"labelled": str(rows)})})
+    with pytest.raises(InputError, match="'length' is not a number"):
+        list_jobs(asked)
+
+
+def test_a_size_that_leaves_nothing_to_certify_on_is_refused_before_any_fine_tune():
+    prior = {"plain": {"prior": "checkpoint", "posterior": "isotropic"}}
+    with pytest.raises(InputError, match="sizes: at n = 2 a bound is left 1 unit"):
+        list_jobs(config(sizes=[2, 8], bounds=prior))
+    assert list_jobs(config(sizes=[8], bounds=prior))
+
+
 # --- running ---------------------------------------------------------------------------------
 
 
@@ -347,6 +365,88 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
         store.get("j")
 
 
+def test_a_kill_while_the_work_is_removed_costs_nothing(faked, tmp_path, monkeypatch):
+    """The record is written first; what is left of the folder goes with the next call."""
+    asked, remove = config(windows=["2:3"]), running._remove
+
+    def works(config, cell, key, folder, processes=1):
+        (folder / "finetune").mkdir(parents=True)
+        (folder / "finetune" / "half").write_text("x")
+        return fake(config, cell, key, folder)
+
+    def dies(folder):
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "measure_cell", works)
+    monkeypatch.setattr(running, "_remove", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_scan(asked, tmp_path)
+    monkeypatch.setattr(running, "_remove", remove)
+    monkeypatch.setattr(running, "measure_cell", None)  # nothing is measured again
+    assert len(run_scan(asked, tmp_path)) == 2
+    assert [left.name for left in (tmp_path / "work").iterdir()] == [".lock"]
+
+
+def test_a_part_of_a_record_is_no_record(faked, tmp_path):
+    run_scan(config(), tmp_path)
+    (tmp_path / "records" / ".partial-42-0123.json").write_text('{"key": ')
+    assert len(running.read_records(tmp_path)) == 3
+
+
+def test_rows_that_change_during_a_scan_are_not_measured_under_their_old_name(
+    pool, tmp_path, monkeypatch
+):
+    file = Path(pool.data.pool)
+
+    def rewrites(config, cell, key, folder, processes=1):
+        file.write_text(file.read_text().replace("c10", "new"))
+        return fake(config, cell, key, folder)
+
+    monkeypatch.setattr(running, "measure_base", fake_base)
+    monkeypatch.setattr(running, "measure_cell", rewrites)
+    with pytest.raises(InputError, match=r"data.pool: the file was changed while the scan ran"):
+        run_scan(pool, tmp_path / "out")
+    assert [r["key"] for r in Store(tmp_path / "out").all() if "cell" in r] == []
+
+
+def test_a_base_is_called_as_the_configuration_spells_it_and_is_the_same_beside_its_weights(
+    faked, tmp_path, tiny_base
+):
+    copy = shutil.copytree(tiny_base, tmp_path / "copy")
+    run_scan(config(bases=[str(tiny_base)]), tmp_path / "out")
+    more = config(bases=[str(copy)], windows=["2:3", "3:4", "4:5"])
+    assert {r["cell"]["base"] for r in run_scan(more, tmp_path / "out")[1:]} == {str(copy)}
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"hidden_act": "relu"}))
+    with pytest.raises(InputError, match=r"another config\.json or tokenizer"):
+        run_scan(more, tmp_path / "out")
+
+
+def test_what_a_bound_warns_of_is_kept_and_said_once(faked, tmp_path, monkeypatch, capsys):
+    def warns(config, cell, key, folder, processes=1):
+        made = fake(config, cell, key, folder)
+        made["bounds"]["plain"]["warnings"] = [f"{cell.size} rows (as {key}) stand in both"]
+        return made
+
+    monkeypatch.setattr(running, "measure_cell", warns)
+    run_scan(config(sizes=[16, 64]), tmp_path)
+    assert capsys.readouterr().err.count("stand in both") == 1
+
+
+@pytest.mark.parametrize("where", [Where(address="foo"), Where(workers=1)])
+def test_a_cluster_that_cannot_be_had_is_a_sentence(where, faked, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuses(**_):
+        raise ValueError("Invalid address format: foo")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuses)
+    with pytest.raises(InputError, match=r"--(address foo|workers 1): Ray could not be reached"):
+        run_scan(config(), tmp_path, where)
+
+
 def test_two_scans_do_not_train_in_one_folder(faked, tmp_path, monkeypatch):
     def another(config, cell, key, folder, processes=1):
         with pytest.raises(InputError, match="another scan is at work there"):
@@ -398,7 +498,7 @@ def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, mo
 def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
     monkeypatch.setattr(running.loaded, "keep", lambda on: None)
     folders = []
-    monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]))
+    monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]) or {})
     root = tmp_path / "work" / "ray"
     running._work(config().model_dump(mode="json"), list_jobs(config())[0], Where(), root)
     assert folders[0].is_relative_to(root) and not any(root.iterdir())
@@ -623,6 +723,7 @@ def test_a_cell_for_real(tmp_path):
     base, cell = run_scan(asked, tmp_path, Where(threads=1))
     assert set(base["measured"]["slices"]) == {"3", "4", "5"} == set(cell["measured"]["slices"])
     found, measured = cell["bounds"]["plain"], cell["measured"]
+    assert isinstance(found["warnings"], list)
     assert found["n"] == 48 and found["bounds"]["kl"]["guarantee"] == "upper"
     assert found["tv"]["value"] == pytest.approx(2 / 3)
     gap = measured["train_distribution_risk"]["value"] - measured["train_risk"]

@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pacbayes_sft.scan.store import Store
@@ -254,3 +255,16 @@ def test_selectors_that_run_side_by_side_keep_each_others_records(monkeypatch, t
     with ThreadPoolExecutor(4) as processes:
         list(processes.map(bench.keep, made))
     assert bench.kept() == [made[2], made[3], made[0], made[1]]
+
+
+def test_of_windows_with_one_shift_term_the_easiest_is_taken(bench, monkeypatch):
+    """4:8 and 6:10 are both 2/5 from the easy law; rounding had always named the harder."""
+    pool = law(range(2, 17))
+    windows = ["4:8", "6:10"]
+    tv = [bench.window_shifts(pool, law(range(6, 9)), windows)[w].tv.value for w in windows]
+    assert tv[0] == pytest.approx(tv[1])
+    assert bench.first_least(np.array([0.4, 0.4 - 1e-16, 0.7])) == 0
+    assert bench.first_least(np.array([0.4, 0.3, 0.3 - 1e-16])) == 1
+    import advice_cases
+
+    assert advice_cases.easiest_of_least({"6:10": 0.4 - 1e-16, "4:8": 0.4}) == "4:8"

@@ -80,3 +80,13 @@ def test_the_dropped_windows_get_no_further_pilot_and_are_named(files, faked, tm
     assert len(faked) == 9 and whole.halved is None and halving_said(None) == []
     assert halved.cost["share_of_sweep"] < whole.cost["share_of_sweep"]
     assert halved.to_dict()["halved"]["size"] == 64 and whole.to_dict()["halved"] is None
+
+
+def test_a_tie_up_to_rounding_is_one():
+    profiles = {"4:8": (0.1, 0.2, 0.3), "6:10": (0.3, 0.2, 0.1), "8:12": (0.0, 0.0, 0.0)}
+    made = []
+    for window, risks in profiles.items():
+        profile = {float(k): Measured(r, 0.01) for k, r in enumerate(risks)}
+        made.append(Pilot(window, "nll", 64, 0, 0, Measured(0, 0), profile, 0, 1, 1, 1))
+    found = halve(made, {0.0: 1 / 3, 1.0: 1 / 3, 2.0: 1 / 3})
+    assert found.kept == ("4:8", "6:10", "8:12") and not found.dropped

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pacbayes_sft.certified.card import certificate_sentence
 from pacbayes_sft.certified.checks import check_weights
+from pacbayes_sft.certified.files import config_sha256
 from pacbayes_sft.certified.record import VERSION
 from pacbayes_sft.certified.rows import (
     find_rows,
@@ -216,3 +217,96 @@ def test_units_of_several_rows_are_found_again_and_not_regrouped(tmp_path):
         found, why = find_rows(split, units)
         assert found is None and "other units" in why
     assert find_rows(table(("a", "u"), ("b", "v"), ("c", "u")), units)[1].startswith("1 of 4")
+
+
+@pytest.mark.parametrize("what", ["card", "predictor", "merged", "assumptions", "stated"])
+def test_words_that_promise_more_are_noticed(what, emitted, files, tmp_path):
+    directory = shutil.copytree(emitted[0], tmp_path / "changed")
+    record = json.loads((directory / CERTIFICATE).read_text())
+    card = directory / "README.md"
+    if what == "card":
+        said = f"| {record['n']:,} training units |"
+        assert said.strip("| ") in card.read_text()
+        number = f"{record['empirical_risk']['value']:.4f} (exact)"
+        card.write_text(card.read_text().replace(number, "0.0001 (exact)"))
+    elif what == "predictor":
+        record["predictor"] = "finished"
+    elif what == "merged":
+        record["deployed"]["merged"] = True
+    elif what == "assumptions":
+        record["assumptions"] = []
+    else:
+        record["train_bound"]["assumptions"] = record["train_bound"]["assumptions"][1:]
+    (directory / CERTIFICATE).write_text(json.dumps(record))
+    found = verify_adapter(directory, files[0])
+    failed = {check.name for check in found.checks if not check.passed}
+    assert failed & {"model card", "bound, test distribution", "bound, train distribution"}
+
+
+def test_a_card_may_say_more(emitted, files, tmp_path):
+    directory = shutil.copytree(emitted[0], tmp_path / "more")
+    card = directory / "README.md"
+    card.write_text(card.read_text() + "\n## Licence\n\nMIT\n")
+    assert verify_adapter(directory, files[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("units.jsonl", ""),
+        ("units.jsonl", '{"unit": "u", "rows": [], "loss": 0.0}\n'),
+        ("units.jsonl", '{"unit": "u", "rows": ["x"], "loss": 7.0}\n'),
+        ("certificate.json", ("n", 10**400)),
+        ("certificate.json", ("draw", "seed", float("inf"))),
+        ("certificate.json", ("evaluation", "batch_size", 64.0)),
+        ("certificate.json", ("evaluation", "dtype", "bits8")),
+        ("certificate.json", ("log_ratio", "null_reason", {"value": "x"})),
+    ],
+)
+def test_damaged_files_are_bad_input_or_a_failed_check(file, content, emitted, files, tmp_path):
+    directory = shutil.copytree(emitted[0], tmp_path / "x")
+    if isinstance(content, str):
+        (directory / "certificate" / file).write_text(content)
+    else:
+        record = json.loads((directory / CERTIFICATE).read_text())
+        place = record
+        for key in content[:-2]:
+            place = place[key]
+        place[content[-2]] = content[-1]
+        (directory / CERTIFICATE).write_text(json.dumps(record))
+    try:
+        found = verify_adapter(directory, files[0])
+    except InputError as error:
+        assert file in str(error)
+    else:
+        assert file == "certificate.json" and (not found or content[0] == "log_ratio")
+
+
+@pytest.mark.parametrize("name", ["certificate/draw.safetensors", "adapter_model.safetensors"])
+@pytest.mark.parametrize("how", ["nan", "dropped", "added"])
+def test_broken_weights_fail_their_check(how, name, emitted, files, tmp_path, monkeypatch, capsys):
+    """Exit code 1, as for any change, and not bad input in the certificate's name."""
+    directory = shutil.copytree(emitted[0], tmp_path / "x")
+    tensors = load_file(directory / name)
+    one = sorted(tensors)[0]
+    if how == "nan":
+        tensors[one].view(-1)[0] = float("nan")
+    elif how == "dropped":
+        del tensors[one]
+    else:
+        tensors["more"] = torch.zeros(2)
+    save_file(tensors, directory / name)
+    monkeypatch.setattr("sys.argv", ["pacbayes-sft", "verify", str(directory), "--train", files[0]])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1 and "SHA-256" in capsys.readouterr().out
+
+
+def test_the_order_of_patterns_is_part_of_the_settings(tmp_path):
+    """The first pattern that fits a module counts."""
+    patterns = {".*proj": 3, "q_proj": 5}
+    hashes = set()
+    for items in (patterns, dict(reversed(patterns.items()))):
+        (tmp_path / "c.json").write_text(json.dumps({"alpha_pattern": items, "r": 2}))
+        hashes.add(config_sha256(tmp_path / "c.json"))
+    assert len(hashes) == 2

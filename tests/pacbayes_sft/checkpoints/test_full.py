@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -260,3 +261,52 @@ def test_a_small_change_is_rounded_away(bases, tmp_path):
     assert drift.lost == drift.entries and drift.relative == pytest.approx(1)
     with pytest.raises(InputError, match="needs --finetuned to be the adapter"):
         kl_term(str(base), merged, sigma=0.1, merged=merged)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("llama", {"modules_to_save": ["embed_tokens", "lm_head"]}),
+        ("tied", {"trainable_token_indices": [40, 41]}),
+    ],
+)
+def test_new_tokens_as_peft_saves_them_twice(name, config, bases, tmp_path):
+    """Of modules_to_save the trained copy, the resized one and the original lie in the file."""
+    base, folder = bases[name], tmp_path / "adapter"
+    model = tiny.load(base, torch.float32)
+    model.resize_token_embeddings(42, mean_resizing=False)
+    adapter = get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=2, **config))
+    tiny.disturb(adapter)
+    adapter.save_pretrained(folder)
+    before, after = tiny.load(base).state_dict(), adapter.merge_and_unload().state_dict()
+    total = 0.0
+    for key, tensor in after.items():
+        if name == "tied" and key == "lm_head.weight":
+            continue
+        start, end = before[key], tensor.double()
+        if len(end) > len(start):
+            start = torch.cat([start, start.mean(0).expand(len(end) - len(start), -1)])
+        total += float((end - start).square().sum())
+    found = squared_distance(open_checkpoint(base), folder, Space.WEIGHTS)[0]
+    assert found == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_a_merge_into_a_tied_base_moves_the_other_of_the_pair(target, bases, tmp_path):
+    """The adapter's own model leaves it alone, so that much of the merge is drift."""
+    base = bases["tied"]
+    adapter = tiny.make_adapter(base, tmp_path / "a", target_modules=[target], r=2)
+    merged = tmp_path / "merged"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = tiny.attach(base, adapter).merge_and_unload()
+    tied = model.get_input_embeddings().weight
+    if target == "lm_head":
+        tied = model.lm_head.weight
+    stored = tiny.load(base)
+    with torch.no_grad():
+        stored.get_input_embeddings().weight.copy_(tied)  # one tensor, as a merge of old had it
+    stored.save_pretrained(merged)
+    drift = merge_drift(open_checkpoint(base), adapter, merged)
+    assert drift.elsewhere == pytest.approx(drift.change, rel=1e-6)
+    assert drift.distance == pytest.approx(drift.elsewhere, rel=1e-6)

@@ -327,3 +327,18 @@ def test_a_residual_start_converted_to_plain_lora(bases, tmp_path):
     assert found == pytest.approx(tiny.merged_distance(base, tmp_path / "plain"), rel=1e-6)
     assert found == pytest.approx(distance(base, tmp_path / "trained")[0], rel=1e-5)
     assert read_adapter(tmp_path / "plain").layers
+
+
+def test_a_bias_of_half_precision_is_scaled_in_float64(bases, tmp_path):
+    """PEFT adds s·b; s times a bfloat16 rounded to bfloat16 is another number."""
+    config = {"target_modules": ["q_proj"], "lora_bias": True, "r": 4, "lora_alpha": 7}
+    folder = tiny.make_adapter(bases["llama"], tmp_path, **config)
+    tensors = {k: v.bfloat16() for k, v in load_file(folder / ADAPTER).items()}
+    save_file(tensors, folder / ADAPTER)
+    wanted = sum(
+        float((1.75 * v.double()).square().sum()) for k, v in tensors.items() if k.endswith(".bias")
+    )
+    changes = weight_changes(open_checkpoint(bases["llama"]), folder)
+    distances = changes.squared_distances()
+    found = sum(v for k, v in distances.items() if k.endswith(".bias"))
+    assert found == pytest.approx(wanted, rel=1e-9)

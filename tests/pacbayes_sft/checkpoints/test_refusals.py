@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
+from pacbayes_sft.checkpoints.files import ADAPTER, FULL, open_checkpoint
 from pacbayes_sft.checkpoints.finetune import squared_distance
 from pacbayes_sft.checkpoints.lora import CONFIG, read_adapter
 from pacbayes_sft.choices import Space
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.inspection import inspect_checkpoint
+from pacbayes_sft.models import load_config, load_model
 from tests.pacbayes_sft.checkpoints import tiny
 
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -248,3 +249,31 @@ def test_codes_serve_only_where_their_values_are_not_needed(bases, tmp_path):
         )
         with pytest.raises(InputError, match="stored quantised"):
             distance(base, folder)
+
+
+def test_an_adapter_beside_the_bases_weights_is_refused(bases, plain, tmp_path):
+    """transformers would put it on top: R̂ of weights that no KL pays for."""
+    base = shutil.copytree(bases["llama"], tmp_path / "base")
+    for name in (CONFIG, ADAPTER):
+        shutil.copy(plain / name, base / name)
+    for load in (load_model, load_config):
+        with pytest.raises(InputError, match="an adapter lies beside the base's weights"):
+            load(str(base))
+
+
+def test_a_model_beside_an_adapter_is_not_what_is_read(bases, plain, tmp_path):
+    folder, wanted = shutil.copytree(plain, tmp_path / "a"), distance(bases["llama"], plain)
+    tensors = {k: v * 0.01 for k, v in load_file(folder / ADAPTER).items()}
+    save_file(tensors, folder / FULL)
+    assert distance(bases["llama"], folder) == wanted > 0
+    (folder / ADAPTER).unlink()
+    with pytest.raises(InputError, match=f"holds {CONFIG} but no {ADAPTER}"):
+        distance(bases["llama"], folder)
+
+
+def test_a_bad_pattern_is_judged_as_peft_uses_it(bases, plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "a")
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {"rank_pattern": {"(?i)Q_PROJ": 4}}))
+    with pytest.raises(InputError, match="rank_pattern has the bad pattern"):
+        distance(bases["llama"], folder)
