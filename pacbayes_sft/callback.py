@@ -27,16 +27,13 @@ from pacbayes_sft.checkpoints.files import ADAPTER, TensorFiles, open_checkpoint
 from pacbayes_sft.checkpoints.record import RECORD_DIR, RunRecord, read_record, write_record
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.first_pass import FirstPass
 from pacbayes_sft.models import local_directory, resolve_base
 from pacbayes_sft.order import (
-    append_drawn,
     batches_of,
-    begin_notes,
     first_difference,
     is_shuffled,
-    read_notes,
     shares_of,
-    watch,
     why_unknown,
 )
 from pacbayes_sft.running_bound import running_figures
@@ -45,10 +42,6 @@ from pacbayes_sft.versions import TRAINED_WITH, versions
 
 INITIAL, PRIOR, NOTES = "initial", "prior", "drawn.partial"
 ACCURACY = "mean_token_accuracy"  # what TRL calls it
-RESUMED_WITHOUT_NOTES = "the run was resumed, and its order before that is not on record"
-RESUMED_OTHERWISE = (
-    "the run was resumed with other rows, rows a step or prior_fraction than it had begun with"
-)
 _SETTINGS = (
     *("learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "warmup_steps"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay", "optim"),
@@ -124,7 +117,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self._ended_before = False
         self.compare = True
         self.shares = False
-        self._prior_rows = self._noted = 0
+        self._prior_rows = 0
         self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
         self._initial_kept = False
@@ -209,11 +202,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         """Note what was drawn; keep the prior when its rows have been seen."""
         if self._unknown:
             return
-        drawn = self._drawn
-        append_drawn(self._notes, drawn[self._noted :])
-        self._noted = max(self._noted, len(drawn))
-        if state.global_step == self._prior_step:
-            self.keep_prior(given["model"], len(set(drawn[: self._prior_step * self._rows_a_step])))
+        self._first_pass.note()
+        if self._prior_step is not None and state.global_step == self._prior_step:
+            self.keep_prior(given["model"], len(set(self._first_pass.read_by(self._prior_step))))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
         """Put KL and running bound beside the loss."""
@@ -300,7 +291,6 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self._shuffled = given_shuffled or one_by_one
         rows_each = batches_of(loader).batch_size * args.gradient_accumulation_steps
         self._rows_a_step = rows_each * shares_of(loader)
-        self._watched = watch(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step
         self._prior_step = wanted if 0 < wanted < state.max_steps else None
         if self.prior_fraction and self._prior_step is None:
@@ -314,18 +304,19 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
                 "the units it never saw would be no sample; pacbayes_sft.sft shuffles whole units",
                 stacklevel=3,
             )
-        self._before: list[int] = []
-        self._noted, self._begun_at = 0, state.global_step
-        if state.global_step == 0:
-            begin_notes(self._notes, self._reading)
-            return
-        reading, self._before = read_notes(self._notes)
-        self._noted = len(self._before)
-        if reading != self._reading:
-            self._unknown = RESUMED_OTHERWISE if reading else RESUMED_WITHOUT_NOTES
-        elif self._prior_step and state.global_step >= self._prior_step:
-            rows = self._before[: self._prior_step * self._rows_a_step]
-            self._prior_rows = len(set(rows)) if (self._kept / PRIOR).is_dir() else 0
+        self._first_pass = FirstPass(
+            loader,
+            self._notes,
+            self._reading,
+            places=len(self.positions),
+            rows_a_step=self._rows_a_step,
+            steps_done=state.global_step,
+        )
+        self._unknown = self._first_pass.unknown
+        if self._prior_step and not self._unknown and state.global_step >= self._prior_step:
+            kept = (self._kept / PRIOR).is_dir()
+            rows = set(self._first_pass.read_by(self._prior_step))
+            self._prior_rows = len(rows) if kept else 0
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -338,21 +329,12 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             "prior_step": self._prior_step,
         }
 
-    @property
-    def _drawn(self) -> list[int]:
-        """What the sampler yielded in the first pass, be that now or before the run was resumed."""
-        if self._begun_at * self._rows_a_step >= len(self.positions):
-            return self._before
-        return self._watched.drawn
-
     def _order(self) -> list[int]:
-        """Rows of the file in the order of their first sight; what was never drawn comes last."""
-        drawn, seen = self._drawn, min(self._begun_at * self._rows_a_step, len(self.positions))
-        if len(self._before) < seen or drawn[:seen] != self._before[:seen]:
-            self._unknown = RESUMED_WITHOUT_NOTES
-            return []
-        places = dict.fromkeys([*drawn, *range(len(self.positions))])
-        return list(dict.fromkeys([*self._saw, *(self.positions[place] for place in places)]))
+        """Rows of the file in the order of their first sight."""
+        places = self._first_pass.order()
+        self._unknown = self._first_pass.unknown
+        rows = (self.positions[place] for place in places)
+        return list(dict.fromkeys([*self._saw, *rows])) if places else []
 
     def _known_priors(self) -> dict[str, tuple[TensorFiles, int]]:
         """Weights that the KL can be taken from, and the units that would be left to certify on."""
@@ -362,7 +344,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             files = open_checkpoint(kept) if kept.is_dir() else self._base[1]
             self._references[""] = files, len(set(units))
         if self._prior_rows and "_after_prior" not in self._references and not self._unknown:
-            drawn = [self.positions[place] for place in self._drawn]
+            drawn = [self.positions[place] for place in self._first_pass.drawn]
             first = list(dict.fromkeys([*self._saw, *drawn]))[: self._prior_rows]
             touched = {units[row] for row in first}
             left = len(set(units) - touched)

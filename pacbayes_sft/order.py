@@ -1,43 +1,17 @@
-"""In which order a trainer's run saw its rows: read off its sampler, or unknown and why."""
+"""Whether anyone can say in which order a trainer reads its rows, and why not."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from accelerate.data_loader import BatchSamplerShard
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import RandomSampler, SequentialSampler
 
-from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.rows import Row, Table
 
 LOOKED_AT = 200  # rows whose text is compared with the training file
 SHORTEST_CUT = 64  # characters that must be left of a text that a trainer cut
-
-
-class WatchedSampler(Sampler[int]):
-    """A sampler that notes what it yields in its first pass; otherwise the one it stands for."""
-
-    def __init__(self, sampler: Any) -> None:
-        self._sampler = sampler
-        self.drawn: list[int] = []
-        self._passes = 0
-
-    def __iter__(self) -> Iterator[int]:
-        first = self._passes == 0
-        self._passes += 1
-        for index in self._sampler:
-            if first:
-                self.drawn.append(int(index))
-            yield index
-
-    def __len__(self) -> int:
-        return len(self._sampler)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sampler, name)
 
 
 def batches_of(dataloader: Any) -> Any:
@@ -54,13 +28,6 @@ def shares_of(dataloader: Any) -> int:
     found = dataloader.batch_sampler
     whole = not isinstance(found, BatchSamplerShard) or found.split_batches
     return 1 if whole else int(found.num_processes)
-
-
-def watch(dataloader: Any) -> WatchedSampler:
-    """Put a watched sampler in the place of a data loader's own and return it."""
-    batches = batches_of(dataloader)
-    batches.sampler = watched = WatchedSampler(batches.sampler)
-    return watched
 
 
 def is_shuffled(dataloader: Any) -> bool:
@@ -156,35 +123,3 @@ def _texts(row: Row) -> list[str]:
 def _squashed(text: str) -> str:
     """Tokenizers lose white space and case; neither tells rows apart."""
     return "".join(text.split()).casefold()
-
-
-def append_drawn(file: Path, drawn: Sequence[int]) -> None:
-    """Add what was drawn since to a run's notes, so that a killed run knows its order.
-
-    A line that a kill cut short is taken off first: it was not counted as drawn when it was read.
-    """
-    if not drawn:
-        return
-    with file.open("a+b") as notes:
-        end = notes.tell()
-        notes.seek(max(0, end - 1))
-        if notes.read() not in (b"", b"\n"):
-            notes.seek(0)
-            notes.truncate(notes.read().rfind(b"\n") + 1)
-        notes.write(json.dumps(list(drawn)).encode() + b"\n")
-
-
-def begin_notes(file: Path, reading: Mapping[str, Any]) -> None:
-    """Begin a run's notes with what it reads and how; whoever goes on must read the same."""
-    with replacing(file) as partial:
-        partial.write_text(json.dumps(reading) + "\n", encoding="utf-8")
-
-
-def read_notes(file: Path) -> tuple[dict[str, Any], list[int]]:
-    """Return what a run set out to read and what it had drawn.
-
-    A line cut short by a kill is left out; without a file both are empty.
-    """
-    whole = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
-    reading, *drawn = map(json.loads, whole or [b"{}"])
-    return reading, [place for line in drawn for place in line]

@@ -22,15 +22,15 @@ from trl import SFTConfig, SFTTrainer
 from estimators import kl_bound
 from pacbayes_sft.beginning import TRAINED_BEFORE, is_at_base
 from pacbayes_sft.bound_json import to_record
-from pacbayes_sft.callback import RESUMED_OTHERWISE, CertificateCallback
+from pacbayes_sft.callback import CertificateCallback
 from pacbayes_sft.certify import bound
 from pacbayes_sft.checkpoints.files import ADAPTER, open_checkpoint
 from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.first_pass import RESUMED_OTHERWISE, append_drawn, begin_notes
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.options import Options
-from pacbayes_sft.order import append_drawn, begin_notes
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.unseen import ORDER_OF_THE_FILE
 

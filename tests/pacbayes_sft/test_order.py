@@ -5,7 +5,8 @@ import random
 import pytest
 
 from pacbayes_sft.data.rows import Row, Table
-from pacbayes_sft.order import append_drawn, begin_notes, first_difference, read_notes
+from pacbayes_sft.first_pass import append_drawn, begin_notes, read_notes
+from pacbayes_sft.order import first_difference
 
 HEAD = "Answer the following multiple choice question with the letter of the correct option only.\n"
 RNG = random.Random(0)

@@ -17,7 +17,8 @@ from pacbayes_sft import processes
 from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.record import RECORD_DIR, read_record
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.order import is_shuffled, shares_of, watch
+from pacbayes_sft.first_pass import watch
+from pacbayes_sft.order import is_shuffled, shares_of
 from pacbayes_sft.processes import (
     FAILED,
     PRECISION,
