@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+LARGEST_SEED = 2**32 - 1  # numpy's old generators, which transformers and scikit-learn seed
 LEAST_DELTA = 1e-12  # a confidence is kept as 1 - δ, which cannot tell much less from certainty
 BOUND_NAMES = {  # what a record calls a bound, and what a reader does
     "proposition_4_1": "Proposition 4.1",

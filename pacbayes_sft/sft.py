@@ -19,7 +19,7 @@ import torch
 
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.record import RunRecord, read_record
-from pacbayes_sft.choices import Objective
+from pacbayes_sft.choices import LARGEST_SEED, Objective
 from pacbayes_sft.data.encode import encode
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
@@ -79,6 +79,10 @@ class Settings:
     max_length: int | None = None
     trust_remote_code: bool = False
 
+    def steps_over(self, rows: int) -> int:
+        """Return the optimiser steps that a schedule over so many rows takes."""
+        return self.steps or max(1, round(self.epochs * math.ceil(rows / self.batch_size)))
+
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
         if self.shared_steps and self.steps == 1 and self.prior_fraction:
@@ -87,6 +91,8 @@ class Settings:
             raise InputError(f"--prior-fraction must lie in [0, 1), got {self.prior_fraction}")
         if min(self.lora_rank, self.steps, self.seed) < 0 or self.batch_size < 1:
             raise InputError("rank, steps and seed must be >= 0 and the batch size >= 1")
+        if self.seed > LARGEST_SEED:
+            raise InputError(f"a seed is at most {LARGEST_SEED}, got {self.seed}")
         if not all(self.target_names):
             raise InputError(
                 f"--target-modules {self.target_modules!r}: names no module between two commas"
@@ -180,9 +186,9 @@ def _fine_tune(
     assert out is not None
     if team.first:
         keeper.keep_initial(model)
-    steps, read = _steps(settings, len(order)), order
+    steps, read = settings.steps_over(len(order)), order
     if prior_rows:
-        before = _steps(settings, prior_rows)
+        before = settings.steps_over(prior_rows)
         if settings.shared_steps:
             before = min(max(1, round(settings.prior_fraction * steps)), steps - 1)
             steps, read = steps - before, order[prior_rows:] + order[:prior_rows]
@@ -220,10 +226,6 @@ def training_order(table: Table, prior_fraction: float, seed: int) -> tuple[list
     seen_by_prior = int(prior_fraction * len(units))
     order = [row for unit in shuffled for row in members[unit]]
     return order, sum(len(members[unit]) for unit in shuffled[:seen_by_prior])
-
-
-def _steps(settings: Settings, rows: int) -> int:
-    return settings.steps or max(1, round(settings.epochs * rows / settings.batch_size))
 
 
 def _trainer(
@@ -289,7 +291,14 @@ def _trainer(
 def _train(trainer: Any, work: Path) -> Any:
     """Run a schedule, resuming from ``work`` if it can, and return the model."""
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
-    return trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not bool(torch.isfinite(weight).all()):
+            raise InputError(
+                f"{name}: not a number after training, so nothing is saved; give a lower "
+                "--learning-rate into another --out"
+            )
+    return model
 
 
 def _with_factors(model: Any, settings: Settings) -> Any:

@@ -147,6 +147,11 @@ def prepare(
     # the selection is free to certify on: its side decides neither windows, levels nor shift terms
     side = {unit: levels[unit] for unit in pilot_side(levels, how.share, how.seed)}
     seen = list(side.values())
+    if not seen:
+        raise InputError(
+            f"{pool}: the coin gave the pilots' side none of {len(levels)} units; the pool is too "
+            "small for advice"
+        )
     tested, metadata = read_test_levels(test, column)
     own = table.metadata
     if own and metadata and own.generator != metadata.generator:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from estimators import DiagonalGaussian, Estimate, is_vacuous
+from estimators import DiagonalGaussian, Estimate, Guarantee, is_vacuous
 from pacbayes_sft.certified.card import model_card
 from pacbayes_sft.certified.claim import Claim, claim, event_of, log_ratio
 from pacbayes_sft.certified.draws import Numbered, draw_from
@@ -149,7 +149,7 @@ def check_units(record: dict[str, Any], units: list[Unit]) -> Check:
     """The empirical risk is the mean of the listed losses, and n their number."""
     mean = math.fsum(unit.loss for unit in units) / max(1, len(units))
     stated = record["empirical_risk"]
-    same = all(_near(stated[limit], mean) for limit in LIMITS)
+    same = all(_near(stated[limit], mean) for limit in LIMITS) and _is_exact(stated)
     return Check(
         "empirical risk",
         same and len(units) == record["n"],
@@ -205,7 +205,8 @@ def check_numbers(
 def _check_ratio(ratio: float, stated: dict[str, Any]) -> Check:
     return Check(
         "ln(dQ/dP)",
-        all(
+        _is_exact(stated)
+        and all(
             math.isclose(ratio, stated[limit], rel_tol=CLOSE, abs_tol=RATIO_CLOSE)
             for limit in LIMITS
         ),
@@ -225,6 +226,8 @@ def _check_bounds(record: dict[str, Any], made: Claim) -> list[Check]:
             and _near(stated["upper"], bound.upper)
             and _near(stated["confidence"], bound.confidence)
             and stated["guarantee"] == bound.guarantee
+            and stated["lower"] == bound.to_dict()["lower"]
+            and record["target"] == "test_distribution"
             and record[flag] == is_vacuous(bound)
         )
         told = (
@@ -241,6 +244,10 @@ def _check_bounds(record: dict[str, Any], made: Claim) -> list[Check]:
             )
         )
     return checks
+
+
+def _is_exact(stated: dict[str, Any]) -> bool:
+    return (stated["guarantee"], stated["confidence"]) == (Guarantee.EXACT, 1)
 
 
 def _near(left: float, right: float) -> bool:

@@ -131,7 +131,7 @@ def verify_adapter(
             check_words(record, directory / CARD),
         ]
         how = _evaluation(record, device, trust_remote_code=trust_remote_code)
-        claim = certificate_sentence(record)
+        claim = certificate_sentence(record).replace("**", "")  # of Markdown
     except InputError:
         raise
     except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:

@@ -5,7 +5,9 @@ Every command is also one Python call with the same words.
 
 from __future__ import annotations
 
+import io
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -24,6 +26,8 @@ from pacbayes_sft.cli.terms import kl, risk
 from pacbayes_sft.cli.tv import tv
 from pacbayes_sft.cli.verify import verify
 from pacbayes_sft.errors import InputError
+
+UNFORESEEN = 70  # EX_SOFTWARE of sysexits
 
 app = typer.Typer(
     name="pacbayes-sft",
@@ -72,7 +76,13 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; bad input gives exit code 2 and one sentence, never a traceback."""
+    """Run the command line; bad input gives exit code 2 and one sentence, never a traceback.
+
+    What nobody foresaw is a traceback and exit code 70, since 1 is what `verify` says of changes.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a terminal of another encoding shows no δ
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except InputError as error:
@@ -80,6 +90,9 @@ def main() -> None:
     except OSError as error:  # a full disk, a path that is a file, a folder without permission
         reason = error.strerror or str(error).strip().split("\n")[0] or type(error).__name__
         _refuse(reason if error.filename is None else f"{error.filename}: {reason}")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(UNFORESEEN)
 
 
 def _refuse(sentence: str) -> None:

@@ -20,6 +20,7 @@ from pacbayes_sft.cli.output import (
     TrustRemoteCode,
     check_delta,
     check_dtype,
+    check_folder,
     emit,
     quiet_stdout,
     refuse_unused,
@@ -124,6 +125,8 @@ def bound(
 
     from pacbayes_sft.data.rows import refuse_missing
 
+    if prior in ("base", "initial"):
+        refuse_unused(context, f"with --prior {prior}, which saw no rows", "prior_train")
     refuse_missing(train, test, train_heldout, labelled, prior_train)
     if posterior not in (Posterior.AUTO, Posterior.REFINED):
         where = f"with --posterior {posterior}, which is not refined"
@@ -132,6 +135,10 @@ def bound(
         refuse_unused(context, "without --emit-adapter", *EMITTING)
     if dry_run:
         refuse_unused(context, "under --dry-run", "emit_adapter")
+    else:
+        check_folder(out)
+        if emit_adapter is not None:
+            check_folder(emit_adapter, "--emit-adapter")
 
     from estimators.posteriors.refined import Schedule
     from pacbayes_sft.bound_json import to_record, write_bound_json
@@ -215,7 +222,8 @@ def bound(
                 declared_draws=declared_draws,
                 seed=draw_seed,
             )
-        (out / ".refinement.partial").unlink(missing_ok=True)  # all that rests on it is written
+        if posterior in (Posterior.AUTO, Posterior.REFINED):  # all that rests on it is written
+            (out / ".refinement.partial").unlink(missing_ok=True)
     if json:
         record = to_record(certificate)
         if emit_adapter is not None:

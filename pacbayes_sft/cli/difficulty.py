@@ -69,6 +69,7 @@ def difficulty(
     refuse_missing(train)
 
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
+    from pacbayes_sft.difficulty.measure import METRICS, OF_MODELS
 
     refuse_input(out, train)
     refuse_input(picture, train, option="--picture")
@@ -80,7 +81,7 @@ def difficulty(
         refuse_unused(context, "without --metric pass_rate", "samples", "temperature", "seed")
     if "cot_tokens" not in metrics:
         refuse_unused(context, "without --metric cot_tokens", "tokenizer")
-    if not {"cot_tokens", "base_loss", "pass_rate"} & {*metrics}:
+    if not {*OF_MODELS} & {*metrics} and {*metrics} <= {*METRICS}:
         refuse_unused(context, "with these metrics, which read no model", "base")
     if tokenizer is not None and not {"base_loss", "pass_rate"} & {*metrics}:
         refuse_unused(context, "beside --tokenizer, where no metric asks for a model", "base")

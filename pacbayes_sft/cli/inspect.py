@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.cli.output import Json, Out, emit, new_table
+from pacbayes_sft.cli.output import Json, Out, emit, new_table, refuse_input
 
 
 def inspect(
@@ -24,6 +24,7 @@ def inspect(
     """
     from pacbayes_sft.inspection import inspect_checkpoint
 
+    refuse_input(out, directory, base)
     found = inspect_checkpoint(directory, base=base)
     table = new_table(f"{found.directory}: {found.kind}", "what", "", "in words")
     if found.refusal:

@@ -122,9 +122,7 @@ def sft(
     table = new_table(f"Fine-tuned into {out}", "quantity", "value")
     rows = len(record.order)
     table.add_row("rows given, none dropped", f"{rows:,}")
-    # as `run_sft` counts them; an epoch may end before its last batch
-    taken = steps or max(1, round(epochs * rows / batch_size))
-    read = min(rows, taken * batch_size)
+    read = min(rows, settings.steps_over(rows) * batch_size)  # a schedule may end before its last
     table.add_row("rows read at least once", f"{read:,}")
     table.add_row("rows the prior checkpoint saw", f"{record.prior_rows:,}")
     table.add_row("run record", str(out / "pacbayes_sft" / "run.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 import warnings
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from pacbayes_sft.atomic import replacing
-from pacbayes_sft.choices import LEAST_DELTA
+from pacbayes_sft.choices import LARGEST_SEED, LEAST_DELTA
 from pacbayes_sft.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MaxLength = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that lies beside the base's weights.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Root of all randomness.")]
 Base = Annotated[str, typer.Option(help="Base: path, hub id, or a shipped one: strong, weak.")]
 
 
@@ -78,8 +79,26 @@ def refuse_input(out: Path | None, *inputs: str | Path | None, option: str = "--
         return
     for source in [Path(i) for i in inputs if i is not None]:
         of_model = source.is_dir() and source.resolve() in out.resolve().parents
-        if (source.exists() and out.samefile(source)) or (of_model and OF_MODELS.search(out.name)):
+        files = (source, source.with_name(f"{source.name}.meta.json"))  # what records its law too
+        if any(file.exists() and out.samefile(file) for file in files) or (
+            of_model and OF_MODELS.search(out.name)
+        ):
             raise InputError(f"{option} {out}: is one of the files to be read; give another name")
+
+
+def check_folder(out: Path, option: str = "--out") -> None:
+    """Raise, before any work, if a directory could not be written or made.
+
+    Raises:
+        InputError: Naming what is in the way.
+    """
+    there = out.resolve()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise InputError(f"{option} {out}: {there} is a file, no directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {out}: no permission to write into {there}")
 
 
 def check_picture(file: Path | None) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pacbayes_sft.cli.output import Json, Seed, emit, new_table, quiet_stdout, refuse_unused
+from pacbayes_sft.cli.output import (
+    Json,
+    Seed,
+    emit,
+    new_table,
+    quiet_stdout,
+    refuse_input,
+    refuse_unused,
+)
 from pacbayes_sft.errors import InputError
 
 
@@ -50,6 +58,8 @@ def recipe(
         raise InputError(f"recipe {name}: give --out, the directory to write into")
     if name in GENERATORS:
         refuse_unused(context, f"with {name}, whose rows have seeds of their own", "seed")
+    for side in ("pool", "test"):
+        refuse_input(out / f"{side}.jsonl", pool, test)
     with quiet_stdout():
         said = write_recipe(name, out, pool=pool, test=test, base=base, rows=rows, seed=seed)
     table = new_table(said["what"], "file", "rows", "left out: too long for the base")

@@ -64,6 +64,7 @@ def scan(
     Example: `pacbayes-sft scan map.yaml --out runs/map --workers 2`
     """
     if example:
+        refuse_unused(context, "with --example, which is YAML", "json")
         typer.echo(EXAMPLE, nl=False)
         return
     if config is None:

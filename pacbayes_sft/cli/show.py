@@ -80,6 +80,7 @@ def show(certificate: Certificate, console: Console) -> None:
     from estimators.display import failure, rounded_up
     from pacbayes_sft.bound_json import drift_of, warnings_of
     from pacbayes_sft.report import certificate_sentence
+    from pacbayes_sft.shift import is_monotone
 
     c = certificate
     console.print(certificate_sentence(c), style="bold", highlight=False)
@@ -105,7 +106,8 @@ def show(certificate: Certificate, console: Console) -> None:
     terms.add_row(
         "extrapolation",
         rounded_up(c.terms.extrapolation, 4),
-        f"TV on {c.shift.view}: {interval(c.shift.tv)}, {claim(c.shift.tv)}",
+        f"{'D⁺' if is_monotone(c.options.shift) else 'TV'} on {c.shift.view}: "
+        f"{interval(c.shift.tv)}, {claim(c.shift.tv)}",
     )
     terms.add_row(
         "ε √(ln(2√n/δ)/2n)",

@@ -21,6 +21,7 @@ from pacbayes_sft.cli.output import (
     interval,
     new_table,
     quiet_stdout,
+    refuse_input,
     refuse_unused,
     resolve_device,
 )
@@ -96,10 +97,12 @@ def tv(
 
     refuse_missing(train, test)
     check_delta(delta)
+    refuse_input(out, train, test)
     if attribute and view:
         raise InputError("--attribute and --view are two methods; give one of them")
     if not stream and Features.HIDDEN not in (features or []):
-        refuse_unused(context, "without --features hidden", "base", "cache")
+        unused = ("base", "cache", "device", "batch_size")
+        refuse_unused(context, "without --features hidden", *unused)
     folder = out if out is not None and out.suffix != ".json" else None
     if attribute and folder is None and not stream:
         refuse_unused(

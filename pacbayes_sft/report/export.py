@@ -78,6 +78,12 @@ def markdown(table: Table) -> str:
     return "\n".join([f"**{table.title}**", "", *lines])
 
 
+_SPECIAL = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def _latex(table: Table) -> str:
     import pandas as pd
 
@@ -90,7 +96,7 @@ def _latex(table: Table) -> str:
         caption="CAPTION",
         label=f"tab:pacbayes-{table.name}",
     )
-    escaped = table.title.replace("%", r"\%").replace("_", r"\_")
+    escaped = table.title.translate(_SPECIAL)
     notes = [f"% {' '.join(note.split())}" for note in table.notes]
     return "\n".join([_with_symbols(text.replace("CAPTION", escaped)).strip(), *notes])
 

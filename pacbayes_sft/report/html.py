@@ -91,17 +91,17 @@ def reproduce(
     schedule = options.refinement.schedule
     words += ["--prior-shape", options.prior_shape.value]
     words += ["--posterior", options.posterior.value]
-    words += ["--prior-scales", ",".join(f"{sigma:g}" for sigma in options.prior_scales)]
+    words += ["--prior-scales", ",".join(map(repr, options.prior_scales))]
     if options.posterior in (Posterior.AUTO, Posterior.REFINED):
         words += ["--steps", str(schedule.steps)]
         words += ["--refine-batch", str(options.refinement.batch_size)]
         words += ["--start", options.refinement.start.value]
         for flag, value in (("time-budget", schedule.time_budget), ("radius", schedule.radius)):
-            words += [f"--{flag}", f"{value:g}"] if value is not None else []
+            words += [f"--{flag}", repr(value)] if value is not None else []
     if options.space:
         words += ["--space", options.space.value]
     words += ["--shift", options.shift, "--loss", options.loss.value]
-    words += ["--delta", f"{options.delta:g}", "--draws", str(options.draws)]
+    words += ["--delta", repr(options.delta), "--draws", str(options.draws)]
     words += ["--theorem", options.theorem.value]
     words += ["--batch-size", str(options.batch_size), "--seed", str(options.seed)]
     words += ["--device", options.device, "--dtype", options.dtype]

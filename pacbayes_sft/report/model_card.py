@@ -43,25 +43,26 @@ It rests on these assumptions:
 def update_model_card(certificate: Certificate, file: Path | str) -> None:
     """Write the section and ``model-index`` metadata into a card, or write the card.
 
-    What else the card holds is left as it is; a section written before is replaced. The metadata
-    get the measured risks, and the bound where it is a promise: a vacuous or estimated one has no
-    place among results.
+    What else the card says is left as it is (but for comments in its metadata, which are written
+    anew); a section written before is replaced. The metadata get the measured risks, and the bound
+    where it is a promise: a vacuous or estimated one has no place among results.
 
     Args:
         certificate: What to say.
         file: A ``README.md`` as the hub knows it, or the directory that it is in.
 
     Raises:
-        InputError: If the card's metadata cannot be read.
+        InputError: If the card's metadata or the marks of an earlier section cannot be read.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
     path = Path(file) / "README.md" if Path(file).is_dir() else Path(file)
     record = to_record(certificate)
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else "---\n---\n"
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else "---\n---\n"
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text, as a model card is") from None
+    _refuse_broken(path, text)
     try:
         card = ModelCard(text, ignore_metadata_errors=False)
     except Exception as error:
@@ -80,6 +81,18 @@ def update_model_card(certificate: Certificate, file: Path | str) -> None:
     section = f"{BEGIN}\n{model_card_section(certificate)}{END}"
     with replacing(path) as partial:
         partial.write_text(f"---\n{data.to_yaml()}\n---\n{body}\n\n{section}\n", encoding="utf-8")
+
+
+def _refuse_broken(path: Path, text: str) -> None:
+    """Refuse what would be read as something else, and lost."""
+    if text.startswith("---") and not re.search(r"^---\s*$", text[3:], flags=re.M):
+        raise InputError(f"{path}: its metadata have no closing line '---'; add it")
+    marks = re.findall(f"{BEGIN}|{END}", text)
+    if marks not in ([], [BEGIN, END]):
+        raise InputError(
+            f"{path}: holds the marks {BEGIN} and {END} otherwise than once each, in this order; "
+            "remove the old section"
+        )
 
 
 def evaluation_results(

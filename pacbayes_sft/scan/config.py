@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from pacbayes_sft.choices import ZERO_ONE, Loss, Objective, Posterior, PriorShape
+from pacbayes_sft.choices import LARGEST_SEED, ZERO_ONE, Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.options import PRIOR_SCALES, has_repeats
 from pacbayes_sft.shift.methods import NEED_FACTORS, NEED_LABELLED, check_shift
@@ -198,7 +198,7 @@ class Config(_Strict):
     data: Annotated[Igsm | Files, Field(discriminator="kind")]
     windows: tuple[str, ...] | Windows
     sizes: tuple[Positive, ...]
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...] = (0,)
     bases: tuple[str, ...] = ("strong",)
     objectives: tuple[Objective, ...] = (Objective.NLL,)
     methods: tuple[Method, ...] = ("lora",)

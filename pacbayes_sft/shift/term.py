@@ -115,6 +115,7 @@ def _known(train: Table, test: Table) -> Shift:
     assert train.metadata and test.metadata
     tv = total_variation_known(train.metadata.law, test.metadata.law)
     column = train.metadata.attribute
+    tv = replace(tv, assumptions=(f"train and test differ only in the law of {column!r}",))
     return Shift(tv, column, None, f"both files record the law of {column!r}")
 
 

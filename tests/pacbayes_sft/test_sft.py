@@ -298,6 +298,7 @@ def test_bad_input_leaves_nothing_that_blocks_the_next_try(bad, says, rows_dir, 
         {"learning_rate": -1.0},
         {"epochs": float("nan")},
         {"seed": -1},
+        {"seed": 2**32},
         {"target_modules": "q_proj,"},
     ],
 )
@@ -311,3 +312,18 @@ def test_the_base_is_identified(lora_run):
 
     weights = Path(resolve_base("strong")) / "model.safetensors"
     assert read_record(lora_run).base_sha256 == sha256_of(weights)
+
+
+def test_epochs_are_passes_over_the_rows():
+    """The last batch of a pass may be smaller: 48 rows at 32 are two steps."""
+    assert Settings(epochs=3, batch_size=32).steps_over(48) == 6
+    assert Settings(epochs=1, batch_size=32).steps_over(33) == 2
+    assert Settings(epochs=0.5, batch_size=16).steps_over(64) == 2
+    assert Settings(steps=7).steps_over(48) == 7
+
+
+def test_weights_that_left_the_numbers_are_not_saved(tiny_base, rows_dir, tmp_path):
+    settings = Settings(steps=4, batch_size=8, lora_rank=2, learning_rate=1e30, device="cpu")
+    with pytest.raises(InputError, match="not a number after training"):
+        run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "out", settings)
+    assert not (tmp_path / "out" / "adapter_model.safetensors").exists()

@@ -458,3 +458,13 @@ def test_advice_for_real(tmp_path):
     assert len(found.advice.choices) == 2 and len(found.pilots) == 3 + 2 * kept and kept >= 2
     assert all(set(p.profile) == {2, 3, 4, 5, 6, 7} for p in found.pilots)
     assert all(0 < p.certified < 1 and p.kl >= 0 for p in found.pilots)
+
+
+def test_a_pool_that_leaves_the_pilots_nothing_is_refused(tmp_path):
+    pool = write(tmp_path / "one.jsonl", [{"prompt": "p", "completion": "c", "difficulty": 3}])
+    test = write(tmp_path / "test.jsonl", [{"difficulty": 3}])
+    levels = levels_of(read_table(pool), "difficulty")
+    seed = next(s for s in itertools.count() if not [*pilot_side(levels, SMALL.share, s)])
+    how = dataclasses.replace(SMALL, seed=seed)
+    with pytest.raises(InputError, match="none of 1 units; the pool is too small"):
+        prepare("strong", pool, test, tmp_path / "w", how=how)

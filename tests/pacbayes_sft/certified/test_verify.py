@@ -31,7 +31,8 @@ def test_verify_passes_on_what_was_written(emitted, files):
     found = verify_adapter(emitted[0], files[0])
     assert found, found
     assert found.flips == 0
-    assert found.claim == found.to_dict()["claim"] == certificate_sentence(emitted[1])
+    assert found.claim == found.to_dict()["claim"]
+    assert found.claim == certificate_sentence(emitted[1]).replace("**", "")
 
 
 def test_a_vacuous_certificate_is_verified_as_one(emitted, files, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -214,7 +215,9 @@ def test_tv_writes_a_page_and_pictures(tmp_path):
     assert json.loads((tmp_path / "s.json").read_text()) == streamed
     assert "at most one --view" in complaint(*tv, "--stream", "--attribute", "difficulty")
     assert "at most one --view" in complaint(*tv, "--stream", "--prequential")
-    assert "a file of that name" in complaint(*tv, "--out", tmp_path / "a.jsonl")
+    assert "one of the files to be read" in complaint(*tv, "--out", tmp_path / "a.jsonl")
+    (tmp_path / "other").write_text("mine")
+    assert "a file of that name" in complaint(*tv, "--out", tmp_path / "other")
     assert "two methods" in complaint(*tv, "--view", "full", "--attribute", "difficulty")
 
 
@@ -377,7 +380,9 @@ def bound_words(lora_run, rows_dir, tmp_path):
         ({"--dtype": "int3"}, "--dtype int3"),
         ({"--posterior": "cubist"}, "isotropic"),
         ({"--prior-scales": "big"}, "--prior-scales big: give numbers"),
-        ({"--prior-scales": "0.1,-1"}, "prior scales must be positive"),
+        ({"--prior-scales": "0.1,-1"}, "prior scales must lie between"),
+        ({"--prior-scales": "1e-200"}, "prior scales must lie between"),
+        ({"--prior-train": "x.jsonl"}, "--prior-train: does nothing with --prior base"),
     ],
 )
 def test_bad_input_is_one_sentence(change, says, bound_words):
@@ -484,10 +489,10 @@ def test_a_length_of_nothing_is_refused(rows_dir):
 
 @pytest.mark.parametrize(
     ("words", "read"),
-    [("--epochs 0.5", "48"), ("--epochs 1", "96"), ("--epochs 3", "100"), ("--steps 2", "64")],
+    [("--epochs 0.5", "48"), ("--epochs 1", "100"), ("--epochs 3", "100"), ("--steps 2", "64")],
 )
 def test_rows_read_are_those_of_whole_batches(words, read, rows_dir, tmp_path):
-    """An epoch of 100 rows is rounded to three batches of 32; half an epoch to one and a half."""
+    """An epoch of 100 rows is four batches of 32, the last of four rows; half of five of 24, two."""
     record = RunRecord(
         base="strong", base_sha256="", train="", train_sha256="", row_sha256=[""] * 100,
         order=list(range(100)), prior_rows=0, settings={}, versions={},
@@ -602,14 +607,15 @@ def test_a_truncated_or_foreign_checkpoint(bound_words, lora_run, tmp_path):
     unrecorded = shutil.copytree(lora_run, tmp_path / "unrecorded")
     shutil.rmtree(unrecorded / "pacbayes_sft")
     words = ("kl", "--base", tmp_path / "other", "--finetuned", unrecorded, "--sigma", 0.1)
-    assert "not for the base" in complaint(*words)
+    assert "whose weights are not those of" in complaint(*words)
     words = bound_words | {"--base": tmp_path / "other"}
     assert "names another base" in complaint("bound", *(p for pair in words.items() for p in pair))
 
 
 def test_no_command_writes_over_what_it_reads(rows_dir, lora_run, tmp_path):
     rows, tuned = tmp_path / "rows.jsonl", shutil.copytree(lora_run, tmp_path / "ft")
-    shutil.copy(rows_dir / "test.jsonl", rows)
+    for name in ("test.jsonl", "test.jsonl.meta.json"):
+        shutil.copy(rows_dir / name, tmp_path / name.replace("test", "rows"))
     before = [f.read_bytes() for f in (rows, tuned / "adapter_config.json")]
     kl = ("kl", "--base", "strong", "--finetuned", tuned, "--sigma", 0.1)
     measure = ("difficulty", rows, "--metric", "difficulty")
@@ -617,6 +623,9 @@ def test_no_command_writes_over_what_it_reads(rows_dir, lora_run, tmp_path):
     for words in (
         ("risk", "--base", "strong", "--test", rows, "--out", rows),
         (*kl, "--out", tuned / "adapter_config.json"),
+        ("inspect", tuned, "--out", tuned / "adapter_config.json"),
+        ("inspect", tuned, "--out", tuned / "pacbayes_sft" / "run.json"),
+        ("tv", "--train", rows, "--test", rows, "--out", f"{rows}.meta.json"),
         (*measure, "--out", tmp_path / "new.jsonl", "--picture", rows),
     ):
         assert "one of the files to be read" in complaint(*words)
@@ -654,3 +663,59 @@ def test_rows_in_another_alphabet_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = complaint("risk", "--base", "strong", "--test", tmp_path / "a.jsonl", "--device", "cpu")
     assert "unknown to the tokenizer" in said
+
+
+def test_what_cannot_be_written_is_refused_before_the_bound_is_computed(
+    bound_words, rows_dir, monkeypatch
+):
+    from pacbayes_sft import certify
+
+    monkeypatch.setattr(certify, "bound", None)
+    file = rows_dir / "train.jsonl"
+    for change in ({"--out": file / "x"}, {"--emit-adapter": file / "y" / "z"}):
+        words = [part for pair in (bound_words | change).items() for part in pair]
+        assert f"{file} is a file, no directory" in complaint("bound", *words)
+
+
+def test_another_posterior_leaves_an_interrupted_refinement_alone(bound_words):
+    out = bound_words["--out"]
+    out.mkdir()
+    (out / ".refinement.partial").write_text("hours of work")
+    words = [part for pair in bound_words.items() for part in pair]
+    words += ["--posterior", "isotropic", "--prior-scales", 0.02, "--shift", "monotone"]
+    done = run("bound", *words, "--device", "cpu")
+    assert done.returncode == 0 and (out / ".refinement.partial").is_file()
+    said = " ".join(done.stdout.split())
+    assert "D⁺ on difficulty" in said and "TV on difficulty" not in said
+
+
+def test_a_terminal_of_another_encoding_and_an_error_nobody_foresaw(lora_run, monkeypatch):
+    kl = ("kl", "--base", "strong", "--finetuned", str(lora_run), "--sigma", "0.1")
+    done = subprocess.run(
+        [sys.executable, "-m", "pacbayes_sft", *kl], capture_output=True, timeout=240, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    from pacbayes_sft import inspection
+
+    def breaks(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(inspection, "inspect_checkpoint", breaks)
+    done = run("inspect", lora_run)
+    assert done.returncode == 70 and "ZeroDivisionError" in done.stderr  # 1 is a failed `verify`
+
+
+def test_a_recipe_does_not_write_over_its_own_source(tmp_path):
+    source = tmp_path / "pool.jsonl"
+    source.write_text("{}\n")
+    words = ("recipe", "openr1-math500", "--out", tmp_path, "--pool", source)
+    assert "one of the files to be read" in complaint(*words) and source.read_text() == "{}\n"
+
+
+def test_a_seed_that_no_generator_takes_and_a_metric_of_no_name(rows_dir, tmp_path):
+    rows = rows_dir / "train.jsonl"
+    sft = ("sft", "--base", "strong", "--train", rows, "--out", tmp_path / "ft")
+    assert "4294967295" in complaint(*sft, "--seed", 2**32)
+    metric = ("difficulty", rows, "--base", "strong", "--out", tmp_path / "d.jsonl")
+    assert "--metric nope: neither one of" in complaint(*metric, "--metric", "nope")

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 
 from estimators import Estimate, Guarantee
 from pacbayes_sft import InputError, model_card_section, update_model_card
+from pacbayes_sft.report.model_card import BEGIN, END
 
 PEFT_CARD = """---
 base_model: strong
@@ -77,3 +78,23 @@ def test_a_card_that_is_no_card(promising, tmp_path):
     (tmp_path / "README.md").write_bytes("---\n---\nf\u00fcr alle".encode("latin-1"))
     with pytest.raises(InputError, match="not UTF-8 text"):
         update_model_card(promising, tmp_path)
+
+
+def test_what_the_author_wrote_is_not_lost(promising, tmp_path):
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: mit\n---\n# Mine\n", encoding="utf-8-sig")
+    update_model_card(promising, card)
+    assert ModelCard.load(card).data.license == "mit" and "# Mine" in card.read_text()
+    whole = card.read_text()
+    update_model_card(promising, card)
+    assert card.read_text() == whole
+    for broken, says in (
+        ("---\nlicense: mit\n# Mine\n", "no closing line"),
+        (f"---\n---\n{BEGIN}\nmine\n", "once each"),
+        (f"---\n---\n{END} mine {BEGIN}\n", "once each"),
+        (f"---\n---\n{BEGIN} mine {BEGIN} x {END}\n", "once each"),
+    ):
+        card.write_text(broken)
+        with pytest.raises(InputError, match=says):
+            update_model_card(promising, card)
+        assert card.read_text() == broken

@@ -76,3 +76,9 @@ def test_the_waterfall_steps_join_and_stay_inside(outcome):
     made["terms"]["generalization"] = 5.0
     cut = waterfall(made)
     assert max(b.left + b.width for b in cut) <= 100 + 1e-9 and cut[1].text.endswith("→")
+
+
+def test_the_command_holds_every_digit(tmp_path):
+    options = Options(delta=0.0123456789, prior_scales=(0.0212345678,))
+    command = reproduce("b", tmp_path, "a", "t", options)
+    assert "--delta 0.0123456789" in command and "--prior-scales 0.0212345678" in command

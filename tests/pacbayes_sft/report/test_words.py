@@ -17,7 +17,7 @@ from pacbayes_sft.data.rows import Row, Table
 from pacbayes_sft.empirical import SAMPLED
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report import certificate_sentence, write_tables
-from pacbayes_sft.report.export import as_latex, as_markdown
+from pacbayes_sft.report.export import _latex, as_latex, as_markdown
 from pacbayes_sft.report.html import render_record
 from pacbayes_sft.report.sentence import percent, sentence, what_it_does_not_say
 from pacbayes_sft.report.tables import tables
@@ -216,3 +216,8 @@ def test_a_certificate_becomes_a_tidy_frame(certificate, record, tmp_path):
 def test_a_certificate_shows_itself_in_a_notebook(certificate):
     page = certificate._repr_html_()
     assert certificate_sentence(certificate)[:40] in page and "Proposition 4.1" in page
+
+
+def test_a_title_of_any_column_is_latex(record):
+    text = _latex(replace(tables(record)[0], title=r"by 'a&b#1${x}~^\c%_'"))
+    assert r"a\&b\#1\$\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}c\%\_" in text
