@@ -492,7 +492,7 @@ def test_a_length_of_nothing_is_refused(rows_dir):
     [("--epochs 0.5", "48"), ("--epochs 1", "100"), ("--epochs 3", "100"), ("--steps 2", "64")],
 )
 def test_rows_read_are_those_of_whole_batches(words, read, rows_dir, tmp_path):
-    """An epoch of 100 rows is four batches of 32, the last of four rows; half of five of 24, two."""
+    """An epoch of 100 rows is four batches of 32, the last of 4 rows; half of five of 24, two."""
     record = RunRecord(
         base="strong", base_sha256="", train="", train_sha256="", row_sha256=[""] * 100,
         order=list(range(100)), prior_rows=0, settings={}, versions={},
