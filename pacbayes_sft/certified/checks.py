@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
+from yaml import YAMLError
 
 from estimators import DiagonalGaussian, Estimate, Guarantee, is_vacuous
 from pacbayes_sft.certified.card import model_card
@@ -136,13 +138,24 @@ def check_words(record: dict[str, Any], card: Path) -> Check:
     if record["predictor"] != "draw" or record["deployed"]["merged"] is not False:
         return Check(name, False, "the certificate is not that of a draw that is loaded unmerged")
     try:
-        lines = iter(card.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
-        return Check(name, False, f"{card.name} is missing or no text")
-    for line in model_card(record).splitlines():
+        found = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=False)
+    except (OSError, ValueError, YAMLError):
+        return Check(name, False, f"{card.name} is missing or no model card")
+    wanted = ModelCard(model_card(record))
+    lines = iter(found.text.splitlines())
+    for line in wanted.text.splitlines():
         if line.strip() and line not in lines:  # also moves on: in this order
             return Check(name, False, f"{card.name} does not say {line[:60]!r}")
+    names = {result for result, _ in _results(wanted)}
+    if [r for r in _results(found) if r[0] in names] != _results(wanted):
+        return Check(name, False, f"{card.name}: its metadata have other results")
     return Check(name, True, f"{card.name} says what the certificate says")
+
+
+def _results(card: ModelCard) -> list[tuple[Any, Any]]:
+    """Names and values alone: how the hub's library writes them differs by version."""
+    data: Any = card.data
+    return [(result.metric_name, result.metric_value) for result in data.eval_results or []]
 
 
 def check_units(record: dict[str, Any], units: list[Unit]) -> Check:

@@ -220,7 +220,9 @@ def test_units_of_several_rows_are_found_again_and_not_regrouped(tmp_path):
     assert find_rows(table(("a", "u"), ("b", "v"), ("c", "u")), units)[1].startswith("1 of 4")
 
 
-@pytest.mark.parametrize("what", ["card", "predictor", "merged", "assumptions", "stated"])
+@pytest.mark.parametrize(
+    "what", ["card", "metadata", "predictor", "merged", "target", "lower", "assumptions", "stated"]
+)
 def test_words_that_promise_more_are_noticed(what, emitted, files, tmp_path):
     directory = shutil.copytree(emitted[0], tmp_path / "changed")
     record = json.loads((directory / CERTIFICATE).read_text())
@@ -230,6 +232,14 @@ def test_words_that_promise_more_are_noticed(what, emitted, files, tmp_path):
         assert said.strip("| ") in card.read_text()
         number = f"{record['empirical_risk']['value']:.4f} (exact)"
         card.write_text(card.read_text().replace(number, "0.0001 (exact)"))
+    elif what == "metadata":
+        value = f"value: {record['measured']['test_risk']['value']}"
+        assert value in card.read_text()
+        card.write_text(card.read_text().replace(value, "value: 0.001"))
+    elif what == "target":
+        record["target"] = "train_distribution"
+    elif what == "lower":
+        record["bound"]["lower"] = 0.5
     elif what == "predictor":
         record["predictor"] = "finished"
     elif what == "merged":
