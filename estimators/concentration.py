@@ -7,6 +7,7 @@ not estimates. Limits on an unknown mean come back as `Estimate`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -196,6 +197,12 @@ def check_losses(losses: ArrayLike) -> NDArray[np.float64]:
     if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
         raise ValueError("a loss lies outside [0, 1]")
     return x
+
+
+def is_law(probabilities: Iterable[float]) -> bool:
+    """Return whether numbers are probabilities of one law: none negative, none NaN, of sum 1."""
+    every = list(probabilities)
+    return bool(every) and all(p >= 0 for p in every) and abs(math.fsum(every) - 1) <= 1e-9
 
 
 def check_delta(delta: float) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.bounds import kl_bound
-from estimators.concentration import check_delta
+from estimators.concentration import check_delta, is_law
 from estimators.estimate import Estimate, weakest
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT
 
@@ -68,7 +68,7 @@ def importance_weights(
     have, n = Counter(train), len(train)
     if isinstance(test, Mapping):
         law, rows = dict(test), None
-        if not (all(w >= 0 for w in law.values()) and abs(sum(law.values()) - 1) <= 1e-9):
+        if not is_law(law.values()):
             raise ValueError("a law must be non-negative and sum to 1")
     else:
         law, rows = {a: c / len(test) for a, c in Counter(test).items()}, len(test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from estimators.concentration import is_law
 from estimators.estimate import Estimate
 
 Value = TypeVar("Value")
@@ -28,7 +29,7 @@ def total_variation_known(train: Mapping[Value, float], test: Mapping[Value, flo
     0.5
     """
     for name, law in (("train", train), ("test", test)):
-        if not (law and all(w >= 0 for w in law.values()) and abs(sum(law.values()) - 1) <= 1e-9):
+        if not is_law(law.values()):
             raise ValueError(f"the {name} law must be non-negative and sum to 1")
     distance = sum(abs(train.get(k, 0.0) - test.get(k, 0.0)) for k in {*train, *test}) / 2
     return Estimate.exactly(

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from estimators.concentration import check_delta
+from estimators.concentration import check_delta, is_law
 from estimators.estimate import Estimate, Guarantee
 from estimators.total_variation.attribute import ATTRIBUTE_SHIFT, SAMPLES
 
@@ -158,8 +158,7 @@ def law_of(law: Law) -> tuple[NDArray[np.float64], NDArray[np.float64], int | No
     size = None
     if isinstance(law, Mapping):
         weights = {float(k): float(w) for k, w in law.items()}
-        total = sum(weights.values())
-        if not (weights and all(w >= 0 for w in weights.values()) and abs(total - 1) <= 1e-9):
+        if not is_law(weights.values()):
             raise ValueError("a law must be non-negative and sum to 1")
     else:
         counts = Counter(float(v) for v in law)

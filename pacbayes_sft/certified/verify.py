@@ -148,11 +148,9 @@ def verify_adapter(
 def _evaluation(record: dict[str, Any], device: str, *, trust_remote_code: bool) -> Options:
     """How the recorded losses were evaluated."""
     told = record["evaluation"]
-    for name, least in (("batch_size", 1), ("max_length", 1)):
+    for name, allowed in (("batch_size", ()), ("max_length", (None,))):
         value = told[name]
-        if not (type(value) is int and value >= least) and not (
-            name == "max_length" and value is None
-        ):
+        if value not in allowed and not (type(value) is int and value >= 1):
             raise ValueError(f"evaluation.{name} is {value!r}")
     if (
         not isinstance(getattr(torch, told["dtype"], None), torch.dtype)

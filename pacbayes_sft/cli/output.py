@@ -77,9 +77,11 @@ def refuse_input(out: Path | None, *inputs: str | Path | None, option: str = "--
     """
     if out is None or not out.exists():
         return
+    from pacbayes_sft.data.metadata import sidecar
+
     for source in [Path(i) for i in inputs if i is not None]:
         of_model = source.is_dir() and source.resolve() in out.resolve().parents
-        files = (source, source.with_name(f"{source.name}.meta.json"))  # what records its law too
+        files = (source, sidecar(source))  # what records its law too
         if any(file.exists() and out.samefile(file) for file in files) or (
             of_model and OF_MODELS.search(out.name)
         ):

@@ -94,7 +94,8 @@ class FineTune(_Strict):
     """How every cell is fine-tuned.
 
     Attributes:
-        epochs: Passes over the rows.
+        epochs: Passes over the rows, in whole steps: where the batch size does not divide them,
+            fewer than `sft --epochs` takes, which counts the last batch of every pass.
         least_steps: Small sets are passed over more often, until this many steps. A checkpoint
             prior takes its share of the steps.
         batch_size: Rows a step.

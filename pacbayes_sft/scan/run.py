@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pacbayes_sft import loaded
 from pacbayes_sft.alone import alone
@@ -23,12 +20,12 @@ from pacbayes_sft.processes import Team, launched
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
 from pacbayes_sft.scan.config import Config, Files, read_config
 from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
+from pacbayes_sft.scan.on_ray import on_ray
 from pacbayes_sft.scan.progress import Watch
 from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.scan.store import Store
 
 FEWEST_CERTIFIED = 2
-RETRIES = 3  # of a cell whose worker died
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     _refuse_unshared(config, where)
     jobs = list_jobs(config)
     missing = [job for job in jobs if not store.has(job.key)]
-    results = _on_ray if where.workers or where.address else _here
+    results = on_ray if where.workers or where.address else _here
     watch = Watch(len(jobs) - len(missing), len(jobs))
     with watch, _alone(store) if missing else contextlib.nullcontext():
         for job in jobs:
@@ -227,99 +224,10 @@ def read_records(directory: Path, config: Path | None = None) -> list[Record]:
 
 
 def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
-    _set_threads(where.threads)
+    set_threads(where.threads)
     with loaded.held():
         for job in jobs:
             yield job.run(config, store.work(job.key), where.processes)
-
-
-def _on_ray(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:
-    """Yield records as workers finish them; a cell whose worker died is tried again elsewhere.
-
-    Only this process writes records, so none is doubled and workers need no common disk.
-    """
-    try:
-        import ray
-    except ImportError:
-        flag = "--address" if where.address else "--workers"
-        raise InputError(f"{flag}: needs Ray; pip install 'pacbayes-sft[ray]'") from None
-    started = not ray.is_initialized()
-    if started:
-        here = {"num_cpus": where.workers, "include_dashboard": False}
-        options: dict[str, Any] = {"address": where.address} if where.address else here
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except Exception as error:  # Ray raises whatever broke: ValueError, ConnectionError, …
-            asked = f"--address {where.address}" if where.address else f"--workers {where.workers}"
-            words = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{asked}: Ray could not be reached or started ({words}); an address is HOST:PORT"
-            ) from None
-    # beside the records, where what a killed scan left is found and removed
-    root = None if where.address else store.work("ray").resolve()
-    waiting: list[Any] = []
-    try:
-        _sweep(root)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        _refuse_unmet(nodes, where)
-        task: Any = ray.remote(_work).options(**task_options(where))
-        shared = ray.put(config.model_dump(mode="json"))
-        waiting = [task.remote(shared, job, where, root) for job in jobs]
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            try:
-                yield ray.get(done[0])
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause if isinstance(error.cause, InputError) else None
-                if cause is None:
-                    raise
-                raise cause from None
-            except ray.exceptions.RayError as error:
-                raise InputError(
-                    f"scan: a Ray worker died on one cell {RETRIES + 1} times "
-                    f"({type(error).__name__}), most likely for want of memory; give fewer "
-                    "--workers or a smaller batch_size (finished cells are kept)"
-                ) from None
-    finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
-        if started:
-            ray.shutdown()
-        _sweep(root)
-
-
-def _sweep(root: Path | None) -> None:
-    if root is not None:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def task_options(where: Where) -> dict[str, Any]:
-    """Return what Ray sets aside for one cell.
-
-    Cells that share a GPU each take a fraction of it; a core on a cluster goes to one thread.
-    """
-    threads = where.threads or 1
-    return {
-        "num_cpus": threads * where.processes if where.address else 1,
-        "num_gpus": where.gpus,
-        "max_retries": RETRIES,
-        "runtime_env": {
-            "env_vars": {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        },
-    }
-
-
-def _refuse_unmet(nodes: Sequence[Mapping[str, float]], where: Where) -> None:
-    """Refuse what no single node has: Ray would wait for it without a word."""
-    asked = task_options(where)
-    cores = "threads" if where.processes == 1 else "processes"
-    for name, key, flag in (("GPU", "num_gpus", "gpus"), ("CPU", "num_cpus", cores)):
-        most = max((node.get(name, 0) for node in nodes), default=0)
-        if asked[key] > most:
-            raise InputError(
-                f"--{flag}: a cell asks for {asked[key]:g} {name} and no node of the Ray cluster "
-                f"has more than {most:g}, so it would never start"
-            )
 
 
 def _refuse_several_processes() -> None:
@@ -343,16 +251,6 @@ def _refuse_unshared(config: Config, where: Where) -> None:
         )
 
 
-def _work(config: dict[str, Any], job: Job, where: Where, root: Path | None) -> Record:
-    """Measure one job in a worker, in a folder of its own, under ``root`` or the system's."""
-    _set_threads(where.threads or 1)
-    loaded.keep(True)
-    if root is not None:
-        root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pacbayes-sft-", dir=root) as folder:
-        return job.run(Config.model_validate(config), Path(folder) / job.key, where.processes)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what trainers and loaders print off the terminal; warnings still come through."""
@@ -365,7 +263,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Give torch that many threads; None leaves it alone."""
     if threads is not None:
         import torch
 

@@ -25,6 +25,7 @@ from pacbayes_sft.cli import app, main
 from pacbayes_sft.cli.scan import EXAMPLE
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import SIZES
+from pacbayes_sft.scan import on_ray
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import Config, Windows, edges, read_config
@@ -496,11 +497,11 @@ def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, mo
 
 
 def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
-    monkeypatch.setattr(running.loaded, "keep", lambda on: None)
+    monkeypatch.setattr(on_ray.loaded, "keep", lambda on: None)
     folders = []
     monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]) or {})
     root = tmp_path / "work" / "ray"
-    running._work(config().model_dump(mode="json"), list_jobs(config())[0], Where(), root)
+    on_ray.work(config().model_dump(mode="json"), list_jobs(config())[0], Where(), root)
     assert folders[0].is_relative_to(root) and not any(root.iterdir())
 
 
@@ -794,7 +795,7 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
             while True:  # the first worker that is at work
                 for process in psutil.process_iter(["cmdline", "cpu_times"]):
                     words = " ".join(process.info["cmdline"] or [])
-                    if "ray::_work" in words and process.info["cpu_times"].user > 4:
+                    if "ray::work" in words and process.info["cpu_times"].user > 4:
                         process.kill()
                         return
                 time.sleep(0.2)
@@ -878,11 +879,11 @@ def test_one_of_several_processes_is_refused(name, faked, tmp_path, monkeypatch)
 
 
 def test_a_cell_may_take_a_fraction_of_a_gpu_and_never_what_is_not_there():
-    options = running.task_options(Where(workers=4, gpus=0.25))
+    options = on_ray.task_options(Where(workers=4, gpus=0.25))
     assert options["num_gpus"] == 0.25 and options["num_cpus"] == 1
-    assert running.task_options(Where(address="auto", threads=3))["num_cpus"] == 3
-    running._refuse_unmet([{"CPU": 2, "GPU": 1}], Where(workers=2, gpus=0.5))
-    running._refuse_unmet([{"CPU": 2}, {"CPU": 8}], Where(address="auto", threads=8))
+    assert on_ray.task_options(Where(address="auto", threads=3))["num_cpus"] == 3
+    on_ray.refuse_unmet([{"CPU": 2, "GPU": 1}], Where(workers=2, gpus=0.5))
+    on_ray.refuse_unmet([{"CPU": 2}, {"CPU": 8}], Where(address="auto", threads=8))
     two = [{"CPU": 2}, {"CPU": 2}]  # four cores, but no node has more than two
     for has, where, says in (
         ([{"CPU": 2}], Where(workers=2, gpus=0.5), r"--gpus: a cell asks for 0\.5 GPU"),
@@ -890,7 +891,7 @@ def test_a_cell_may_take_a_fraction_of_a_gpu_and_never_what_is_not_there():
         (two, Where(address="auto", processes=4), "--processes: a cell asks for 4 CPU"),
     ):
         with pytest.raises(InputError, match=says):
-            running._refuse_unmet(has, where)
+            on_ray.refuse_unmet(has, where)
 
 
 @pytest.mark.slow
