@@ -23,7 +23,16 @@ from typing import Any
 
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, full_sweep, laws_of, measured, windows_of
-from advice_report import ADVICE, RESULT, draw, fewer_table, halving_table, table
+from advice_report import (
+    ADVICE,
+    RESULT,
+    draw,
+    fewer_table,
+    halving_table,
+    table,
+    weight_rules_table,
+    weights_table,
+)
 from advice_selectors import NAMES
 from readme import DOCS, write_between
 
@@ -34,6 +43,7 @@ from pacbayes_sft.advise.predict import DEFAULT, Evidence, Extra, Rule, Train, g
 from pacbayes_sft.advise.scaling import FARTHEST, FEWEST_SIZES
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import first_least, leader
+from pacbayes_sft.choices import Objective
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import edges, read_config
 from pacbayes_sft.scan.store import Store
@@ -166,48 +176,82 @@ def advised(evidence: Evidence, budget: float) -> str:
     return evidence.arms[leader(evidence, total, budget, bound_breaks_ties=True)][0]
 
 
+def same_for_all(pilots: Sequence[Pilot]) -> list[Pilot]:
+    """Keep the sizes and seeds that every objective (token weight) on record has."""
+    objectives = {p.objective for p in pilots}
+    have = [{(p.size, p.seed) for p in pilots if p.objective == o} for o in objectives]
+    return [p for p in pilots if (p.size, p.seed) in set.intersection(*have)]
+
+
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
     """Choose between token weights (those on record) and windows at once, by the advice's rule.
 
-    At the sizes, and for the seeds, that all objectives share.
+    And by the map's primary bound. At the sizes, and for the seeds, that all objectives share.
     """
-    objectives = sorted({p.objective for p in pilots})
-    shared = set.intersection(*({p.size for p in pilots if p.objective == o} for o in objectives))
-    seeds = set.intersection(*({p.seed for p in pilots if p.objective == o} for o in objectives))
+    same = same_for_all(pilots)
+    objectives = sorted({p.objective for p in same}, key=_alpha)
     if len(objectives) < 2:
         return []
-    same = [p for p in pilots if p.size in shared and p.seed in seeds]
+    judged: list[tuple[list[str], list[tuple[str, Rule]]]] = [
+        (objectives, [("advice", DEFAULT), (PRIMARY, RULES[PRIMARY])]),
+        *(([o], [(f"always {o}, its window advised", DEFAULT)]) for o in objectives),
+    ]
     found = []
     for name, law in laws_of(list(pilots[0].profile)).items():
         shifts = window_shifts(pool, law, windows_of(same))
-        truth: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
-        for p in same:
-            truth[p.window, p.objective, p.size].append(reweighted(p.profile, law).value)
-        means = {key: float(np.mean(v)) for key, v in truth.items()}
-        for budget in (n for n in sorted(shared) if n > LARGEST_PILOT):
+        means = risks_of_arms(same, law)
+        for budget in sorted({p.size for p in same if p.size > LARGEST_PILOT}):
             here = [v for (_, _, n), v in means.items() if n == budget]
             if len(here) < len(windows_of(same)) * len(objectives):
                 continue  # the map is not finished there
             least = min(here)
-            for seed in sorted(seeds):
+            for seed in sorted({p.seed for p in same}):
                 seen = [p for p in same if p.size <= LARGEST_PILOT and p.seed == seed]
-                for rule, of in (
-                    ("advice", objectives),
-                    *((f"always {o}", [o]) for o in objectives),
-                ):
+                for of, rules in judged:
                     try:
                         arms = [p for p in seen if p.objective in of]
                         evidence = gather(arms, shifts, law, delta=0.05, draws=DRAWS, seed=seed)
                     except InputError:
                         continue
-                    total = evidence.total(DEFAULT, budget)
-                    arm = evidence.arms[leader(evidence, total, budget, bound_breaks_ties=True)]
-                    found.append(
-                        {"base": base, "budget": budget, "law": name, "pilot_seed": seed,
-                         "rule": rule, "window": arm[0], "objective": arm[1],
-                         "regret": means[(*arm, budget)] - least}
-                    )  # fmt: skip
+                    for said, rule in rules:
+                        total, ties = evidence.total(rule, budget), rule is DEFAULT
+                        arm = evidence.arms[leader(evidence, total, budget, bound_breaks_ties=ties)]
+                        found.append(
+                            {"base": base, "budget": budget, "law": name, "pilot_seed": seed,
+                             "rule": said, "window": arm[0], "objective": arm[1],
+                             "alpha": _alpha(arm[1]), "regret": means[(*arm, budget)] - least}
+                        )  # fmt: skip
     return found
+
+
+def risks_of_arms(pilots: Sequence[Pilot], law: Law) -> dict[tuple[str, str, int], float]:
+    """Return the risk under a law of every window, objective and size, mean over seeds."""
+    found: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for p in pilots:
+        found[p.window, p.objective, p.size].append(reweighted(p.profile, law).value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def _alpha(objective: str) -> float:
+    return Objective(objective).power
+
+
+def risks_by_weight(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]:
+    """Return the risk under the flat law of every size, token weight and window, mean over seeds.
+
+    At the sizes, and for the seeds, that all objectives share; nothing where there is but one.
+    """
+    same = same_for_all(pilots)
+    if len({p.objective for p in same}) < 2:
+        return []
+    risks = risks_of_arms(same, laws_of(list(pilots[0].profile))["flat"])
+    seeds = len({p.seed for p in same})
+    found = [
+        {"base": base, "size": size, "objective": objective, "alpha": _alpha(objective),
+         "window": window, "risk": risk, "seeds": seeds}
+        for (window, objective, size), risk in risks.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda e: (e["size"], e["alpha"], edges(e["window"])))
 
 
 def fresh(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
@@ -390,6 +434,7 @@ def run(records: Path) -> dict[str, Any]:
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
     entries, weights, cost, later, fewer, half, sweep = [], [], {}, [], [], [], []
+    by_weight: list[dict[str, Any]] = []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
         plain = [p for p in pilots if p.objective == "nll"]
@@ -402,6 +447,7 @@ def run(records: Path) -> dict[str, Any]:
         entries += selector_entries(plain, base)
         later += fresh(plain, base, pool)
         weights += token_weights(pilots, base, pool)
+        by_weight += risks_by_weight(pilots, base)
         cost[base] = pilot_cost(plain, [p.size for p in plain if p.size <= LARGEST_PILOT])
         fewer += fewer_pilots(plain, base, pool)
         half += halving(plain, base, entries)
@@ -430,6 +476,7 @@ def run(records: Path) -> dict[str, Any]:
         },
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
+        "risks_by_token_weight": by_weight,
         "since_named": summary(since_named(entries)),
         "fresh": summary(later),
         "fresh_by_base": {b: summary([e for e in later if e["base"] == b]) for b in bases},
@@ -456,6 +503,8 @@ if __name__ == "__main__":
     write_between("advice", table(result), page=DOCS / "advice.md")
     write_between("fewer_pilots", fewer_table(result), "advice", DOCS / "advice.md")
     write_between("halving", halving_table(result), "advice", DOCS / "advice.md")
+    write_between("weights", weights_table(result), "advice", DOCS / "advice.md")
+    write_between("weight_rules", weight_rules_table(result), "advice", DOCS / "advice.md")
     print(table(result))
     for stage in result["stages"].values():
         print(json.dumps(stage["verdict"], indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,38 @@ def halving_table(result: Mapping[str, Any]) -> str:
             f"| {found['base']} | {budgets} | {which} | {found['cost']['rows_read']:.1%} | "
             f"{found['mean']:.3f} | {found['worst']:.3f} |"
         )
+    return "\n".join(lines)
+
+
+def weights_table(result: Mapping[str, Any]) -> str:
+    """Return the measured risk of every token weight and window, by training size."""
+    every = result["risks_by_token_weight"]
+    windows = list(dict.fromkeys(e["window"] for e in every))
+    names = " | ".join(w.replace(":", "–") for w in windows)
+    lines = [f"| base | n | α | {names} | best |", "|" + "---|" * (len(windows) + 4)]
+    for base, size, alpha in dict.fromkeys((e["base"], e["size"], e["alpha"]) for e in every):
+        where = (base, size, alpha)
+        mine = {
+            e["window"]: e["risk"] for e in every if (e["base"], e["size"], e["alpha"]) == where
+        }
+        risks = " | ".join(f"{mine[w]:.3f}" for w in windows)
+        lines.append(f"| {base} | {size:,} | {alpha:g} | {risks} | {min(mine.values()):.3f} |")
+    return "\n".join(lines)
+
+
+def weight_rules_table(result: Mapping[str, Any]) -> str:
+    """Return the regrets of choosing token weight and window at once, and of a fixed weight."""
+    lines = [
+        "| rule | mean regret | worst | easy / flat / hard test | takes α |",
+        "|---|---|---|---|---|",
+    ]
+    rules = result["token_weights"]
+    for rule, found in sorted(rules.items(), key=lambda item: item[1]["mean"]):
+        mine = [e for e in result["token_weight_entries"] if e["rule"] == rule]
+        taken = Counter(e["alpha"] for e in mine)
+        counts = ", ".join(f"{alpha:g} in {taken[alpha]} of {len(mine)}" for alpha in sorted(taken))
+        laws = " / ".join(_number(found["by_law"].get(law)) for law, _ in LAWS)
+        lines.append(f"| {rule} | {found['mean']:.3f} | {found['worst']:.3f} | {laws} | {counts} |")
     return "\n".join(lines)
 
 

@@ -71,6 +71,7 @@ def test_pretraining_is_reproducible_and_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "whole_solution_accuracy", lambda *_, **__: 0.0)
     threads = torch.get_num_threads()
     asked = {"law": OpLaw.uniform(1, 2), "steps": 4, "seed": 3, "abstract": True}
+    asked |= {"width": 64, "layers": 1}
     try:
         for name in ("a", "b"):
             pretrain.pretrain(tmp_path / name, **asked)

@@ -429,7 +429,7 @@ def test_without_attribute_or_law_the_bound_is_an_estimate(tiny_base, small_run,
 
 @pytest.fixture(scope="module")
 def refined(lora_run, few):
-    refinement = Refinement(Schedule(steps=12), batch_size=16)
+    refinement = Refinement(Schedule(steps=8), batch_size=8)
     options = Options(
         posterior="refined", refinement=refinement, prior_scales=(0.02, 0.05), draws=1
     )
@@ -547,19 +547,19 @@ def test_a_refinement_from_the_prior_stays_near_it_and_says_so(lora_run, files):
 
 def test_a_refinement_begins_where_a_pilot_promises_more(lora_run, few):
     """The base is right on most of these rows, and no finished weights are near it in nats."""
-    refinement = Refinement(Schedule(steps=3), batch_size=16)
+    refinement = Refinement(Schedule(steps=2), batch_size=8)
     options = Options(
         posterior="refined", refinement=refinement, prior_scales=(0.01,), draws=1, baselines=False
     )
     assert "from the prior's centre" in bound("strong", lora_run, *few, options).fitted.reason
-    held = replace(refinement, schedule=Schedule(steps=3, radius=10.0))
+    held = replace(refinement, schedule=Schedule(steps=2, radius=10.0))
     kept = bound("strong", lora_run, *few, replace(options, refinement=held))
     assert "from the finished weights" in kept.fitted.reason
 
 
 def test_from_the_prior_every_scale_runs_and_the_quietest_wins(lora_run, few):
     """Nothing is far from its own centre: the less noise, the nearer to the centre's own limit."""
-    refinement = Refinement(Schedule(steps=8), batch_size=16, start="prior")
+    refinement = Refinement(Schedule(steps=4), batch_size=8, start="prior")
     scales = (0.2, 0.05, 0.001)
     options = Options(
         posterior="refined", refinement=refinement, prior_scales=scales, draws=1, baselines=False

@@ -46,7 +46,7 @@ def test_a_run_keeps_what_a_bound_needs(lora_run, rows_dir):
     assert not (lora_run / PARTIAL).exists()
 
 
-def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch):
+def test_shared_steps_read_the_unseen_rows_next(tiny_base, rows_dir, tmp_path, monkeypatch):
     """Of four steps the checkpoint takes two; the rest begins where it stopped."""
     from pacbayes_sft import sft
 
@@ -61,7 +61,7 @@ def test_shared_steps_read_the_unseen_rows_next(rows_dir, tmp_path, monkeypatch)
         steps=4, batch_size=16, lora_rank=2, prior_fraction=0.5, shared_steps=True, device="cpu",
         dtype="autocast",
     )  # fmt: skip
-    record = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "run", settings)
+    record = run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "run", settings)
     (first, before), (second, after) = read
     assert (before, after) == (2, 2) and first == record.order[:32] and record.prior_rows == 32
     assert second == record.order[32:] + record.order[:32]
@@ -137,10 +137,10 @@ def test_what_a_run_notes_is_written_whole_or_not_at_all(note, lora_run, tmp_pat
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_to_the_same_weights(tiny_base, rows_dir, tmp_path, monkeypatch):
     """Stop the second of four steps' checkpoints dead, start again: as if nothing had happened."""
     settings = Settings(steps=4, batch_size=16, lora_rank=2, device="cpu")
-    run_sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
+    run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "whole", settings)
     from transformers import Trainer
 
     class Killed(BaseException):
@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
 
     monkeypatch.setattr(Trainer, "_save_checkpoint", dies_after_saving)
     with pytest.raises(Killed):
-        run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+        run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "cut", settings)
     monkeypatch.undo()
     assert not (tmp_path / "cut" / ADAPTER).exists()
     (saved,) = (tmp_path / "cut" / PARTIAL / "2").glob("checkpoint-*")
@@ -164,17 +164,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(rows_dir, tmp_path, monkeypatc
     saved.with_name("checkpoint-4").mkdir()
     late = shutil.copytree(saved, saved.with_name("checkpoint-5"))  # its generators half
     (late / "rng_state.pth").write_bytes(b"PK")
-    run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
 
 
-def test_a_run_killed_before_its_weights_are_saved_keeps_its_order(rows_dir, tmp_path, monkeypatch):
+def test_a_run_killed_before_its_weights_are_saved_keeps_its_order(
+    tiny_base, rows_dir, tmp_path, monkeypatch
+):
     """The record is written at the end of the training, the weights after it."""
     settings = Settings(
         steps=2, batch_size=16, lora_rank=2, device="cpu", prior_fraction=0.5, shared_steps=True
     )
-    whole = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "whole", settings)
+    whole = run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "whole", settings)
 
     class Killed(BaseException):
         pass
@@ -187,20 +189,20 @@ def test_a_run_killed_before_its_weights_are_saved_keeps_its_order(rows_dir, tmp
 
     monkeypatch.setattr(CertificateCallback, "on_train_end", dies)
     with pytest.raises(Killed):
-        run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+        run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "cut", settings)
     monkeypatch.undo()
     assert not (tmp_path / "cut" / ADAPTER).exists() and not is_finished(tmp_path / "cut")
-    cut = run_sft("strong", rows_dir / "train.jsonl", tmp_path / "cut", settings)
+    cut = run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path / "cut", settings)
     assert (cut.order, cut.prior_rows) == (whole.order, whole.prior_rows) and cut.prior_rows
     assert read_record(tmp_path / "cut") == cut and cut.kept_sha256 == whole.kept_sha256
     both = [load_file(tmp_path / name / ADAPTER) for name in ("whole", "cut")]
     assert all(torch.equal(both[0][k], both[1][k]) for k in both[0])
 
 
-def test_a_single_step_trains(rows_dir, tmp_path):
+def test_a_single_step_trains(tiny_base, rows_dir, tmp_path):
     """Its rate was that of a warm-up's first step: 0."""
     settings = Settings(steps=1, batch_size=4, lora_rank=2, device="cpu")
-    run_sft("strong", rows_dir / "train.jsonl", tmp_path, settings)
+    run_sft(str(tiny_base), rows_dir / "train.jsonl", tmp_path, settings)
     moved = load_file(tmp_path / ADAPTER)
     assert any(moved[name].abs().max() > 0 for name in moved if "lora_B" in name)
 

@@ -6,7 +6,7 @@ import torch
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
-from pacbayes_sft.models import load_model, resolve_base
+from pacbayes_sft.models import load_model
 from pacbayes_sft.scan.config import Config
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.token_power import loss_type, power_trainer, trainer_class
@@ -31,10 +31,6 @@ def test_a_scan_takes_them():
     assert found.objectives[1].power == 0.5
 
 
-def weights(out):
-    return dict(load_model(resolve_base("strong"), out).named_parameters())
-
-
 @pytest.fixture(scope="module")
 def hard_rows(tmp_path_factory):
     file = tmp_path_factory.mktemp("hard") / "train.jsonl"
@@ -42,21 +38,21 @@ def hard_rows(tmp_path_factory):
     return file
 
 
-def moved(monkeypatch, rows, out, objective, trainer=None):
+def moved(monkeypatch, base, rows, out, objective, trainer=None):
     if trainer is not None:
         monkeypatch.setattr("pacbayes_sft.token_power.trainer_class", lambda _: trainer)
         monkeypatch.setattr("pacbayes_sft.token_power.loss_type", lambda _: "nll")
     settings = Settings(steps=2, batch_size=8, lora_rank=4, device="cpu", objective=objective)
-    run_sft("strong", rows, out, settings)
+    run_sft(str(base), rows, out, settings)
     monkeypatch.undo()
-    return weights(out)
+    return dict(load_model(base, out).named_parameters())
 
 
 @pytest.mark.parametrize("objective", [Objective.NLL, Objective.DFT])
-def test_the_ends_train_as_trl_does(objective, monkeypatch, hard_rows, tmp_path):
+def test_the_ends_train_as_trl_does(objective, monkeypatch, tiny_base, hard_rows, tmp_path):
     ours = power_trainer(objective.power)
-    a = moved(monkeypatch, hard_rows, tmp_path / "a", objective)
-    b = moved(monkeypatch, hard_rows, tmp_path / "b", objective, ours)
-    c = moved(monkeypatch, hard_rows, tmp_path / "c", Objective.P50)
+    a = moved(monkeypatch, tiny_base, hard_rows, tmp_path / "a", objective)
+    b = moved(monkeypatch, tiny_base, hard_rows, tmp_path / "b", objective, ours)
+    c = moved(monkeypatch, tiny_base, hard_rows, tmp_path / "c", Objective.P50)
     assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
     assert max(float((a[k] - c[k]).abs().max()) for k in a) > 1e-4

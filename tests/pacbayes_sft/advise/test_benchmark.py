@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,32 +15,46 @@ from tests.pacbayes_sft.advise.cases import WINDOWS, law, record, truth, untouch
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def bench(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    spec = importlib.util.spec_from_file_location("advice_bench", ROOT / "benchmarks/advice.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    # the committed selectors' slices are those of the real map, not of this world
-    monkeypatch.setattr(module, "SELECTORS", tmp_path / "advice_selectors.json")
-    monkeypatch.setattr(module, "DRAWS", 20)
-    return module
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """The benchmark's module, without the committed selectors: their slices are the real map's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        spec = importlib.util.spec_from_file_location("advice_bench", ROOT / "benchmarks/advice.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        nowhere = tmp_path_factory.mktemp("selectors") / "advice_selectors.json"
+        patch.setattr(module, "SELECTORS", nowhere)
+        patch.setattr(module, "DRAWS", 20)
+        yield module
 
 
-@pytest.fixture
-def records(tmp_path):
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
     for objective in ("nll", "dft"):
         for size in (64, 256, 1024, 4096):
             for seed in (0, 1):
                 for window in WINDOWS:
                     made = record(window, size, seed, objective)
                     made["bounds"] = {"checkpoint": made["bounds"]["plain"]}
-                    Store(tmp_path).put(made)
-    return tmp_path
+                    Store(folder).put(made)
+    return folder
 
 
-def test_regrets_are_those_of_the_truth(bench, records):
-    result = bench.run(records)
+@pytest.fixture
+def records(world, tmp_path):
+    """A copy, to be changed; of one objective, since nothing that reads it looks at another."""
+    skipped = shutil.ignore_patterns("*-dft.json")
+    return shutil.copytree(world, tmp_path / "records", ignore=skipped)
+
+
+@pytest.fixture(scope="module")
+def result(bench, world):
+    return bench.run(world)
+
+
+def test_regrets_are_those_of_the_truth(bench, result):
     json.dumps(result, allow_nan=False)
     stage = result["stages"]["1024"]
     assert stage["judged_at"] == [4096] and stage["pilot_seeds"] == 2
@@ -54,13 +69,26 @@ def test_regrets_are_those_of_the_truth(bench, records):
     assert rules[bench.ADVICE]["cases"] == 3 and rules[bench.ADVICE]["entries"] == 3 * 2
     assert result["stages"]["256"]["judged_at"] == [1024]
     weights = result["token_weights"]
-    assert weights["advice"]["mean"] <= weights["always dft"]["mean"]
+    assert weights["advice"]["mean"] <= weights["always dft, its window advised"]["mean"]
+    assert bench.PRIMARY in weights
+    shown = bench.weights_table(result).splitlines()
+    assert [line.split(" | ")[1:3] for line in shown[2:]] == [
+        [f"{n:,}", alpha] for n in (64, 256, 1024, 4096) for alpha in ("0", "1")
+    ]
+    flat, last_line = law(range(2, 11)), shown[-1].strip("| ").split(" | ")
+    dft = {e["window"]: e["risk"] for e in result["risks_by_token_weight"]
+           if (e["size"], e["objective"]) == (4096, "dft")}  # fmt: skip
+    assert tuple(dft) == WINDOWS and last_line[3:-1] == [f"{dft[w]:.3f}" for w in WINDOWS]
+    assert last_line[-1] == f"{min(dft.values()):.3f}"
+    nll = {e["window"]: e["risk"] for e in result["risks_by_token_weight"]
+           if (e["size"], e["objective"]) == (4096, "nll")}  # fmt: skip
+    assert nll == pytest.approx({w: truth(w, 4096, flat) for w in WINDOWS})
+    assert "0 in " in bench.weight_rules_table(result)
     share = result["pilot_cost_over_sweep"]["strong"]["units"]
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
 
 
-def test_what_halving_the_windows_saves_and_costs(bench, records):
-    result = bench.run(records)
+def test_what_halving_the_windows_saves_and_costs(bench, result):
     whole, half = result["halving"]
     assert not whole["halved"] and half["halved"] and half["budgets"] == [4096]
     least = bench.RECIPE.least_steps * bench.RECIPE.batch_size
@@ -118,9 +146,9 @@ def test_every_constant_window_is_judged_and_the_luckiest_is_told(bench):
     assert found["advice_over_best_in_hindsight"] == pytest.approx(0.5)
 
 
-def test_a_full_sweep_regrets_what_its_one_seed_misled_it_by(bench, records):
+def test_a_full_sweep_regrets_what_its_one_seed_misled_it_by(bench, result):
     """The floor: 0 in a world without noise, and by hand where the seeds disagree."""
-    assert bench.run(records)["full_sweep"] == {"regret": 0.0, "by_other_seeds": 0.0}
+    assert result["full_sweep"] == {"regret": 0.0, "by_other_seeds": 0.0}
     risks = {"2:4": (0.1, 0.5, 0.3), "5:7": (0.2, 0.2, 0.3)}  # a seed each
     pilots = []
     for window, of_seed in risks.items():
@@ -199,10 +227,11 @@ def test_rules_named_beforehand_are_judged_by_what_came_after_and_by_nothing_els
     assert later["cases"] == 3  # of two pilot seeds under three laws, seed 0 had been seen
 
 
-def test_selectors_are_judged_against_the_same_windows(bench, records):
+def test_selectors_are_judged_against_the_same_windows(bench, records, monkeypatch):
     slices = record("5:7", 4096, 0)["measured"]["slices"]
     made = {"selector": "random rows", "base": "strong", "size": 4096, "seed": 0, "law": "any"}
     made |= {"said": [], "slices": {level: e["value"] for level, e in slices.items()}}
+    monkeypatch.setattr(bench, "SELECTORS", records / "advice_selectors.json")
     bench.SELECTORS.write_text(json.dumps([made]))
     stage = bench.run(records)["stages"]["1024"]
     middle, chosen = stage["rules"]["always medium (5–7)"], stage["rules"]["random rows"]
@@ -210,9 +239,9 @@ def test_selectors_are_judged_against_the_same_windows(bench, records):
     assert "random rows" not in stage["not_run"]
 
 
-def test_no_rule_sees_the_budget_it_is_judged_at(bench, records):
+def test_no_rule_sees_the_budget_it_is_judged_at(bench, result, records):
     """A change of the large records changes regrets, never a choice."""
-    before = bench.run(records)["entries"]
+    before = result["entries"]
     for file in (records / "records").glob("*-4096-*.json"):
         made = json.loads(file.read_text())
         for key in made["measured"]["slices"]:
@@ -232,8 +261,7 @@ def test_a_map_without_pilots_still_judges_the_fixed_rules(bench, records):
     assert "not run yet" in bench.table({"stages": {"256": stage}})
 
 
-def test_table_and_picture_and_what_was_not_run(bench, records, tmp_path):
-    result = bench.run(records)
+def test_table_and_picture_and_what_was_not_run(bench, result, tmp_path):
     text = bench.table(result)
     assert "**advice" in text and "not run yet" in text and "n = 4,096" in text
     bench.draw(result, tmp_path / "advice.png")

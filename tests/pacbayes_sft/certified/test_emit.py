@@ -37,7 +37,7 @@ def test_plain_peft_loads_it_and_it_has_the_certified_risk(emitted, files):
     again = risk_term("strong", files[0], directory)
     assert again.risk.value == pytest.approx(record["empirical_risk"]["value"])
     assert record["bound"]["upper"] == pytest.approx(record["train_bound"]["upper"] + 1 / 3)
-    assert record["predictor"] == "draw" and record["n"] == 64
+    assert record["predictor"] == "draw" and record["n"] == 32
     card = (directory / "README.md").read_text()
     assert "## Certificate" in card and "It does not speak of the fine-tune itself" in card
 

@@ -683,6 +683,7 @@ def test_another_posterior_leaves_an_interrupted_refinement_alone(bound_words):
     (out / ".refinement.partial").write_text("hours of work")
     words = [part for pair in bound_words.items() for part in pair]
     words += ["--posterior", "isotropic", "--prior-scales", 0.02, "--shift", "monotone"]
+    words += ["--draws", 1]
     done = run("bound", *words, "--device", "cpu")
     assert done.returncode == 0 and (out / ".refinement.partial").is_file()
     said = " ".join(done.stdout.split())
