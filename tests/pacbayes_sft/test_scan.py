@@ -812,11 +812,18 @@ def test_two_ray_workers_one_killed_nothing_lost_nothing_doubled(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cell_whose_fine_tune_two_processes_share_is_that_of_one(tmp_path):
-    """48 rows in steps of 16: the same rows a step, so weights differ by rounding."""
-    asked = config(windows=["2:3"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cell_whose_fine_tune_two_processes_share_is_that_of_one(workers, tmp_path):
+    """48 rows in steps of 16: the same rows a step, so weights differ by rounding.
+
+    Here, and where a Ray worker starts the two.
+    """
+    if workers:
+        pytest.importorskip("ray")
+    asked, two = config(windows=["2:3"]), Where(workers=workers, threads=1, processes=2)
     one, two = (
-        run_scan(asked, tmp_path / str(k), Where(threads=1, processes=k))[1] for k in (1, 2)
+        run_scan(asked, tmp_path / str(where.processes), where)[1]
+        for where in (Where(threads=1), two)
     )
     assert one["key"] == two["key"] and two["processes"] == 2
     risks = [r["measured"]["test_risk"]["value"] for r in (one, two)]
