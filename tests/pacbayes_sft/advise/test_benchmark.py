@@ -17,14 +17,15 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    """The benchmark's module, without the committed selectors: their slices are the real map's."""
+    """The benchmark's module, without the committed records that it reads beside a map's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
         spec = importlib.util.spec_from_file_location("advice_bench", ROOT / "benchmarks/advice.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        nowhere = tmp_path_factory.mktemp("selectors") / "advice_selectors.json"
-        patch.setattr(module, "SELECTORS", nowhere)
+        nowhere = tmp_path_factory.mktemp("nowhere")
+        patch.setattr(module, "SELECTORS", nowhere / "advice_selectors.json")
+        patch.setattr(module, "POWERS", nowhere / "powers")
         patch.setattr(module, "DRAWS", 20)
         yield module
 
