@@ -177,10 +177,12 @@ def advised(evidence: Evidence, budget: float) -> str:
 
 
 def same_for_all(pilots: Sequence[Pilot]) -> list[Pilot]:
-    """Keep the sizes and seeds that every objective (token weight) on record has."""
-    objectives = {p.objective for p in pilots}
-    have = [{(p.size, p.seed) for p in pilots if p.objective == o} for o in objectives]
-    return [p for p in pilots if (p.size, p.seed) in set.intersection(*have)]
+    """Keep the sizes and seeds at which every objective (token weight) has every window."""
+    arms = {(o, w) for o in {p.objective for p in pilots} for w in windows_of(pilots)}
+    have: defaultdict[tuple[int, int], set[tuple[str, str]]] = defaultdict(set)
+    for p in pilots:
+        have[p.size, p.seed].add((p.objective, p.window))
+    return [p for p in pilots if have[p.size, p.seed] == arms]
 
 
 def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[str, Any]]:
@@ -201,10 +203,7 @@ def token_weights(pilots: Sequence[Pilot], base: str, pool: Law) -> list[dict[st
         shifts = window_shifts(pool, law, windows_of(same))
         means = risks_of_arms(same, law)
         for budget in sorted({p.size for p in same if p.size > LARGEST_PILOT}):
-            here = [v for (_, _, n), v in means.items() if n == budget]
-            if len(here) < len(windows_of(same)) * len(objectives):
-                continue  # the map is not finished there
-            least = min(here)
+            least = min(v for (_, _, n), v in means.items() if n == budget)
             for seed in sorted({p.seed for p in same}):
                 seen = [p for p in same if p.size <= LARGEST_PILOT and p.seed == seed]
                 for of, rules in judged:
@@ -245,10 +244,10 @@ def risks_by_weight(pilots: Sequence[Pilot], base: str) -> list[dict[str, Any]]:
     if len({p.objective for p in same}) < 2:
         return []
     risks = risks_of_arms(same, laws_of(list(pilots[0].profile))["flat"])
-    seeds = len({p.seed for p in same})
+    seeds = {n: len({p.seed for p in same if p.size == n}) for n in {p.size for p in same}}
     found = [
         {"base": base, "size": size, "objective": objective, "alpha": _alpha(objective),
-         "window": window, "risk": risk, "seeds": seeds}
+         "window": window, "risk": risk, "seeds": seeds[size]}
         for (window, objective, size), risk in risks.items()
     ]  # fmt: skip
     return sorted(found, key=lambda e: (e["size"], e["alpha"], edges(e["window"])))

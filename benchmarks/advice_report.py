@@ -85,14 +85,17 @@ def weights_table(result: Mapping[str, Any]) -> str:
     every = result["risks_by_token_weight"]
     windows = list(dict.fromkeys(e["window"] for e in every))
     names = " | ".join(w.replace(":", "–") for w in windows)
-    lines = [f"| base | n | α | {names} | best |", "|" + "---|" * (len(windows) + 4)]
-    for base, size, alpha in dict.fromkeys((e["base"], e["size"], e["alpha"]) for e in every):
-        where = (base, size, alpha)
+    lines = [f"| base | n | seeds | α | {names} | best |", "|" + "---|" * (len(windows) + 5)]
+    for row in dict.fromkeys((e["base"], e["size"], e["seeds"], e["alpha"]) for e in every):
+        base, size, seeds, alpha = row
         mine = {
-            e["window"]: e["risk"] for e in every if (e["base"], e["size"], e["alpha"]) == where
+            e["window"]: e["risk"]
+            for e in every
+            if (e["base"], e["size"], e["seeds"], e["alpha"]) == row
         }
         risks = " | ".join(f"{mine[w]:.3f}" for w in windows)
-        lines.append(f"| {base} | {size:,} | {alpha:g} | {risks} | {min(mine.values()):.3f} |")
+        best = min(mine.values())
+        lines.append(f"| {base} | {size:,} | {seeds} | {alpha:g} | {risks} | {best:.3f} |")
     return "\n".join(lines)
 
 

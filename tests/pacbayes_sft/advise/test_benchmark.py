@@ -73,13 +73,13 @@ def test_regrets_are_those_of_the_truth(bench, result):
     assert weights["advice"]["mean"] <= weights["always dft, its window advised"]["mean"]
     assert bench.PRIMARY in weights
     shown = bench.weights_table(result).splitlines()
-    assert [line.split(" | ")[1:3] for line in shown[2:]] == [
-        [f"{n:,}", alpha] for n in (64, 256, 1024, 4096) for alpha in ("0", "1")
+    assert [line.split(" | ")[1:4] for line in shown[2:]] == [
+        [f"{n:,}", "2", alpha] for n in (64, 256, 1024, 4096) for alpha in ("0", "1")
     ]
     flat, last_line = law(range(2, 11)), shown[-1].strip("| ").split(" | ")
     dft = {e["window"]: e["risk"] for e in result["risks_by_token_weight"]
            if (e["size"], e["objective"]) == (4096, "dft")}  # fmt: skip
-    assert tuple(dft) == WINDOWS and last_line[3:-1] == [f"{dft[w]:.3f}" for w in WINDOWS]
+    assert tuple(dft) == WINDOWS and last_line[4:-1] == [f"{dft[w]:.3f}" for w in WINDOWS]
     assert last_line[-1] == f"{min(dft.values()):.3f}"
     nll = {e["window"]: e["risk"] for e in result["risks_by_token_weight"]
            if (e["size"], e["objective"]) == (4096, "nll")}  # fmt: skip
@@ -87,6 +87,19 @@ def test_regrets_are_those_of_the_truth(bench, result):
     assert "0 in " in bench.weight_rules_table(result)
     share = result["pilot_cost_over_sweep"]["strong"]["units"]
     assert share == pytest.approx((64 + 256 + 1024) / (64 + 256 + 1024 + 4096))
+
+
+def test_token_weights_are_compared_where_all_have_every_window(bench, world, tmp_path):
+    """A run stopped in the middle: the seed that lacks a window of one weight counts for none."""
+    folder = shutil.copytree(world, tmp_path / "stopped")
+    (folder / "records" / "8:10-4096-1-dft.json").unlink()
+    pilots = bench.read_pilots(list(Store(folder).all()), bound=bench.BOUND, base="strong")
+    shown = bench.risks_by_weight(pilots, "strong")
+    assert {(e["size"], e["seeds"]) for e in shown} == {(64, 2), (256, 2), (1024, 2), (4096, 1)}
+    assert bench.weights_table({"risks_by_token_weight": shown}).count("\n") == 1 + 4 * 2
+    pool = law(range(2, 11))
+    judged = bench.token_weights(pilots, "strong", pool)
+    assert {e["pilot_seed"] for e in judged} == {0, 1} and {e["budget"] for e in judged} == {4096}
 
 
 def test_what_halving_the_windows_saves_and_costs(bench, result):
