@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 from advice_cases import ACCURACY, PLAIN, Law, full_sweep, laws_of, measured, windows_of
+from advice_judges import covariance_over_seeds, difference, judged_again
 from advice_report import (
     ADVICE,
     RESULT,
     draw,
     fewer_table,
     halving_table,
+    judges_table,
     table,
     weight_rules_table,
     weights_table,
@@ -51,6 +53,7 @@ from pacbayes_sft.scan.store import Store
 HERE = Path(__file__).parent
 RECORDS = HERE / "results" / "map"
 POWERS = HERE / "results" / "powers"  # `benchmarks/powers.yaml`: token weights beside the map's
+JUDGES = HERE / "results" / "judges"  # `benchmarks/advice_judges.py`: fine-tunes no rule has seen
 SELECTORS = HERE / "results" / "advice_selectors.json"
 PICTURE = HERE.parent / "docs" / "advice.png"
 LARGEST_PILOT = 1024
@@ -82,6 +85,7 @@ FRESH = {("weak", 4096): (1,), ("strong", 16384): (1, 2)}  # (base, budget): fin
 RECIPE = read_config(HERE / "map" / "strong.yaml").fine_tune  # all of the map's
 FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}  # place among the windows
 UNTOUCHED = "the base, not fine-tuned"
+SWEEP = "the whole sweep, one seed of it"
 
 
 def judged_at(sizes: Sequence[int], largest: int) -> list[int]:
@@ -433,10 +437,11 @@ def run(records: Path) -> dict[str, Any]:
     every = [r for place in (records, POWERS) for r in Store(place).all()]
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
     entries, weights, cost, later, fewer, half, sweep = [], [], {}, [], [], [], []
+    plain_of: dict[str, list[Pilot]] = {}
     by_weight: list[dict[str, Any]] = []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
-        plain = [p for p in pilots if p.objective == "nll"]
+        plain = plain_of[base] = [p for p in pilots if p.objective == "nll"]
         low = min(edges(p.window)[0] for p in plain)
         high = max(edges(p.window)[1] for p in plain)
         pool = {float(d): 1 / (high - low + 1) for d in range(int(low), int(high) + 1)}
@@ -473,6 +478,7 @@ def run(records: Path) -> dict[str, Any]:
             key: float(np.mean([e[key] for e in sweep])) if sweep else None
             for key in ("regret", "by_other_seeds")
         },
+        "judged_again": by_judges(entries, sweep, plain_of),
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
         "risks_by_token_weight": by_weight,
@@ -483,6 +489,51 @@ def run(records: Path) -> dict[str, Any]:
         "full_sweep_entries": sweep,
         "token_weight_entries": weights,
     }
+
+
+def by_judges(
+    entries: Sequence[Mapping[str, Any]],
+    sweep: Sequence[Mapping[str, Any]],
+    pilots: Mapping[str, Sequence[Pilot]],
+) -> dict[str, Any]:
+    """Judge what was named from the largest pilots by fine-tunes that no rule has seen.
+
+    Args:
+        entries: Of ``replay``; rules that pick rows are passed over, having no window.
+        sweep: Of ``full_sweep``: what keeping the best of a whole sweep takes.
+        pilots: The map's fine-tunes by base, for the spread over seeds.
+
+    Returns:
+        Nothing where no base has a judge for every window of a size.
+    """
+    records = list(Store(JUDGES).all())
+    judges = {b: read_pilots(records, base=b) for b in pilots if _judged(records, b)}
+    asked = [e for e in entries if e["stage"] == LARGEST_PILOT and e["rule"] not in NAMES]
+    asked += [{**e, "rule": SWEEP, "pilot_seed": e["seed"]} for e in sweep]
+    mine = [e for b, of in judges.items() for e in judged_again(asked, of, b, UNTOUCHED)]
+    if not any(e["rule"] == ADVICE for e in mine):
+        return {}
+    said = verdict(mine)
+    used = sorted({e["budget"] for e in mine})
+    over_seeds = {b: covariance_over_seeds(pilots[b], used) for b in judges}
+    against = {"fixed": said["best_fixed_rule_is"], "accuracy": ACCURACY, "sweep": SWEEP}
+    return {
+        "rules": summary(mine),
+        "verdict": said,
+        "not_run": [],
+        "judged_at": used,
+        "pilot_seeds": len({e["pilot_seed"] for e in mine if e["rule"] == ADVICE}),
+        "judges": {b: sorted({(p.size, p.seed) for p in of}) for b, of in judges.items()},
+        "advice_minus": {
+            key: {"rule": rule, **difference(mine, judges, over_seeds, ADVICE, rule)}
+            for key, rule in against.items()
+        },
+        "entries": mine,
+    }
+
+
+def _judged(records: Sequence[Mapping[str, Any]], base: str) -> bool:
+    return any("cell" in r and r["cell"]["base"] == base for r in records)
 
 
 def not_run(rules: Mapping[str, Any]) -> list[str]:
@@ -504,6 +555,8 @@ if __name__ == "__main__":
     write_between("halving", halving_table(result), "advice", DOCS / "advice.md")
     write_between("weights", weights_table(result), "advice", DOCS / "advice.md")
     write_between("weight_rules", weight_rules_table(result), "advice", DOCS / "advice.md")
+    if result["judged_again"]:
+        write_between("judges", judges_table(result), "advice", DOCS / "advice.md")
     print(table(result))
     for stage in result["stages"].values():
         print(json.dumps(stage["verdict"], indent=1))

@@ -46,6 +46,12 @@ def table(result: Mapping[str, Any], rules: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
+def judges_table(result: Mapping[str, Any]) -> str:
+    """Return the table of these rules judged by fine-tunes that none of them has seen."""
+    name, _ = last(result)
+    return table({"stages": {name: result["judged_again"]}})
+
+
 def fewer_table(result: Mapping[str, Any]) -> str:
     """Return the table of what the advice costs and does where pilot sizes are left out."""
     lines = [

@@ -95,7 +95,7 @@ def summarise() -> dict[str, Any]:
         records |= {record["key"]: record for record in found}  # bases are shared
         missing[name] = [f"n={c.size}, {c.window}, seed {c.seed}" for c in cells]
     records = list(records.values())
-    first = configuration("strong").primary
+    first, few = configuration("strong").primary, configuration("strong").fine_tune.few_rows
     frame, slices = whole_rows(cells_frame(records)), slices_frame(records)
     found = summary(frame, first.bound, first.theorem, first.shift)
     mine = found["groups"].pop(FIRST_GROUP)
@@ -107,7 +107,7 @@ def summarise() -> dict[str, Any]:
         "labelled_upper_in_group": labelled_upper(primary, mine["others"]),
         "others": mine["others"],
         "groups": found["groups"],
-        "observations": [o.to_dict() for o in observe(frame, slices)],
+        "observations": [o.to_dict() for o in observe(frame, slices, few)],
         "cells_measured": sum("cell" in r for r in records),
         "cells_measured_on": Counter(r.get("device", "cpu") for r in records if "cell" in r),
         "cells_missing": missing,
@@ -123,11 +123,13 @@ def summarise() -> dict[str, Any]:
 def labelled_upper(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, int]:
     """Return how many values of the group are labelled ``upper``, and how many were violated.
 
-    The values of one cell share its rows and draws: comparisons, not independent trials.
+    Those of 1 and above cannot be. The values of one cell share its rows and draws: comparisons,
+    not independent trials.
     """
     rows = [primary, *others.values()]
     return {
         "comparisons": sum(row["labelled_upper"] for row in rows),
+        "could_fail": sum(row["could_fail"] for row in rows),
         "violations": sum(row["violations"] or 0 for row in rows),
     }
 
@@ -136,8 +138,8 @@ def targets(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     """Hold the primary bound against what was asked of it before the runs.
 
     The last target speaks of every bound of the group that is labelled ``upper``: the primary one
-    is an ``estimate`` and cannot violate. Null where none is labelled so: nothing was held against
-    it.
+    is an ``estimate`` and cannot violate. Null where none is labelled so, or all that are so are
+    vacuous: nothing was held against it.
     """
     distances = list(primary["minimiser_distance"].values())
     ranks = [r for r in primary["spearman_per_n"].values() if r is not None]
@@ -148,7 +150,7 @@ def targets(primary: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
         "median rank correlation per n >= 0.8": bool(ranks) and median(ranks) >= 0.8,
         "overall rank correlation >= 0.75": (primary["spearman"] or -1) >= 0.75,
         "no violation by a bound labelled upper": (
-            held["violations"] == 0 if held["comparisons"] else None
+            held["violations"] == 0 if held["could_fail"] else None
         ),
     }
 
@@ -172,8 +174,8 @@ def table(result: dict[str, Any], others: Sequence[str] = ()) -> str:
         "| bound, theorem, shift term | "
         + " | ".join(f"n = {int(n):,}" for n in sizes)
         + " | median ρ per n | ρ over all (bootstrap over cells) | ρ against its own predictor "
-        "| exceeded | violations |",
-        "|" + "---|" * (len(sizes) + 6),
+        "| below 1 | exceeded | violations |",
+        "|" + "---|" * (len(sizes) + 7),
     ]
     for place, (name, row) in enumerate(rows.items()):
         ranks = [r for r in row["spearman_per_n"].values() if r is not None]
@@ -184,18 +186,25 @@ def table(result: dict[str, Any], others: Sequence[str] = ()) -> str:
         lines.append(
             f"| {'**' + name + '** (declared first)' if place == 0 else name} | {distances} "
             f"| {middle} | {_said(row['spearman'])} ({_said(low)} to {_said(high)}) "
-            f"| {_said(own)} | {row['exceeded']} of {row['cells']} "
-            f"| {'-' if row['violations'] is None else row['violations']} |"
+            f"| {_said(own)} | {row['informative']} of {row['cells']} | {row['exceeded']} "
+            f"| {_violations(row)} |"
         )
     held = result["labelled_upper_in_group"]
     lines += [
         "",
-        "Exceeded: cells whose value lies below the measured risk of the predictor it speaks of. "
-        "Violations: cells labelled `upper` in which even the lower limit of that risk lies above "
-        f"the value (- where none is labelled so): {held['violations']} of {held['comparisons']:,} "
-        "comparisons, all bounds and theorems of this group together.",
+        "Below 1: cells whose value says anything; no risk exceeds the others. Exceeded: cells "
+        "whose value lies below the measured risk of the predictor it speaks of. Violations: of "
+        "the cells labelled `upper` and below 1, those in which even the lower limit of that risk "
+        "lies above "
+        f"the value (- where none is labelled so): {held['violations']} of {held['could_fail']:,} "
+        "comparisons that could have failed, all bounds and theorems of this group together "
+        f"({held['comparisons'] - held['could_fail']:,} more are vacuous).",
     ]
     return "\n".join(lines)
+
+
+def _violations(row: dict[str, Any]) -> str:
+    return "-" if row["violations"] is None else f"{row['violations']} of {row['could_fail']}"
 
 
 def observations_table(result: dict[str, Any]) -> str:

@@ -129,17 +129,41 @@ def slice_risks(
 
     Labels that read alike are one slice (1 and "1"), and so are equal numbers (1 and 1.0).
     """
+    return {
+        name: risk_estimate(means, delta, population=f"{population}, slice {name}")
+        for name, means in slice_means(losses, units, labels).items()
+    }
+
+
+def slice_means(
+    losses: Losses, units: Sequence[str], labels: Sequence[object]
+) -> dict[str, Losses]:
+    """Return the mean losses of each slice's units, sliced as in `slice_risks`."""
     names: dict[tuple[bool, object], str] = {}
     members: dict[str, tuple[object, list[int]]] = {}
     for i, label in enumerate(labels):
         plain = label if isinstance(label, int | float | str) else json.dumps(label, sort_keys=True)
         name = names.setdefault((isinstance(plain, bool), plain), str(plain))
         members.setdefault(name, (plain, []))[1].append(i)
-    found = {}
-    for name, (_, here) in sorted(members.items(), key=lambda slice: _slice_order(slice[1][0])):
-        means = unit_means(losses[here], [units[i] for i in here])
-        found[name] = risk_estimate(means, delta, population=f"{population}, slice {name}")
-    return found
+    return {
+        name: unit_means(losses[here], [units[i] for i in here])
+        for name, (_, here) in sorted(members.items(), key=lambda s: _slice_order(s[1][0]))
+    }
+
+
+def standard_error(losses: Losses) -> float:
+    """Return the standard error of a mean of independent units' losses.
+
+    One unit of loss 0 and one of loss 1 are counted with them, so that a few equal losses are no
+    certainty (Agresti and Coull 1998 have two of each, for proportions).
+
+    Args:
+        losses: One loss per independent unit, in [0, 1].
+
+    >>> round(standard_error(np.array([0.0, 1.0] * 50)), 3), round(standard_error(np.zeros(8)), 3)
+    (0.05, 0.095)
+    """
+    return float(np.std([*losses, 0.0, 1.0]) / (len(losses) + 2) ** 0.5)
 
 
 def _slice_order(label: object) -> tuple[bool, float, str]:

@@ -33,7 +33,16 @@ from pacbayes_sft.models import (
     vocabulary_size,
 )
 from pacbayes_sft.movement import Breakdown, break_down
-from pacbayes_sft.risk import Losses, by_length, risk_estimate, row_losses, slice_risks, unit_means
+from pacbayes_sft.risk import (
+    Losses,
+    by_length,
+    risk_estimate,
+    row_losses,
+    slice_means,
+    slice_risks,
+    standard_error,
+    unit_means,
+)
 
 DISTANCE_METHOD = {
     Space.WEIGHTS: "‖s·BA‖² where that is all, else fine-tune minus base tensor by tensor",
@@ -167,6 +176,8 @@ class RiskTerm:
         losses: Shape (units,): the mean loss of each unit, in order of first mention.
         trust_remote_code: Whether code beside the base's weights was allowed to run.
         warnings: What is odd but not wrong: another base than the adapter names.
+        standard_errors: The standard error of each slice's risk, which its limits do not tell where
+            losses are not 0 or 1 (`risk.standard_error`).
     """
 
     risk: Estimate
@@ -175,6 +186,7 @@ class RiskTerm:
     losses: Losses = field(repr=False, compare=False)
     trust_remote_code: bool = False
     warnings: tuple[str, ...] = ()
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""
@@ -243,4 +255,6 @@ def risk_term(
         return RiskTerm(whole, {}, precision, means, trust_remote_code, odd)
     labels = [row.value_of(slice_by) for row in table.rows]
     slices = slice_risks(losses, table.units, labels, delta, population=population)
-    return RiskTerm(whole, slices, precision, means, trust_remote_code, odd)
+    of_slices = slice_means(losses, table.units, labels)
+    errors = {name: standard_error(found) for name, found in of_slices.items()}
+    return RiskTerm(whole, slices, precision, means, trust_remote_code, odd, errors)

@@ -124,7 +124,8 @@ class Advice:
         choices: One a budget that could be advised on.
         refused: For every other budget, why not.
         moves: Where the advice moves.
-        misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise.
+        misfit: √(χ²/dof) of each fitted form; above 1 it misfits by more than noise; None where the
+            pilots are too few to show a misfit.
         sizes: Pilot sizes.
         seeds: Fewest seeds of a pilot; with one, nothing counts the spread over seeds.
         cover: Share of the test law at levels that the pilots were judged on.
@@ -138,7 +139,7 @@ class Advice:
     choices: tuple[Choice, ...]
     refused: Mapping[int, str]
     moves: tuple[Move, ...]
-    misfit: Mapping[str, float]
+    misfit: Mapping[str, float | None]
     sizes: tuple[int, ...]
     seeds: int
     cover: float
@@ -273,16 +274,20 @@ def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool
 def _moves(
     evidence: Evidence, grid: Values, totals: list[Values], leaders: list[int]
 ) -> tuple[Move, ...]:
-    """Where the leader changes along the grid, and between which sizes in 90 % of the draws."""
+    """Where the leader changes along the grid, and between which sizes in 90 % of the draws.
+
+    A path may turn back, so a move is looked for only after the one before it.
+    """
     best = np.stack([np.argmin(t, axis=1) for t in totals])  # (sizes, draws)
-    found = []
+    found, start = [], 0
     for k in range(1, len(grid)):
         before, after = leaders[k - 1], leaders[k]
         if before == after:
             continue
-        gone = best[:, 1:] >= after if after > before else best[:, 1:] <= after
+        gone = best[start:, 1:] >= after if after > before else best[start:, 1:] <= after
         was, now = (place(evidence.arms[arm][0]) for arm in (before, after))
-        first = np.where(gone.any(axis=0), np.argmax(gone, axis=0), len(grid))
+        first = np.where(gone.any(axis=0), start + np.argmax(gone, axis=0), len(grid))
+        start = k
         low, high = (int(np.quantile(first, q, method="inverted_cdf")) for q in (0.05, 0.95))
         found.append(
             Move(

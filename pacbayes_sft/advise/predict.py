@@ -192,11 +192,12 @@ def gather(
 ) -> Evidence:
     """Fit every arm's numbers in n.
 
-    What the bootstrap draws with: for ``heldout`` and ``test`` the standard error from rows and
-    seeds, for ``test`` also other test samples of as many units (a multinomial, the same for all
-    arms) where its law is that of a sample; for ``empirical`` and ``gibbs`` their own spread over
-    seeds with the *held-out* rows' error in place of their own, which records do not hold; for
-    ``kl`` `KL_ERROR` whatever its spread. The default rule uses the first two alone.
+    What the bootstrap draws with: for ``heldout`` and ``test`` the standard error from rows (in
+    part common to all sizes, which the same rows judge) and seeds, for ``test`` also other test
+    samples of as many units (a multinomial, the same for all arms) where its law is that of a
+    sample; for ``empirical`` and ``gibbs`` their own spread over seeds with the *held-out* rows'
+    error in place of their own, which records do not hold; for ``kl`` `KL_ERROR` whatever its
+    spread. The default rule uses the first two alone.
 
     Raises:
         InputError: If the pilots are too few or too small to be extrapolated, or see too little of
@@ -218,7 +219,10 @@ def gather(
     generator = np.random.default_rng(seed)
     x = np.array(sizes, dtype=float)
 
-    def risk_fit(of: dict[tuple[Arm, int], list[Measured]], shared: Values | None = None) -> Fit:
+    def risk_fit(
+        of: dict[tuple[Arm, int], list[Measured]], judges: bool, shared: Values | None = None
+    ) -> Fit:
+        """Fit a risk; ``judges``: on rows that are the same at every size."""
         most = max(map(len, of.values()))
         values = np.full((len(arms), len(sizes), most), np.nan)
         within = np.zeros((len(arms), len(sizes)))
@@ -227,7 +231,8 @@ def gather(
             values[i, j, : len(found)] = [m.value for m in found]
             within[i, j] = np.mean([m.error for m in found])
         errors = standard_error(values, within)
-        return fit_risk(x, np.nanmean(values, axis=2), errors, generator, draws, shared)
+        rows = within if judges else None
+        return fit_risk(x, np.nanmean(values, axis=2), errors, generator, draws, shared, rows)
 
     def by_cell(of) -> dict[tuple[Arm, int], list[Measured]]:  # type: ignore[no-untyped-def]
         found: dict[tuple[Arm, int], list[Measured]] = {}
@@ -255,10 +260,12 @@ def gather(
         return moved
 
     fits = {
-        "heldout": risk_fit(by_cell(lambda p: p.heldout)),
-        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, seen)), other_samples()),
-        "empirical": risk_fit(by_cell(lambda p: Measured(p.train_risk, p.heldout.error))),
-        "gibbs": risk_fit(by_cell(lambda p: Measured(min(1.0, p.empirical), p.heldout.error))),
+        "heldout": risk_fit(by_cell(lambda p: p.heldout), True),
+        "test": risk_fit(by_cell(lambda p: reweighted(p.profile, seen)), True, other_samples()),
+        "empirical": risk_fit(by_cell(lambda p: Measured(p.train_risk, p.heldout.error)), False),
+        "gibbs": risk_fit(
+            by_cell(lambda p: Measured(min(1.0, p.empirical), p.heldout.error)), False
+        ),
     }
     logs = np.array(
         [

@@ -117,13 +117,28 @@ def as_markdown(found: Found, command: str = "") -> str:
         lines += [f"* {sentence}" for sentence in choice.changes]
     lines += ["", "## What it cost", ""]
     lines.append(cost_said(cost))
-    lines += ["", "Misfit of the forms (√(χ²/dof); above 1 the interval was widened): "]
-    lines[-1] += ", ".join(f"{name} {value:.2f}" for name, value in advice.misfit.items()) + "."
+    lines += ["", misfit_said(advice.misfit)]
     if advice.cover < 1:
         lines += ["", f"Left out: {1 - advice.cover:.1%} of the test law, at difficulties that the "
                   "pool lacks."]  # fmt: skip
     lines += ["", f"    {command}", ""] if command else [""]
     return "\n".join(lines)
+
+
+def misfit_said(misfit: Mapping[str, float | None]) -> str:
+    """Say how the forms in n fit, and which could not have shown a misfit.
+
+    >>> for line in misfit_said({"heldout": None, "kl": 1.25}).split(". "):
+    ...     print(line)
+    Misfit of the forms (√(χ²/dof); above 1 the interval was widened): kl 1.25
+    Too few pilots to show one, so the form is unchecked: heldout.
+    """
+    known = ", ".join(f"{name} {value:.2f}" for name, value in misfit.items() if value is not None)
+    unknown = ", ".join(name for name, value in misfit.items() if value is None)
+    said = f"Misfit of the forms (√(χ²/dof); above 1 the interval was widened): {known or 'none'}."
+    return said + f" Too few pilots to show one, so the form is unchecked: {unknown}." * bool(
+        unknown
+    )
 
 
 def _limited(term: Estimate) -> str:
@@ -135,7 +150,7 @@ def _limited(term: Estimate) -> str:
 def recipe_said(found: Found) -> str:
     """Say which fine-tune the predictions are of, and where its steps are no longer one pass."""
     recipe, advice = found.prepared.config.fine_tune, found.advice
-    few = recipe.least_steps * recipe.batch_size / recipe.epochs / found.prepared.rows_a_unit
+    few = recipe.few_rows / found.prepared.rows_a_unit
     words = (
         f"Predicted is this recipe alone: {recipe.epochs:g} passes over the rows but at least "
         f"{recipe.least_steps} steps of {recipe.batch_size}, LoRA of rank {recipe.lora_rank}, peak "

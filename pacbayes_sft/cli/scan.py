@@ -115,7 +115,7 @@ def scan(
         "measured best",
         "bound's best",
         "Spearman over windows",
-        "exceeded",
+        "exceeded, of values below 1",
         "violations",
     )
     for group, both in found["groups"].items():
@@ -128,8 +128,10 @@ def scan(
                 best["measured"],
                 best["bound"],
                 "-" if rho is None else f"{rho:.2f}",
-                f"{mine['exceeded']} of {mine['cells']}",
-                "-" if mine["violations"] is None else str(mine["violations"]),
+                f"{mine['exceeded']} of {mine['informative']}",
+                "-"
+                if mine["violations"] is None
+                else f"{mine['violations']} of {mine['could_fail']}",
             )
     emit({"name": asked.name, **found}, table, as_json=json, out=out / "summary.json")
 

@@ -113,6 +113,11 @@ class FineTune(_Strict):
     lora_alpha: float = Field(default=16.0, gt=0)
     prior_fraction: float = Field(default=0.5, gt=0, lt=1)
 
+    @property
+    def few_rows(self) -> float:
+        """Below so many rows a set is passed over more than ``epochs`` times."""
+        return self.least_steps * self.batch_size / self.epochs
+
     def steps(self, rows: int) -> int:
         """Return the optimiser steps of a fine-tune on this many rows (a unit may have several)."""
         return max(self.least_steps, round(self.epochs * rows / self.batch_size))

@@ -150,9 +150,12 @@ class Agreement:
         spearman: Over all cells' seed means.
         interval: 2.5 % and 97.5 % quantiles of it when the points of the map (size × window, seed
             means) are drawn again with replacement: a description, since points share rows.
-        exceeded: Cells, whatever their label, whose value lies below the measured risk of what it
-            speaks of: the Gibbs predictor on the test law. A point value, with its rows' noise.
+        informative: Cells, whatever their label, whose value is below 1. The others are vacuous: no
+            risk exceeds them.
+        exceeded: Cells whose value lies below the measured risk of what it speaks of: the Gibbs
+            predictor on the test law. A point value, with its rows' noise.
         labelled_upper: Cells whose value is labelled ``upper``.
+        could_fail: Those of them whose value is below 1.
         violations: Those of them in which even the lower limit of that risk lies above the value;
             None where no cell is labelled ``upper`` (what promises nothing cannot violate) or one
             has no such limit (records of full fine-tunes from before it was kept).
@@ -163,8 +166,10 @@ class Agreement:
     spearman_per_size: dict[int, float]
     spearman: float
     interval: tuple[float, float]
+    informative: int
     exceeded: int
     labelled_upper: int
+    could_fail: int
     violations: int | None
     cells: int
 
@@ -178,8 +183,10 @@ class Agreement:
             "spearman_per_n": {n: _number(r) for n, r in self.spearman_per_size.items()},
             "spearman": _number(self.spearman),
             "spearman_interval": [_number(x) for x in self.interval],
+            "informative": self.informative,
             "exceeded": self.exceeded,
             "labelled_upper": self.labelled_upper,
+            "could_fail": self.could_fail,
             "violations": self.violations,
             "cells": self.cells,
         }
@@ -226,8 +233,10 @@ def agreement(
         per_size,
         _spearman(means, risk),
         (float(low), float(high)),
+        int((frame["value"] < 1).sum()),
         exceeded,
         len(promised),
+        int((promised["value"] < 1).sum()),
         int((least > promised["value"]).sum()) if judged else None,
         len(frame),
     )

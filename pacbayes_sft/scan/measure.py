@@ -23,6 +23,7 @@ from pacbayes_sft.models import device_name
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.processes import run_sft_on
+from pacbayes_sft.risk import standard_error
 from pacbayes_sft.scan.cells import Cell
 from pacbayes_sft.scan.config import Bound, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
@@ -91,8 +92,9 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
         },
         "measured": {
             "test_risk": test.risk.to_dict(),
-            "slices": {label: e.to_dict() for label, e in test.slices.items()},
-            "train_distribution_risk": heldout.risk.to_dict(),
+            "slices": _slices(test),
+            "train_distribution_risk": heldout.risk.to_dict()
+            | {"standard_error": standard_error(heldout.losses)},
             "train_risk": seen.risk.value,
             "generalization_gap": heldout.risk.value - seen.risk.value,
             "extrapolation_gap": test.risk.value - heldout.risk.value,
@@ -107,6 +109,14 @@ def measure_cell(config: Config, cell: Cell, key: str, folder: Path, processes: 
         },
     }
     return _without_place(record, folder)
+
+
+def _slices(term: RiskTerm) -> Record:
+    """Each slice's risk; what pilots of `advise` need besides is its standard error."""
+    return {
+        label: e.to_dict() | {"standard_error": term.standard_errors[label]}
+        for label, e in term.slices.items()
+    }
 
 
 def _processes(run: Path) -> int:
@@ -143,7 +153,7 @@ def measure_base(config: Config, base: str, key: str, folder: Path) -> Record:
         "base": base,
         "measured": {
             "test_risk": term.risk.to_dict(),
-            "slices": {label: e.to_dict() for label, e in term.slices.items()},
+            "slices": _slices(term),
         },
     }
     return _without_place(record, folder)

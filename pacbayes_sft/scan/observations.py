@@ -36,7 +36,7 @@ __all__ = ["Observation", "observe", "over_seeds"]
 MEASURED = ["test_risk", "generalization_gap", "extrapolation_gap"]
 
 
-def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
+def observe(cells: pd.DataFrame, slices: pd.DataFrame, few_units: float = 0) -> list[Observation]:
     """Hold every observation of the paper that the cells allow against them.
 
     Sizes and seeds of which a window is missing are left out.
@@ -44,13 +44,16 @@ def observe(cells: pd.DataFrame, slices: pd.DataFrame) -> list[Observation]:
     Args:
         cells: `cells_frame`; bounds and theorems do not matter.
         slices: `slices_frame`.
+        few_units: Below so many units a fine-tune passes over its rows more often than above
+            (`FineTune.few_rows`). Memory falls with the passes, so whether the generalisation gap
+            falls with n is asked of the sizes from there on alone, and of all under another name.
     """
     risks = whole_rows(cells[[*CELL, *MEASURED]].drop_duplicates(CELL))
     slices = whole_rows(slices)
     found: list[Observation] = []
     for (base, objective, method), mine in risks.groupby(GROUP):
         name = f"{base} base, {objective}{_of(method)}"
-        found += _within(name, mine) + _gaps(name, mine)
+        found += _within(name, mine) + _gaps(name, mine, few_units)
     for (base, objective, method), mine in slices.groupby(GROUP):
         if objective == "nll":
             found += _by_slice(f"{base} base{_of(method)}", mine)
@@ -97,7 +100,7 @@ def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
     return found
 
 
-def _gaps(name: str, risks: pd.DataFrame) -> list[Observation]:
+def _gaps(name: str, risks: pd.DataFrame, few_units: float) -> list[Observation]:
     """Both gaps as observed, over difficulty and over n."""
     found = []
     for size, mine in risks.groupby("size"):
@@ -111,14 +114,27 @@ def _gaps(name: str, risks: pd.DataFrame) -> list[Observation]:
                     over=SEEDS,
                 )
             )
-    found.append(
+    claim, measured = (
+        "the generalisation gap falls with n",
+        "fall of its mean over windows per doubling of n",
+    )
+    asked = {claim: (risks, "")}
+    if (risks["size"] < few_units).any():
+        often = risks[risks["size"] >= few_units]
+        asked = {
+            claim: (often, f", n ≥ {few_units:,.0f}, where rows are passed over alike"),
+            f"{claim} and the passes": (risks, ", of which small n have more"),
+        }
+    found += [
         over_seeds(
-            "the generalisation gap falls with n",
-            f"{name}: fall of its mean over windows per doubling of n",
-            [_fall(mine) for _, mine in _of_sizes_all_seeds_have(risks).groupby("seed")],
+            claim,
+            f"{name}: {measured}{which}",
+            [_fall(mine) for _, mine in _of_sizes_all_seeds_have(of).groupby("seed")],
             over=SEEDS,
         )
-    )
+        for claim, (of, which) in asked.items()
+        if of["size"].nunique() > 1
+    ]
     if rises := _between_thirds(_of_sizes_all_seeds_have(risks), "extrapolation_gap"):
         found.append(
             least_over_seeds(

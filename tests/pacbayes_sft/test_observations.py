@@ -212,6 +212,22 @@ def test_the_gaps_over_difficulty_and_n():
     assert falls_on[0].appears == "no"
 
 
+def test_a_gap_that_falls_with_the_passes_alone_does_not_fall_with_n():
+    """Rows read more often at the smallest size: the fall from there on is another claim."""
+    memory = cells(best_at(8, 8, 8), sizes=(64, 1024, 4096), gap=lambda n, d: 0.3 * (n < 1024))
+    claim = "the generalisation gap falls with n"
+    assert named(observe(memory, NO_SLICES), claim)[0].appears == "yes"
+    told = observe(memory, NO_SLICES, few_units=1024)
+    assert (
+        named(told, claim)[0].appears == "undecided"
+        and "n ≥ 1,024" in named(told, claim)[0].measured
+    )
+    assert named(told, f"{claim} and the passes")[0].appears == "yes"
+    small = cells(best_at(8, 8), sizes=(64, 256))
+    told = observe(small, NO_SLICES, few_units=1024)  # no two sizes are passed over alike
+    assert not named(told, claim) and len(named(told, f"{claim} and the passes")) == 1
+
+
 def test_a_gap_that_falls_again_over_the_hard_windows_does_not_rise():
     """Its rank correlation and its slope would be positive."""
     hump = {4: 0.0, 6: 0.1, 8: 0.3, 10: 0.15}

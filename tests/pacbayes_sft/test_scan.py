@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -540,6 +541,9 @@ def test_agreement_finds_minimisers_ranks_and_violations(faked, tmp_path):
     flat = frame.assign(value=1.0)  # a bound that cannot tell is not right by the alphabet
     assert [d for *_, d in agreement(flat).minimiser.values()] == [3, 2]
     assert agreement(wrong).exceeded == agreement(wrong).labelled_upper == len(frame)
+    assert agreement(wrong).could_fail == agreement(wrong).informative == len(frame)
+    vacuous = agreement(flat.assign(value=[1.0, 0.9, *[1.5] * (len(frame) - 2)]))
+    assert vacuous.informative == vacuous.could_fail == 1 and vacuous.labelled_upper == len(frame)
     said = summary(frame, "plain", "proposition_4_1", "tv")
     assert said["groups"]["strong, nll, lora"]["primary"]["minimiser_distance"] == {16: 0, 256: 0}
     json.dumps(said)
@@ -585,7 +589,10 @@ def test_an_estimate_violates_nothing_and_is_exceeded(faked, tmp_path, monkeypat
     assert found["violations"] is None and found["labelled_upper"] == 0
     assert found["exceeded"] == (frame["gibbs_test_risk"] > 0).sum() > 0
     bench = benchmark_of_the_map(monkeypatch)
-    for others, expected in ((frame, True), (frame.assign(value=-1.0), False), (None, None)):
+    vacuous = frame.assign(value=1.0)  # no risk exceeds it, so no target is met by it
+    for others, expected in (
+        (frame, True), (frame.assign(value=-1.0), False), (None, None), (vacuous, None),
+    ):  # fmt: skip
         both = low if others is None else pd.concat([low, others])
         said = summary(both, "plain", "proposition_4_1", "slack:0.3")["groups"]
         group = said["strong, nll, lora"]
@@ -596,7 +603,7 @@ def test_an_estimate_violates_nothing_and_is_exceeded(faked, tmp_path, monkeypat
         said = {"primary": dict(bound="plain", theorem="proposition_4_1", shift="slack:0.3"),
                 **group["primary"], "others": {}, "labelled_upper_in_group": counts}  # fmt: skip
         first = bench.table(said).splitlines()[2]
-        assert first.endswith(f"| {found['exceeded']} of {len(frame)} | - |")
+        assert first.endswith(f"| {len(frame)} of {len(frame)} | {found['exceeded']} | - |")
 
 
 def benchmark_of_the_map(monkeypatch):
@@ -724,6 +731,14 @@ def test_a_cell_for_real(tmp_path):
     base, cell = run_scan(asked, tmp_path, Where(threads=1))
     assert set(base["measured"]["slices"]) == {"3", "4", "5"} == set(cell["measured"]["slices"])
     found, measured = cell["bounds"]["plain"], cell["measured"]
+    for estimate in (*measured["slices"].values(), measured["train_distribution_risk"]):
+        rows = int(
+            re.search(r"mean loss of (\d+) units", estimate["method"])[1]
+        )  # losses are 0 or 1
+        wrong = (round(estimate["value"] * rows) + 1) / (rows + 2)
+        assert estimate["standard_error"] == pytest.approx(
+            (wrong * (1 - wrong) / (rows + 2)) ** 0.5
+        )
     assert isinstance(found["warnings"], list)
     assert found["n"] == 48 and found["bounds"]["kl"]["guarantee"] == "upper"
     assert found["tv"]["value"] == pytest.approx(2 / 3)

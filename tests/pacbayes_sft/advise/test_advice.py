@@ -13,7 +13,7 @@ from pacbayes_sft.advise.report import moves_said, not_told_from
 from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import LEVEL, alike, tied
 from pacbayes_sft.errors import InputError
-from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, truth, world
+from tests.pacbayes_sft.advise.cases import LEVELS, WINDOWS, law, record, truth, world
 
 POOL, FLAT = law(LEVELS), law(LEVELS)
 SHIFTS = window_shifts(POOL, FLAT, WINDOWS)
@@ -124,6 +124,21 @@ def test_equal_arms_are_seldom_told_apart_though_the_reference_is_the_least_of_t
     assert alike(totals + 12 * np.arange(arms), 0).sum() == 1  # what is far is told apart
 
 
+def test_a_record_that_holds_a_standard_error_is_believed_and_of_others_the_interval_serves():
+    old, new = record("2:4", 64, 0), record("2:4", 64, 1)
+    for estimate in (
+        *new["measured"]["slices"].values(),
+        new["measured"]["train_distribution_risk"],
+    ):
+        estimate["standard_error"] = 0.0123  # losses of several rows a unit: the interval is wider
+    before, after = read_pilots([old, new])
+    slices = old["measured"]["slices"]
+    assert before.profile[2.0].error == pytest.approx(
+        (slices["2"]["upper"] - slices["2"]["lower"]) / 3.92
+    )
+    assert {m.error for m in (*after.profile.values(), after.heldout)} == {0.0123}
+
+
 def test_a_move_to_another_objective_is_no_move_to_harder_data():
     move = Move(64, 64, 64, "6:10 (dft)", "6:10", None)
     found = dataclasses.replace(advice(budgets=(4096,)), moves=(move,))
@@ -137,6 +152,18 @@ def test_a_move_to_another_objective_is_no_move_to_harder_data():
     totals = [evidence.total(Rule(), n) for n in grid]
     assert [m.harder for m in _moves(evidence, grid, totals, leaders)] == [None, True]
     assert [m.harder for m in _moves(evidence, grid, totals, leaders[::-1])] == [False, None]
+
+
+def test_a_path_that_turns_back_moves_the_second_time_after_the_first():
+    """Easy, hard, middle: every draw had left the hard window's side of the middle at the start."""
+    grid, leaders = np.array([64, 128, 256, 512]), [0, 2, 2, 1]
+    draws = np.stack([np.ones((4, 3))] * 5, axis=1)  # (sizes, draws, arms)
+    for k, arm in enumerate(leaders):
+        draws[k, :, arm] = 0
+    evidence = gather(read_pilots(world()), SHIFTS, FLAT, delta=0.05, draws=9, seed=0)
+    there, back = _moves(evidence, grid, list(draws), leaders)
+    assert (there.size, there.earliest, there.latest, there.harder) == (128, 128, 128, True)
+    assert (back.size, back.earliest, back.latest, back.harder) == (512, 512, 512, False)
 
 
 def test_the_bound_overrules_no_evidence():

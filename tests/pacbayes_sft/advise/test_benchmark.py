@@ -26,6 +26,7 @@ def bench(tmp_path_factory):
         nowhere = tmp_path_factory.mktemp("nowhere")
         patch.setattr(module, "SELECTORS", nowhere / "advice_selectors.json")
         patch.setattr(module, "POWERS", nowhere / "powers")
+        patch.setattr(module, "JUDGES", nowhere / "judges")
         patch.setattr(module, "DRAWS", 20)
         yield module
 
@@ -176,6 +177,78 @@ def test_a_full_sweep_regrets_what_its_one_seed_misled_it_by(bench, result):
     assert [e["regret"] for e in flat] == pytest.approx([0.2 / 3, 0, 0.2 / 3])
     assert [e["by_other_seeds"] for e in flat] == pytest.approx([0.15, 0.05, 0.1])
     assert not bench.full_sweep(pilots[1:], "a", [4096])  # a seed that lacks a window
+
+
+def test_judges_change_regrets_and_never_a_choice(bench, world, result, tmp_path, monkeypatch):
+    """Fine-tunes of a seed of their own, in which the hardest window is right everywhere."""
+    assert result["judged_again"] == {}
+    monkeypatch.setattr(bench, "JUDGES", tmp_path)
+    for window in WINDOWS:
+        made = record(window, 4096, 10)
+        if window == "8:10":
+            for label in made["measured"]["slices"]:
+                made["measured"]["slices"][label] = {"value": 0.0, "lower": 0.0, "upper": 0.02}
+        Store(tmp_path).put(made)
+    found = bench.run(world)["judged_again"]
+    assert found["judged_at"] == [4096] and found["judges"] == {"strong": [(4096, 10)]}
+    named = [e for e in result["entries"] if e["stage"] == 1024 and e["rule"] != bench.UNTOUCHED]
+    again = [e for e in found["entries"] if e["rule"] != bench.SWEEP]
+    order = ["rule", "law", "pilot_seed"]
+    key = lambda e: tuple(str(e[k]) for k in order)  # noqa: E731
+    pairs = list(zip(sorted(named, key=key), sorted(again, key=key), strict=True))
+    assert all(a["window"] == b["window"] for a, b in pairs)
+    laws = {"easy": law((2, 3, 4)), "flat": law(range(2, 11)), "hard": law((8, 9, 10))}
+    for _, e in pairs:
+        risks = {w: truth(w, 4096, laws[e["law"]]) for w in WINDOWS} | {"8:10": 0.0}
+        mean = sum(risks.values()) / len(risks)
+        assert e["regret"] == pytest.approx(risks.get(e["window"], mean))
+    assert found["verdict"]["best_fixed_rule_is"] == "always hard (8–10)"
+    assert found["rules"][bench.SWEEP]["mean"] > 0  # the map's own fine-tunes misled it
+    assert bench.judges_table({"stages": result["stages"], "judged_again": found}).count("always ")
+    fixed = found["advice_minus"]["fixed"]
+    assert fixed["value"] == pytest.approx(found["rules"][bench.ADVICE]["mean"])
+    assert fixed["standard_error"] > 0
+    (tmp_path / "records" / "2:4-4096-10-nll.json").unlink()  # no judge for a window: none at all
+    assert bench.run(world)["judged_again"] == {}
+
+
+def test_the_error_of_a_difference_is_that_of_rows_and_seeds_by_hand(bench):
+    import advice_judges
+
+    def fine_tune(window, seed, risks):
+        profile = {float(v): bench.Measured(r, 0.01 * v) for v, r in risks.items()}
+        return bench.Pilot(window, "nll", 9, seed, 0, profile[1.0], profile, 0, 1, 1, 1)
+
+    judges = {"a": [fine_tune("1:2", s, {1: 0.1, 2: 0.2 + s, 3: 0.6}) for s in (0, 1)]
+              + [fine_tune("2:3", s, {1: 0.4, 2: 0.5, 3: 0.6}) for s in (0, 1)]}  # fmt: skip
+    case = {"base": "a", "budget": 9, "law": "flat"}
+    entries = [{**case, "rule": "r", "pilot_seed": 0, "window": "1:2"},
+               {**case, "rule": "r", "pilot_seed": 1, "window": "2:3"},
+               {**case, "rule": "s", "pilot_seed": None, "window": "2:3"},
+               {**case, "rule": "any", "pilot_seed": None, "window": None}]  # fmt: skip
+    seeds = {"a": np.array([[0.04, 0.01, 0], [0.01, 0.09, 0], [0, 0, 0]])}
+    found = advice_judges.difference(entries, judges, seeds, "r", "s")
+    # half of 1:2 minus half of 2:3, each level a third; level v errs by 0.01·v; two seeds a window
+    assert found["value"] == pytest.approx(0.5 * (0.1 + 0.7 + 0.6 - 1.5) / 3)
+    rows = 2 * sum((0.5 / 3 * 0.01 * v) ** 2 for v in (1, 2, 3))
+    of_seeds = 2 * (0.5 / 3) ** 2 * (0.04 + 0.09 + 2 * 0.01) / 2
+    assert found["standard_error"] == pytest.approx((rows + of_seeds) ** 0.5)
+    same = advice_judges.difference(entries, judges, seeds, "r", "any")
+    assert same == {"value": pytest.approx(0), "standard_error": pytest.approx(0)}
+    assert advice_judges.whole_budgets(judges["a"][:-1], ["1:2", "2:3"]) == []
+
+
+def test_how_slices_vary_together_over_seeds_is_pooled_over_arms(bench):
+    def fine_tune(window, seed, risk):
+        profile = {1.0: bench.Measured(risk, 0.01), 2.0: bench.Measured(1 - 2 * risk, 0.01)}
+        return bench.Pilot(window, "nll", 9, seed, 0, profile[1.0], profile, 0, 1, 1, 1)
+
+    risks = {"a:b": (0.1, 0.3), "c:d": (0.2, 0.2, 0.5)}
+    pilots = [fine_tune(w, s, r) for w, of in risks.items() for s, r in enumerate(of)]
+    found = bench.covariance_over_seeds(pilots, [9])
+    pooled = (2 * 0.1**2 + 2 * 0.1**2 + 0.2**2) / (1 + 2)
+    assert found == pytest.approx(pooled * np.array([[1, -2], [-2, 4]]))
+    assert np.isnan(bench.covariance_over_seeds(pilots[:1], [9])).all()
 
 
 def test_the_base_as_it_is_is_judged_beside_the_windows(bench, records):

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from pacbayes_sft.advise.scaling import _in_box, fit_kl, fit_risk, standard_error
+from pacbayes_sft.advise.scaling import (
+    SHARED,
+    _in_box,
+    _with_draws,
+    fit_kl,
+    fit_risk,
+    standard_error,
+)
 
 SIZES = np.array([64.0, 256.0, 1024.0])
 
@@ -38,6 +45,32 @@ def test_intervals_cover_as_often_as_they_say():
         low, high = np.quantile(fit.at(8192.0)[1:], [0.05, 0.95], axis=0)
         inside += int(np.sum((low <= truth) & (truth <= high)))
     assert inside / (3 * count) > 0.8  # asked for 0.9; what a bootstrap over a grid of b's gives
+
+
+def test_between_the_pilots_too_where_the_same_rows_judge_every_size():
+    """Errors with a part in common: a fit through three sizes does not average that part out."""
+    generator, inside, count = np.random.default_rng(2), {True: 0, False: 0}, 40
+    planted = [(0.3, 0.52, 0.3)] * 4
+    errors, truth = np.full((4, 3), 0.02), curve(*planted[0], 256.0)
+    for _ in range(count):
+        own, common = generator.standard_normal((4, 3)), generator.standard_normal((4, 1))
+        noise = 0.02 * (np.sqrt(1 - SHARED) * own + np.sqrt(SHARED) * common)
+        means = np.array([curve(*p, SIZES) for p in planted]) + noise
+        for told in inside:
+            rows = errors if told else None
+            fit = fit_risk(SIZES, means, errors, np.random.default_rng(3), 60, rows=rows)
+            low, high = np.quantile(fit.at(256.0)[1:], [0.05, 0.95], axis=0)
+            inside[told] += int(np.sum((low <= truth) & (truth <= high)))
+    assert inside[True] / (4 * count) > 0.85 > 0.8 > inside[False] / (4 * count)
+
+
+def test_rows_in_common_leave_the_error_of_each_size_as_it_is():
+    means = np.full((1, 3), 0.5)
+    noise = [np.std(_with_draws(lambda d: (d, d[:, 0, 0], np.zeros(len(d))), SIZES, means,
+                                np.full((1, 3), 0.05), 1, np.random.default_rng(0), 4000, (0, 1),
+                                None, np.full((1, 3), common)).parameters[1:], axis=0)
+             for common in (0.0, 0.04)]  # fmt: skip
+    assert noise[0] == pytest.approx(0.05, rel=0.05) and noise[1] == pytest.approx(0.05, rel=0.05)
 
 
 @settings(max_examples=30, deadline=None)
@@ -75,6 +108,14 @@ def test_misfit_widens_the_draws():
     tight = np.full_like(means, 0.001)
     fit = fit_risk(SIZES, means, tight, np.random.default_rng(0), 100)
     assert fit.misfit > 50 and np.std(fit.at(1024.0)[1:, 0]) > 0.02
+
+
+def test_where_any_data_would_fit_no_misfit_is_told():
+    """Two sizes hold c and y₀ of every window, whatever they are."""
+    means = np.array([[0.9, 0.2], [0.1, 0.7]])
+    tight, generator = np.full_like(means, 0.001), np.random.default_rng(0)
+    assert fit_risk(SIZES[::2], means, tight, generator, 5).misfit is None
+    assert fit_kl(SIZES[::2], means, tight, generator, 5).misfit is None
 
 
 def test_rows_shared_by_the_seeds_do_not_average_out():
