@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from advice_cases import ACCURACY, PLAIN, Law, full_sweep, laws_of, measured, windows_of
+from advice_cases import (
+    ACCURACY,
+    PLAIN,
+    UNTOUCHED,
+    Law,
+    full_sweep,
+    laws_of,
+    measured,
+    windows_of,
+)
 from advice_judges import covariance_over_seeds, difference, judged_again
 from advice_report import (
     ADVICE,
@@ -84,7 +93,6 @@ SEEN_BEFORE = ("strong", 4096, 0)  # base, budget, pilot seed
 FRESH = {("weak", 4096): (1,), ("strong", 16384): (1, 2)}  # (base, budget): fine-tunes' seeds
 RECIPE = read_config(HERE / "map" / "strong.yaml").fine_tune  # all of the map's
 FIXED = {"always easy": 0.0, "always medium": 0.5, "always hard": 1.0}  # place among the windows
-UNTOUCHED = "the base, not fine-tuned"
 SWEEP = "the whole sweep, one seed of it"
 
 
@@ -510,7 +518,11 @@ def by_judges(
     judges = {b: read_pilots(records, base=b) for b in pilots if _judged(records, b)}
     asked = [e for e in entries if e["stage"] == LARGEST_PILOT and e["rule"] not in NAMES]
     asked += [{**e, "rule": SWEEP, "pilot_seed": e["seed"]} for e in sweep]
-    mine = [e for b, of in judges.items() for e in judged_again(asked, of, b, UNTOUCHED)]
+    mine = [
+        e
+        for b, of in judges.items()
+        for e in judged_again(asked, of, b, read_base_profile(records, b))
+    ]
     if not any(e["rule"] == ADVICE for e in mine):
         return {}
     said = verdict(mine)

@@ -14,6 +14,7 @@ from pacbayes_sft.advise.ties import first_least
 from pacbayes_sft.scan.config import edges
 
 ACCURACY = "pilot accuracy, a line in ln n"
+UNTOUCHED = "the base, not fine-tuned"
 LAST = "pilot accuracy at the largest pilot"
 Law = dict[float, float]
 Table = dict[tuple[str, int], float]  # (window, size): risk under a law, mean over seeds

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from advice_cases import laws_of, measured, windows_of
+from advice_cases import UNTOUCHED, laws_of, measured, windows_of
 from numpy.typing import NDArray
 
-from pacbayes_sft.advise.pilots import Pilot
+from pacbayes_sft.advise.pilots import Measured, Pilot
+from pacbayes_sft.advise.predict import reweighted
 
 Values = NDArray[np.float64]
 Entry = Mapping[str, Any]
@@ -36,7 +37,10 @@ def whole_budgets(judges: Sequence[Pilot], windows: Sequence[str]) -> list[int]:
 
 
 def judged_again(
-    entries: Sequence[Entry], judges: Sequence[Pilot], base: str, untouched: str
+    entries: Sequence[Entry],
+    judges: Sequence[Pilot],
+    base: str,
+    untouched: Mapping[float, Measured] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the entries of one base with the judges' risks; what they named is left as it is.
 
@@ -44,13 +48,14 @@ def judged_again(
         entries: As ``replay`` of ``benchmarks/advice.py`` makes them, every window named by one.
         judges: Fine-tunes of that base.
         base: Its name.
-        untouched: The rule that fine-tunes nothing, which judges know nothing of.
+        untouched: The base's own risk by level, for the rule that fine-tunes nothing; None leaves
+            that out.
 
     Returns:
-        Those at budgets that have a judge for every window. An entry that names no window is a
-        window at random.
+        Those at budgets that have a judge for every window. Any other entry that names no window is
+        a window at random.
     """
-    mine = [e for e in entries if e["base"] == base and e["rule"] != untouched]
+    mine = [e for e in entries if e["base"] == base and (untouched or e["rule"] != UNTOUCHED)]
     windows = sorted({e["window"] for e in mine} - {None})
     budgets, found = whole_budgets(judges, windows), []
     for name, law in laws_of(list(judges[0].profile)).items():
@@ -58,10 +63,11 @@ def judged_again(
         for budget in budgets:
             risks = {w: truth[w, budget] for w in windows}
             least, mean = min(risks.values()), float(np.mean(list(risks.values())))
-            for e in mine:
-                if (e["budget"], e["law"]) == (budget, name):
-                    risk = mean if e["window"] is None else risks[e["window"]]
-                    found.append({**e, "risk": risk, "regret": risk - least})
+            for e in (e for e in mine if (e["budget"], e["law"]) == (budget, name)):
+                risk = mean if e["window"] is None else risks[e["window"]]
+                if e["rule"] == UNTOUCHED and untouched:
+                    risk = reweighted(untouched, law).value
+                found.append({**e, "risk": risk, "regret": risk - least})
     return found
 
 

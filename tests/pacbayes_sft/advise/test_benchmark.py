@@ -183,6 +183,7 @@ def test_judges_change_regrets_and_never_a_choice(bench, world, result, tmp_path
     """Fine-tunes of a seed of their own, in which the hardest window is right everywhere."""
     assert result["judged_again"] == {}
     monkeypatch.setattr(bench, "JUDGES", tmp_path)
+    world = shutil.copytree(world, tmp_path / "map")
     for window in WINDOWS:
         made = record(window, 4096, 10)
         if window == "8:10":
@@ -191,7 +192,7 @@ def test_judges_change_regrets_and_never_a_choice(bench, world, result, tmp_path
         Store(tmp_path).put(made)
     found = bench.run(world)["judged_again"]
     assert found["judged_at"] == [4096] and found["judges"] == {"strong": [(4096, 10)]}
-    named = [e for e in result["entries"] if e["stage"] == 1024 and e["rule"] != bench.UNTOUCHED]
+    named = [e for e in result["entries"] if e["stage"] == 1024]
     again = [e for e in found["entries"] if e["rule"] != bench.SWEEP]
     order = ["rule", "law", "pilot_seed"]
     key = lambda e: tuple(str(e[k]) for k in order)  # noqa: E731
@@ -208,6 +209,12 @@ def test_judges_change_regrets_and_never_a_choice(bench, world, result, tmp_path
     fixed = found["advice_minus"]["fixed"]
     assert fixed["value"] == pytest.approx(found["rules"][bench.ADVICE]["mean"])
     assert fixed["standard_error"] > 0
+    Store(world).put({"key": "base", "base": "strong", "measured": untouched()})
+    no_base = bench.run(world)["judged_again"]["rules"]  # the judges' rows were not shown to it
+    assert bench.UNTOUCHED not in no_base
+    Store(tmp_path).put({"key": "base", "base": "strong", "measured": untouched()})
+    of_base = bench.run(world)["judged_again"]["rules"][bench.UNTOUCHED]["by_law"]
+    assert of_base["flat"] == pytest.approx(0.5)  # the hardest window has 0
     (tmp_path / "records" / "2:4-4096-10-nll.json").unlink()  # no judge for a window: none at all
     assert bench.run(world)["judged_again"] == {}
 
