@@ -528,7 +528,14 @@ def by_judges(
     said = verdict(mine)
     used = sorted({e["budget"] for e in mine})
     over_seeds = {b: covariance_over_seeds(pilots[b], used) for b in judges}
-    against = {"fixed": said["best_fixed_rule_is"], "accuracy": ACCURACY, "sweep": SWEEP}
+    cases = {_case(e) for e in mine}
+    same = [e for e in asked if _case(e) in cases]
+    against = {
+        "fixed": said["best_fixed_rule_is"],
+        "hindsight": said["best_window_in_hindsight_is"],
+        "accuracy": ACCURACY,
+        "sweep": SWEEP,
+    }
     return {
         "rules": summary(mine),
         "verdict": said,
@@ -537,9 +544,14 @@ def by_judges(
         "pilot_seeds": len({e["pilot_seed"] for e in mine if e["rule"] == ADVICE}),
         "judges": {b: sorted({(p.size, p.seed) for p in of}) for b, of in judges.items()},
         "advice_minus": {
-            key: {"rule": rule, **difference(mine, judges, over_seeds, ADVICE, rule)}
+            key: {
+                "rule": rule,
+                **difference(mine, judges, over_seeds, ADVICE, rule),
+                "by_the_map": difference(same, pilots, over_seeds, ADVICE, rule),
+            }
             for key, rule in against.items()
         },
+        "verdict_of_the_map": verdict(same),
         "entries": mine,
     }
 
