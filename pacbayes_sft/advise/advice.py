@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pacbayes_sft.advise.doubts import alternatives, what_would_change
-from pacbayes_sft.advise.pilots import Pilot
+from pacbayes_sft.advise.pilots import Pilot, falls_with_difficulty
 from pacbayes_sft.advise.predict import (
     DEFAULT,
     Evidence,
@@ -103,7 +103,8 @@ class Move:
             never move on this path.
         before: Window before.
         after: Window after.
-        harder: Whether it moves to harder data; None: to another objective on the same.
+        harder: Whether it moves to harder data; None: to another objective on the same, or what is
+            hard is not known (`Advice.falls`).
     """
 
     size: int
@@ -129,6 +130,9 @@ class Advice:
         sizes: Pilot sizes.
         seeds: Fewest seeds of a pilot; with one, nothing counts the spread over seeds.
         cover: Share of the test law at levels that the pilots were judged on.
+        falls: Whether the pilots' risk falls along the column, so that its high values are the easy
+            rows: nothing is then called harder, and no bound breaks a tie, since its D⁺ supposes
+            the opposite.
         gamma: Per arm: how far its risk falls with difficulty at the largest pilot, point values.
         path: Sizes on which the curves are drawn, and per arm the predicted total with 5 % and
             95 % quantiles.
@@ -143,6 +147,7 @@ class Advice:
     sizes: tuple[int, ...]
     seeds: int
     cover: float
+    falls: bool
     gamma: Mapping[str, float]
     path: Mapping[str, Any]
 
@@ -191,6 +196,8 @@ def advise(
     evidence = gather(
         pilots, shifts, test_law, delta=delta, draws=draws, seed=seed, test_units=test_units
     )
+    falls = falls_with_difficulty(pilots)
+    bound_breaks_ties = bound_breaks_ties and not falls
     refused = {b: why for b in budgets if (why := out_of_reach(b, evidence.sizes))}
     taken = sorted(set(budgets) - set(refused))
     choices = tuple(_choose(evidence, rule, budget, bound_breaks_ties) for budget in taken)
@@ -206,11 +213,12 @@ def advise(
         str(BOUND) if bound_breaks_ties else None,
         choices,
         refused,
-        _moves(evidence, grid, totals, leaders),
+        _moves(evidence, grid, totals, leaders, falls),
         {name: fit.misfit for name, fit in evidence.fits.items()},
         evidence.sizes,
         min(Counter((p.arm, p.size) for p in pilots).values()),
         evidence.cover,
+        falls,
         {arm_name(*arm): float(g) for arm, g in zip(evidence.arms, evidence.gamma, strict=True)},
         _path(evidence, grid, totals),
     )
@@ -272,7 +280,11 @@ def _choose(evidence: Evidence, rule: Rule, budget: int, bound_breaks_ties: bool
 
 
 def _moves(
-    evidence: Evidence, grid: Values, totals: list[Values], leaders: list[int]
+    evidence: Evidence,
+    grid: Values,
+    totals: list[Values],
+    leaders: list[int],
+    falls: bool = False,
 ) -> tuple[Move, ...]:
     """Where the leader changes along the grid, and between which sizes in 90 % of the draws.
 
@@ -296,7 +308,7 @@ def _moves(
                 int(grid[max(high, k)]) if high < len(grid) else None,
                 arm_name(*evidence.arms[before]),
                 arm_name(*evidence.arms[after]),
-                None if was == now else now > was,
+                None if was == now or falls else now > was,
             )
         )
     return tuple(found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from pacbayes_sft.errors import InputError
 
@@ -106,6 +108,22 @@ def read_base_profile(
     """
     own = (r for r in records if "cell" not in r and base in (None, r["base"]))
     return next((_profile(r) for r in own if r.get("measured", {}).get("slices")), None)
+
+
+def falls_with_difficulty(pilots: Sequence[Pilot]) -> bool:
+    """Return whether the risk falls along the levels: high values of the column are the easy rows.
+
+    Of the largest pilots, on average over them: the slope over the levels' ranks lies three
+    standard errors (of the rows, which are the same for all) below 0. What a single window forgets
+    of the easy rows is no such sign.
+    """
+    largest = max(p.size for p in pilots)
+    profiles = [p.profile for p in pilots if p.size == largest]
+    levels = sorted(set.intersection(*map(set, profiles)))
+    rank = np.arange(len(levels)) - (len(levels) - 1) / 2
+    risks = np.mean([[profile[v].value for v in levels] for profile in profiles], axis=0)
+    errors = np.mean([[profile[v].error for v in levels] for profile in profiles], axis=0)
+    return bool(rank @ risks < -3 * np.sqrt(np.sum((rank * errors) ** 2)))
 
 
 def _profile(record: Record) -> dict[float, Measured]:

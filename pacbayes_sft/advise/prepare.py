@@ -25,7 +25,7 @@ from pacbayes_sft.advise.shifts import WindowShift, covered, window_shifts
 from pacbayes_sft.advise.split import LEVEL, pilot_side, split_judges, write_units
 from pacbayes_sft.choices import Loss, Objective, Posterior
 from pacbayes_sft.data.levels import levels_of
-from pacbayes_sft.data.rows import Table, read_table
+from pacbayes_sft.data.rows import Table, json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows, edges
@@ -36,6 +36,7 @@ NAME = "pilot"
 NEAR = Bound(posterior=Posterior.INTERPOLATED, prior="checkpoint", prior_scales=(0.03,))
 # where the command has another word, or another that is to be changed
 OPTIONS = {"sizes": "pilot-sizes", "seeds": "pilot-seeds", "prior_fraction": "pilot-sizes"}
+HIGH_IS_EASY = "pass_rate"  # however it is called further: pass_rate_72b_tir
 T = TypeVar("T")
 
 
@@ -95,6 +96,7 @@ class Prepared:
         test_units: Units that it was counted on; None where it is on record.
         config: The scan of the pilots.
         pilot_side: Units that pilots may have seen.
+        copies: Units with a prompt of the test, which no selection takes (`copies_of_test`).
     """
 
     table: Table
@@ -109,6 +111,12 @@ class Prepared:
     test_units: int | None
     config: Config
     pilot_side: frozenset[str]
+    copies: frozenset[str] = frozenset()
+
+    def units_in(self, window: str) -> list[str]:
+        """Return the units of the pool that a selection from a window may take."""
+        low, high = edges(window)
+        return [u for u, at in self.levels.items() if low <= at <= high and u not in self.copies]
 
     @property
     def rows_a_unit(self) -> float:
@@ -124,6 +132,7 @@ def prepare(
     windows: Sequence[str] = (),
     column: str = "difficulty",
     how: Pilots | None = None,
+    select: int | None = None,
 ) -> Prepared:
     """Read pool and test, compute every window's shift term, and set the pilots' rows apart.
 
@@ -135,12 +144,18 @@ def prepare(
         windows: ``LO:HI``; none takes five quantile windows that half overlap.
         column: The difficulty.
         how: See `Pilots`.
+        select: Units that a selection will ask of the advised window.
 
     Raises:
-        InputError: If the data cannot carry advice.
+        InputError: If the data cannot carry advice, or no window holds what a selection asks for.
     """
     how = how or Pilots()
     resolve_base(base)
+    if column.startswith(HIGH_IS_EASY):
+        raise InputError(
+            f"--column {column}: a pass rate is high where rows are easy, and a difficulty is high "
+            f"where they are hard; give 1 - {column} (`difficulty --metric fail_rate` measures it)"
+        )
     check_sizes(how.sizes)
     table = read_table(pool)
     levels = levels_of(table, column)
@@ -226,7 +241,7 @@ def prepare(
         device=how.device,
         dtype=how.dtype,
     )
-    return Prepared(
+    found = Prepared(
         table,
         column,
         levels,
@@ -239,7 +254,46 @@ def prepare(
         None if isinstance(test_law, Mapping) else len(tested),
         config,
         frozenset(side),
+        copies_of_test(table, test),
     )
+    if select is not None:
+        room_for = {window: len(found.units_in(window)) for window in found.windows}
+        widest = max(room_for, key=room_for.__getitem__)
+        if room_for[widest] < select:
+            raise InputError(
+                f"--select {select}: no window holds so many units, the largest ({widest}) "
+                f"{room_for[widest]} of {pool}; select fewer, or give wider --windows or a larger "
+                "pool"
+            )
+    return found
+
+
+def copies_of_test(pool: Table, test: str) -> frozenset[str]:
+    """Return the units of the pool that have a prompt of the test.
+
+    None where the two files record different seeds of one generator: what those share are
+    coincidences of independent draws, and to leave them out would change the law. None either where
+    the test has no prompts, or not as text.
+    """
+    try:
+        rows = read_table(test)
+    except InputError:  # the difficulty is all that advice asks of it
+        prompts = _plain_prompts(test)
+    else:
+        a, b = pool.metadata, rows.metadata
+        if a and b and a.generator == b.generator and a.seed != b.seed:
+            return frozenset()
+        prompts = {row.prompt for row in rows.rows}
+    pairs = zip(pool.units, pool.rows, strict=True)
+    return frozenset(unit for unit, row in pairs if row.prompt in prompts)
+
+
+def _plain_prompts(test: str) -> set[str]:
+    path = Path(test)
+    if path.suffix != ".jsonl" or not path.is_file():
+        return set()
+    prompts = (r.get("prompt") for _, r in json_records(path) if isinstance(r, dict))
+    return {prompt for prompt in prompts if isinstance(prompt, str)}
 
 
 def fine_tune(**words: float) -> FineTune:

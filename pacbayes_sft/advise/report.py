@@ -17,6 +17,7 @@ from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.ties import LEVEL
 from pacbayes_sft.atomic import replacing
 
+FILES = ("advice.md", "advice.png")
 MARKERS = "osD^vPX*"
 MOST_PANELS = 4
 TICKS_APART = 1.6  # least ratio of two sizes whose captions stand side by side
@@ -33,8 +34,9 @@ def write_report(found: Found, directory: Path, command: str = "") -> Path:
     Returns:
         The Markdown file.
     """
-    plot_advice(found, directory / "advice.png")
-    file = directory / "advice.md"
+    text, picture = FILES
+    plot_advice(found, directory / picture)
+    file = directory / text
     with replacing(file) as partial:
         partial.write_text(as_markdown(found, command), encoding="utf-8")
     return file
@@ -62,6 +64,8 @@ def as_markdown(found: Found, command: str = "") -> str:
         )
     lines += [f"| {b:,} | no advice | | {why} |" for b, why in advice.refused.items()]
     said = (
+        *direction_said(found),
+        *short_said(found),
         *moves_said(advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
@@ -216,6 +220,31 @@ def not_told_from(choice: Choice, halved: Halved | None = None) -> str:
 
 def _kept(halved: Halved | None) -> str:
     return " that was kept" if halved is not None and halved.dropped else ""
+
+
+def direction_said(found: Found) -> list[str]:
+    """Say so where the column has its hard rows at the low end."""
+    if not found.advice.falls:
+        return []
+    column = found.prepared.column
+    return [
+        f"the pilots' risk falls as {column!r} rises, so its high values are the easy rows: D⁺ and "
+        "every bound with it suppose the opposite, and none of them broke a tie; give a column "
+        "that is high where rows are hard (a fail rate in place of a pass rate)"
+    ]
+
+
+def short_said(found: Found) -> list[str]:
+    """Say which budgets the advised window cannot supply."""
+    said = []
+    for choice in found.advice.choices:
+        held = len(found.prepared.units_in(choice.window))
+        if held < choice.budget:
+            said.append(
+                f"n = {choice.budget:,}: window {choice.window} holds only {held:,} units of "
+                f"{found.prepared.table.source}"
+            )
+    return said
 
 
 def moves_said(advice: Advice, halved: Halved | None = None) -> list[str]:

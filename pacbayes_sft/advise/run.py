@@ -73,6 +73,7 @@ def advise_on(
     rule: Rule = DEFAULT,
     bound_breaks_ties: bool = True,
     where: Where | None = None,
+    select: int | None = None,
 ) -> Found:
     """Recommend a difficulty window for every budget.
 
@@ -91,12 +92,14 @@ def advise_on(
         rule: What is minimised.
         bound_breaks_ties: Between arms that tie with the least, take the one of least bound.
         where: Where pilots run.
+        select: Units that a selection will ask of the advised window; what no window holds is
+            refused before any pilot.
 
     Raises:
         InputError: If data or pilots cannot carry advice.
     """
     how = how or Pilots()
-    prepared = prepare(base, pool, test, work, windows, column, how)
+    prepared = prepare(base, pool, test, work, windows, column, how, select)
     pilots, halved, base_profile = _pilot(prepared, how, work, where)
     advice = advise(
         pilots if halved is None else [p for p in pilots if p.window in halved.kept],

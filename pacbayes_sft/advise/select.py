@@ -59,7 +59,7 @@ def select_rows(
     """Write ``count`` units of a window to ``out``, those of the fresh side first.
 
     Where the pool's law is on record, so is that of the rows taken at random from a window that was
-    fixed without them.
+    fixed without them. Units with a prompt of the test are not taken.
 
     Args:
         prepared: The pool and its levels.
@@ -73,11 +73,12 @@ def select_rows(
         InputError: If the window holds too few units.
     """
     low, high = edges(window)
-    inside = [unit for unit, level in prepared.levels.items() if low <= level <= high]
+    inside = prepared.units_in(window)
+    copies = sum(low <= prepared.levels[unit] <= high for unit in prepared.copies)
     if len(inside) < count:
         raise InputError(
-            f"--select {count}: window {window} holds {len(inside)} units of "
-            f"{prepared.table.source}"
+            f"--select {count}: window {window}, which is advised, holds {len(inside)} units of "
+            f"{prepared.table.source}; select fewer, or take a larger pool"
         )
     order = [inside[i] for i in np.random.default_rng(seed).permutation(len(inside))]
     if how is How.HARDEST:
@@ -108,6 +109,11 @@ def select_rows(
         edges_of_selected=edges_of_selected,
         across=prepared.column in ACROSS_ROWS,
     )
+    if copies:
+        says += (
+            f"{copies} units of the window have a prompt of the test and were left out: what was "
+            "trained on them would be judged on its own rows",
+        )
     return Selection(tuple(u for u in prepared.levels if u in wanted), rows, reused, says)
 
 

@@ -20,6 +20,7 @@ from pacbayes_sft.cli.output import (
     Seed,
     check_delta,
     check_dtype,
+    check_folder,
     emit,
     new_table,
     quiet_stdout,
@@ -128,7 +129,7 @@ def advise(
     from pacbayes_sft.advise.advice import out_of_reach
     from pacbayes_sft.advise.predict import Rule, check_sizes
     from pacbayes_sft.advise.prepare import Pilots, fine_tune, prepare
-    from pacbayes_sft.advise.report import write_report
+    from pacbayes_sft.advise.report import FILES, write_report
     from pacbayes_sft.advise.run import advise_on
     from pacbayes_sft.advise.select import How, select_rows
     from pacbayes_sft.scan.run import Where
@@ -168,12 +169,17 @@ def advise(
         refuse_input(out, pool, test)
         if out.exists():
             raise InputError(f"--out {out}: is there already; nothing was overwritten")
+        check_folder(out.parent)
+        if report is not None and out.resolve() in {(report / f).resolve() for f in FILES}:
+            raise InputError(f"--out {out}: --report {report} writes a file of that name there")
+    if report is not None:
+        check_folder(report, "--report")
     check_sizes(how.sizes)
     if select is not None and (why := out_of_reach(select, how.sizes)):
         raise InputError(f"--select {select}: {why}")
     if dry_run:
         with quiet_stdout():
-            prepared = prepare(base, pool, test, pilots, chosen, column, how)
+            prepared = prepare(base, pool, test, pilots, chosen, column, how, select)
         reasons = {b: why for b in sizes if (why := out_of_reach(b, how.sizes))}
         _show_plan(prepared, how, reasons, json)
         return
@@ -181,26 +187,36 @@ def advise(
         found = advise_on(
             base, pool, test, sizes, pilots,
             windows=chosen, column=column, how=how, rule=rule,
-            bound_breaks_ties=bound_breaks_ties, where=Where(threads=threads),
+            bound_breaks_ties=bound_breaks_ties, where=Where(threads=threads), select=select,
         )  # fmt: skip
         record = found.to_dict()
         if report is not None:
             command = shlex.join(["pacbayes-sft", *sys.argv[1:]])
             write_report(found, report, command)
         said: tuple[str, ...] = () if report is None else (f"wrote {report}",)
+        failed: InputError | None = None
         if select is not None and out is not None:
-            best = next((c for c in found.advice.choices if c.budget == select), None)
-            if best is None:
-                raise InputError(f"--select {select}: no advice, {found.advice.refused[select]}")
-            taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
-            said = (*taken.says, *said, f"wrote {out}")
-            record["selection"] = {
-                "window": best.window,
-                "objective": best.objective,
-                "rows": taken.rows,
-                "says": list(said),
-            }
+            try:
+                best = next((c for c in found.advice.choices if c.budget == select), None)
+                if best is None:
+                    raise InputError(f"--select {select}: {found.advice.refused[select]}")
+                if by is How.HARDEST and found.advice.falls:
+                    raise InputError(
+                        f"--select-by hardest: high values of {column!r} are the easy rows here"
+                    )
+                taken = select_rows(found.prepared, best.window, select, out, how=by, seed=seed)
+                said = (*taken.says, *said, f"wrote {out}")
+                record["selection"] = {
+                    "window": best.window,
+                    "objective": best.objective,
+                    "rows": taken.rows,
+                    "says": list(said),
+                }
+            except InputError as error:  # the advice has been paid for, and is shown first
+                failed = error
     _show(found, record, said, json)
+    if failed is not None:
+        raise failed
 
 
 def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: bool) -> None:
@@ -209,10 +225,12 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
     from pacbayes_sft.advise.halving import halving_said
     from pacbayes_sft.advise.predict import arm_name
     from pacbayes_sft.advise.report import (
+        direction_said,
         moves_said,
         not_told_from,
         recipe_said,
         seeds_said,
+        short_said,
         untouched_said,
     )
 
@@ -231,6 +249,8 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
     for budget, why in found.advice.refused.items():
         table.add_row(f"{budget:,}", "no advice", "-", "-", why)
     for sentence in (
+        *direction_said(found),
+        *short_said(found),
         *moves_said(found.advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
@@ -257,6 +277,11 @@ def _show_plan(prepared: Prepared, how: Pilots, refused: dict[int, str], json: b
         tv, plus = shift.tv, shift.d_plus
         table.add_row(window, f"{tv.value:.3f}", rounded_up(tv.upper, 3), tv.guarantee.value,
                       f"{plus.value:.3f}", plus.guarantee.value)  # fmt: skip
+    if prepared.copies:
+        copies = (
+            f"{len(prepared.copies):,} units have a prompt of the test: no selection takes them"
+        )
+        table.add_row("pool", *[""] * 4, copies)
     units = sum(c.size for c in cells)
     table.add_row("pilots", *[""] * 4, f"{len(cells)} fine-tunes on {units:,} units in all")
     for budget, why in refused.items():
@@ -267,6 +292,7 @@ def _show_plan(prepared: Prepared, how: Pilots, refused: dict[int, str], json: b
         "pilots": len(cells),
         "units": units,
         "refused": refused,
+        "copies_of_test": len(prepared.copies),
     }  # fmt: skip
     emit(record, table, as_json=json, out=None)
 

@@ -35,8 +35,8 @@ def difficulty(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="cot_tokens, base_loss, pass_rate, thtb_extrinsic, thtb_intrinsic, bloom_proxy, "
-            "or a column; may be given again."
+            help="cot_tokens, base_loss, pass_rate, fail_rate, thtb_extrinsic, thtb_intrinsic, "
+            "bloom_proxy, or a column; may be given again."
         ),
     ] = None,
     base: Annotated[
@@ -77,13 +77,15 @@ def difficulty(
         raise InputError("--picture and --out name one file; give another name")
     check_picture(picture)
     metrics = tuple(metric or ["cot_tokens"])
-    if "pass_rate" not in metrics:
-        refuse_unused(context, "without --metric pass_rate", "samples", "temperature", "seed")
+    if not {"pass_rate", "fail_rate"} & {*metrics}:
+        refuse_unused(
+            context, "without --metric pass_rate or fail_rate", "samples", "temperature", "seed"
+        )
     if "cot_tokens" not in metrics:
         refuse_unused(context, "without --metric cot_tokens", "tokenizer")
     if not {*OF_MODELS} & {*metrics} and {*metrics} <= {*METRICS}:
         refuse_unused(context, "with these metrics, which read no model", "base")
-    if tokenizer is not None and not {"base_loss", "pass_rate"} & {*metrics}:
+    if tokenizer is not None and not {"base_loss", "pass_rate", "fail_rate"} & {*metrics}:
         refuse_unused(context, "beside --tokenizer, where no metric asks for a model", "base")
     with quiet_stdout():
         found = measure_difficulty(

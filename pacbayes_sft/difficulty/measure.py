@@ -2,7 +2,8 @@
 
 * ``cot_tokens``: length of the completion in tokens of a stated tokenizer (the paper's reading).
 * ``base_loss``: mean negative log-likelihood of the completion under the base, nats per token.
-* ``pass_rate``: share of k sampled solutions that end in the row's answer.
+* ``pass_rate``: share of k sampled solutions that end in the row's answer: high where rows are
+  easy. ``fail_rate`` is 1 minus it, as a difficulty is read elsewhere.
 * ``thtb_extrinsic``, ``thtb_intrinsic``, ``bloom_proxy``: see `hardness`.
 * any numeric column of the rows themselves.
 
@@ -33,7 +34,8 @@ from pacbayes_sft.models import context_length, load_model, load_tokenizer, reso
 if TYPE_CHECKING:
     import pandas as pd
 
-OF_MODELS = ("cot_tokens", "base_loss", "pass_rate")
+RATES = ("pass_rate", "fail_rate")
+OF_MODELS = ("cot_tokens", "base_loss", *RATES)
 METRICS = (*OF_MODELS, *HARDNESS)
 Values = NDArray[np.float64]
 
@@ -110,7 +112,7 @@ def measure_difficulty(
         metrics: Names of `METRICS`, or numeric columns of the rows.
         tokenizer: Whose tokens ``cot_tokens`` counts: a path, hub id or shipped base; None: the
             base's.
-        samples: Solutions a row behind ``pass_rate``.
+        samples: Solutions a row behind ``pass_rate`` and ``fail_rate``.
         temperature: At which they are sampled.
         seed: Seed of the samples.
         device: Device of the model.
@@ -147,7 +149,7 @@ def measure_difficulty(
         lengths = [len(r.ids) - r.prompt_length for r in encode(table, counter, None)]
         columns["cot_tokens"] = np.array(lengths, dtype=float)
         said["cot_tokens"] = f"completion length in tokens of {counted_by}, its end included"
-    asked = [name for name in ("base_loss", "pass_rate") if name in metrics]
+    asked = [name for name in ("base_loss", *RATES) if name in metrics]
     if asked:
         if base is None:
             raise InputError(f"--metric {asked[0]}: give --base, the model that measures it")
@@ -156,16 +158,19 @@ def measure_difficulty(
         model = load_model(
             resolved, device=device, dtype=dtype, trust_remote_code=trust_remote_code
         )
-        rows = encode(table, own, context_length(model), need_answers="pass_rate" in asked)
+        sampled = any(name in asked for name in RATES)
+        rows = encode(table, own, context_length(model), need_answers=sampled)
         if "base_loss" in asked:
             columns["base_loss"] = losses(model, rows, own, batch_size)
             said["base_loss"] = f"mean negative log-likelihood of the completion under {base}, nats"
-        if "pass_rate" in asked:
-            columns["pass_rate"] = pass_rates(
+        if sampled:
+            rates = pass_rates(
                 model, rows, own, batch_size, samples=samples, temperature=temperature, seed=seed
             )
-            said["pass_rate"] = (
-                f"share of {samples} solutions sampled from {base} at temperature {temperature:g} "
-                "that end in the row's answer"
-            )
+            of = f"share of {samples} solutions sampled from {base} at temperature {temperature:g} "
+            columns |= {"pass_rate": rates, "fail_rate": 1 - rates}
+            said |= {
+                "pass_rate": of + "that end in the row's answer (high: easy)",
+                "fail_rate": of + "that do not end in the row's answer",
+            }
     return Difficulty(table, {n: columns[n] for n in metrics}, {n: said[n] for n in metrics})

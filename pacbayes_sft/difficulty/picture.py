@@ -20,6 +20,7 @@ LABELS = {
     "cot_tokens": "chain-of-thought length (tokens)",
     "base_loss": "loss of the base (nats per token)",
     "pass_rate": "pass rate (share of samples)",
+    "fail_rate": "fail rate (share of samples)",
     "thtb_extrinsic": "THTB extrinsic hardness (0 to 1)",
     "thtb_intrinsic": "THTB intrinsic hardness",
     "bloom_proxy": "Bloom level by verbs (proxy, 0 to 6)",

@@ -154,6 +154,24 @@ def test_a_move_to_another_objective_is_no_move_to_harder_data():
     assert [m.harder for m in _moves(evidence, grid, totals, leaders[::-1])] == [False, None]
 
 
+def test_a_column_that_is_high_where_rows_are_easy_is_seen_by_the_pilots():
+    """A pass rate under another name: nothing is called harder, and D⁺ decides nothing."""
+    pilots = read_pilots(world())
+    turned = [
+        dataclasses.replace(p, profile={12 - v: risk for v, risk in p.profile.items()})
+        for p in pilots
+    ]
+    right, found = (advise(of, SHIFTS, FLAT, (256, 4096)) for of in (pilots, turned))
+    assert not right.falls and right.ties and any(m.harder for m in right.moves)
+    assert found.falls and found.ties is None
+    assert all(m.harder is None for m in found.moves)
+    flat = [
+        dataclasses.replace(p, profile={v: Measured(0.5 - 0.001 * v, 0.02) for v in p.profile})
+        for p in pilots
+    ]  # falls by less than its noise
+    assert not advise(flat, SHIFTS, FLAT, (256,)).falls
+
+
 def test_a_path_that_turns_back_moves_the_second_time_after_the_first():
     """Easy, hard, middle: every draw had left the hard window's side of the middle at the start."""
     grid, leaders = np.array([64, 128, 256, 512]), [0, 2, 2, 1]

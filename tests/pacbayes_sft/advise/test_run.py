@@ -16,7 +16,7 @@ from estimators import kl_inverse_upper
 from pacbayes_sft.advise.cost import cost_of
 from pacbayes_sft.advise.levels import build_ladder, read_test_levels
 from pacbayes_sft.advise.predict import Extra, Rule, Train, _kl_inverse
-from pacbayes_sft.advise.prepare import Pilots, prepare
+from pacbayes_sft.advise.prepare import Pilots, copies_of_test, prepare
 from pacbayes_sft.advise.report import as_markdown, untouched_said
 from pacbayes_sft.advise.run import advise_on
 from pacbayes_sft.advise.select import How, select_rows, what_it_does
@@ -27,6 +27,8 @@ from pacbayes_sft.cli import app, main
 from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.igsm import OpLaw
+from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.scan.cells import Keys, list_cells
 from pacbayes_sft.scan.config import FineTune
 from pacbayes_sft.scan.rows import open_pool
@@ -345,6 +347,12 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
         (["--budgets", "99999", "--select", "99999", "--out", "o.jsonl"], "largest pilot (96)"),
         (["--pilot-sizes", "16"], "cannot be extrapolated"),
         (["--base", "strng"], "strng"),
+        (["--column", "pass_rate_72b"], "give 1 - pass_rate_72b"),
+        (["--budgets", "1000", "--select", "1000", "--out", "o.jsonl"], "no window holds so many"),
+        (
+            ["--select", "128", "--out", "r/advice.md", "--report", "r"],
+            "writes a file of that name",
+        ),
     ],
 )
 def test_bad_input_ends_in_a_sentence(change, says, files, faked, tmp_path, monkeypatch, capsys):
@@ -371,7 +379,57 @@ def test_the_selection_writes_over_nothing(dry, files, faked, tmp_path):
     assert not faked
 
 
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("flag", ["--out", "--report"])
+def test_what_could_not_be_written_is_said_before_any_pilot(flag, dry, files, faked, tmp_path):
+    words = ["advise", "--base", "strong", "--pool", files[0], "--test", files[1]]
+    words += ["--budgets", "128", "--windows", ",".join(WINDOWS), "--pilot-sizes", "8,32,96"]
+    words += ["--pilots", str(tmp_path / "w"), *(["--dry-run"] * dry), flag, f"{files[1]}/x.jsonl"]
+    words += ["--select", "128"] if flag == "--out" else []
+    done = CliRunner().invoke(app, words)
+    assert "is a file, no directory" in str(done.exception) and flag in str(done.exception)
+    assert not faked
+
+
+def test_a_selection_that_fails_at_last_takes_the_advice_with_it_nowhere(files, faked, tmp_path):
+    """The wide window could have filled it; another is advised, and the pilots are paid for."""
+    words = ["advise", "--base", "strong", "--pool", files[0], "--test", files[1]]
+    words += ["--budgets", "128,1000", "--windows", "2:4,5:7,7:10", "--pilot-sizes", "8,32,96"]
+    words += ["--pilots", str(tmp_path / "w"), "--device", "cpu", "--json"]
+    words += ["--select", "1000", "--out", str(tmp_path / "o.jsonl")]
+    done = CliRunner().invoke(app, words)
+    assert "holds 900 units" in str(done.exception) and not (tmp_path / "o.jsonl").exists()
+    assert [c["window"] for c in json.loads(done.stdout)["choices"]][1] == "2:4"
+    shown = CliRunner().invoke(app, [*words[: words.index("--select")]])
+    assert shown.exit_code == 0
+    told = CliRunner().invoke(app, [w for w in words[: words.index("--select")] if w != "--json"])
+    assert "n = 1,000: window" in " ".join(told.stdout.replace("│", " ").split())
+
+
 # --- selection -------------------------------------------------------------------------------
+
+
+def test_what_stands_in_the_test_is_not_selected(files, tmp_path):
+    """Prompts alone tell, as a test needs no completions; it is said, and before any pilot."""
+    copied = [{"difficulty": 2 + i % 9, "prompt": f"p{i}"} for i in range(90)]
+    test = write(tmp_path / "copied.jsonl", copied)
+    prepared = prepare("strong", files[0], test, tmp_path / "w", WINDOWS, how=SMALL)
+    assert prepared.copies == {f"u{i}" for i in range(90)}
+    taken = select_rows(prepared, "5:7", 870, tmp_path / "rows.jsonl")
+    assert not prepared.copies & {*taken.units} and "30 units of the window" in taken.says[-1]
+    with pytest.raises(InputError, match="holds 870 units"):
+        select_rows(prepared, "5:7", 871, tmp_path / "more.jsonl")
+    none = prepare("strong", *files, tmp_path / "w", WINDOWS, how=SMALL)
+    assert not none.copies and len(select_rows(none, "5:7", 870, tmp_path / "rows.jsonl").says) == 2
+
+
+def test_coincidences_of_two_seeds_of_one_generator_are_no_copies(tmp_path):
+    pool, test = tmp_path / "pool.jsonl", tmp_path / "test.jsonl"
+    write_problems(pool, OpLaw.uniform(2, 3), size=400, seed=0)
+    for seed, found in ((1, False), (0, True)):
+        write_problems(test, OpLaw.uniform(2, 3), size=200, seed=seed)
+        table = read_table(str(pool))
+        assert bool(copies_of_test(table, str(test))) is found
 
 
 def test_selected_rows_are_fresh_first_and_what_that_costs_is_said(files, tmp_path):
