@@ -75,7 +75,7 @@ def test_a_byte_that_is_no_utf8_is_named_with_its_place(tmp_path):
     bad = '{"prompt": "a", "completion": "café"}\n'
     for before in (0, 1, 3000):
         file.write_bytes((good * before).encode() + bad.encode("latin-1") + good.encode())
-        says = rf"latin\.jsonl, line {before + 1}, column 34: not UTF-8 text; save the file as"
+        says = rf"latin\.jsonl, line {before + 1}, column 35: not UTF-8 text; save the file as"
         with pytest.raises(InputError, match=says):
             read_table(file)
 
