@@ -17,7 +17,7 @@ import numpy as np
 from estimators.total_variation.risk_profiles import Law
 from pacbayes_sft.data.levels import levels_of, number_in
 from pacbayes_sft.data.metadata import Metadata, read_metadata
-from pacbayes_sft.data.rows import json_records, read_table
+from pacbayes_sft.data.rows import json_records, read_table, take_attributes
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
 from pacbayes_sft.scan.config import edges
@@ -82,7 +82,7 @@ def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | 
     A JSON-lines file needs the column alone: no completion, no prompt.
 
     Raises:
-        InputError: If a row lacks a number in the column, or a unit has several.
+        InputError: If a row lacks a number in the column or holds it twice, or a unit has several.
     """
     path, units = Path(source), dict[tuple[bool, str], float]()
     if path.suffix != ".jsonl" or not path.is_file():
@@ -92,9 +92,7 @@ def read_test_levels(source: str, column: str) -> tuple[list[float], Metadata | 
         where = f"{path}, {line}"
         if not isinstance(record, dict):
             raise InputError(f"{where}: a JSON {type(record).__name__}, not an object")
-        attributes = record.get("attributes") or {}
-        if not isinstance(attributes, dict):
-            raise InputError(f"{where}: 'attributes' must be an object")
+        attributes = take_attributes(record, where)
         value = number_in((record | attributes).get(column), where, column)
         unit = record.get("unit")
         named = unit is not None  # a row without a name is a unit of its own, whatever others say

@@ -70,11 +70,18 @@ def difficulty(
 
     from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
     from pacbayes_sft.difficulty.measure import METRICS, OF_MODELS
+    from pacbayes_sft.difficulty.picture import pictures_of
 
     refuse_input(out, train)
-    refuse_input(picture, train, option="--picture")
-    if picture is not None and picture.resolve() == out.resolve():
-        raise InputError("--picture and --out name one file; give another name")
+    for drawn in () if picture is None else pictures_of(picture):  # an SVG lies beside a PNG
+        refuse_input(drawn, train, option="--picture")
+        if drawn.resolve() == out.resolve():
+            raise InputError(
+                f"--picture {picture}: would be drawn to {drawn} too, which is the --out; give "
+                "another name"
+                if drawn != picture
+                else "--picture and --out name one file; give another name"
+            )
     check_picture(picture)
     metrics = tuple(metric or ["cot_tokens"])
     if not {"pass_rate", "fail_rate"} & {*metrics}:

@@ -2,13 +2,16 @@
 
 The harness writes one line per (document, filter), so a log with two filters holds every document
 twice and n would double: one filter is taken first. Documents are told apart by ``doc_hash``, the
-hash of their content; lines of one document are one unit. The fields are those of its
+hash of their content; lines of one document are one unit: a data set may hold it at several places
+(``doc_id``). One place twice under one filter is two logs in one file. The fields are those of its
 ``SampleResult`` (lm_eval/result_schema.py at commit 4e7e0d4).
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +26,12 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.risk import risk_estimate, slice_risks, unit_means
 
 # what the harness counts downwards, or what is no success at all
-LOSSES = (
-    "brier_score", "ter", "wer", "perplexity", "word_perplexity", "byte_perplexity",
-    "bits_per_byte", "likelihood_diff", "pct_stereotype",
-)  # fmt: skip
+LOSSES = ("bits_per_byte", "likelihood_diff", "pct_stereotype")
+# the same by a word of the name (``word_perplexity``, ``wer_norm``): tasks name metrics freely
+ERRORS = {
+    "brier", "cer", "distance", "ece", "error", "errors", "loss", "mae", "mape", "mer", "mse",
+    "nll", "perplexity", "ppl", "rmse", "smape", "ter", "wer", "wil",
+}  # fmt: skip
 # taken unasked, the first that a log holds; each is a success in [0, 1]
 METRICS = (
     "math_verify", "exact_match", "acc", "pass@1", "em", "acc_norm", "acc_mutual_info",
@@ -104,7 +109,8 @@ def read_samples(file: Path, *, filter: str | None = None, metric: str | None = 
         metric: Which metric; may be left out where one known by name is there.
 
     Raises:
-        InputError: If it is no such log, or the choice is not clear.
+        InputError: If it is no such log or several in one file, the choice is not clear, or the
+            metric counts errors.
     """
     lines = _lines(file)
     filters = list(dict.fromkeys(line["filter"] for _, line in lines))
@@ -169,6 +175,7 @@ def change(after: Samples, before: Samples, delta: float = 0.05) -> Estimate:
 
 def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
     found = []
+    places: dict[tuple[str, str, str], str] = {}
     for where, sample in json_records(file):
         missing = [
             key
@@ -180,6 +187,15 @@ def _lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
                 f"{file}, {where}: no {missing[0]!r}; it must be a samples_*.jsonl that "
                 "lm-evaluation-harness wrote under --log_samples"
             )
+        if sample.get("doc_id") is not None:
+            place = json.dumps(sample["doc_id"]), sample["doc_hash"], sample["filter"]
+            if (first := places.setdefault(place, where)) != where:
+                # the mean of two runs is the risk of no model
+                raise InputError(
+                    f"{file}, {where}: document {place[0]} under the filter {place[2]!r} is on "
+                    f"{first} already, so these are several logs in one file; give one log at a "
+                    "time"
+                )
         found.append((where, sample))
     if not found:
         raise InputError(f"{file}: holds no samples")
@@ -194,8 +210,11 @@ def _metric(file: Path, sample: Mapping[str, Any], asked: str | None) -> str:
     if asked is not None:
         if asked not in sample or (named and asked not in named):
             raise InputError(f"{file}: no metric {asked!r}; it has {', '.join(named) or 'none'}")
-        if asked in LOSSES:
-            raise InputError(f"--metric {asked}: not a success in [0, 1], so no loss comes of it")
+        if asked.lower() in LOSSES or ERRORS & {*re.split("[^a-z]+", asked.lower())}:
+            raise InputError(
+                f"--metric {asked}: not a success in [0, 1], so one minus it is no risk; name one "
+                f"that is 1 where the model succeeds: {', '.join(named) or asked}"
+            )
         return asked
     for name in METRICS:
         if name in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -157,7 +158,7 @@ def json_records(path: Path) -> Iterator[tuple[str, Any]]:
     """Read JSON lines one by one; yield where each stands (``line 3``) and what it holds.
 
     Raises:
-        InputError: If the file cannot be read, is not UTF-8, or a line is not JSON.
+        InputError: If the file cannot be read, or a line is not UTF-8 or not JSON.
     """
     for number, line in text_lines(path):
         try:
@@ -179,7 +180,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     Only ends of lines part lines: what else Unicode calls one may stand inside a JSON string.
 
     Raises:
-        InputError: If the file cannot be read or is not UTF-8.
+        InputError: If the file cannot be read, or a line is not UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig") as lines:
@@ -187,9 +188,20 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+        raise InputError(
+            f"{path}{_first_not_utf8(path)}: not UTF-8 text; save the file as UTF-8"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _first_not_utf8(path: Path) -> str:
+    """Say where the first byte stands that is no UTF-8; decoding reads ahead and cannot tell."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if found := re.search("[\udc80-\udcff]", line):  # what such a byte is read as
+                return f", line {number}, column {found.start() + 1}"
+    return ""
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -279,6 +291,21 @@ def row_of(record: Any, where: str) -> Row:
     difficulty = record.pop("difficulty", None)
     if difficulty is not None and not is_number(difficulty):
         raise InputError(f"{where}: the difficulty {difficulty!r} is not a number")
+    attributes = take_attributes(record, where)
+    names = {k: str(v) for k in NAMES if (v := record.pop(k, None)) is not None}
+    if not names.get("unit", "-").strip():
+        raise InputError(f"{where}: the unit is empty; leave it out where a row is its own")
+    columns = {**record, **attributes}
+    _refuse_unwritable({**texts, **names, **columns, "messages": messages}, where)
+    return Row(**texts, difficulty=difficulty, **names, attributes=columns, messages=messages)
+
+
+def take_attributes(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """Take the further columns that a record holds under ``attributes`` out of it.
+
+    Raises:
+        InputError: If they are no object, or one is a column of the row itself.
+    """
     attributes = record.pop("attributes", None) or {}
     if not isinstance(attributes, dict):
         raise InputError(f"{where}: 'attributes' must be an object")
@@ -286,12 +313,7 @@ def row_of(record: Any, where: str) -> Row:
         raise InputError(
             f"{where}: 'attributes' holds {min(twice)!r}, which is a column of the row itself"
         )
-    names = {k: str(v) for k in NAMES if (v := record.pop(k, None)) is not None}
-    if not names.get("unit", "-").strip():
-        raise InputError(f"{where}: the unit is empty; leave it out where a row is its own")
-    columns = {**record, **attributes}
-    _refuse_unwritable({**texts, **names, **columns, "messages": messages}, where)
-    return Row(**texts, difficulty=difficulty, **names, attributes=columns, messages=messages)
+    return attributes
 
 
 def _refuse_unwritable(columns: Mapping[str, Any], where: str) -> None:

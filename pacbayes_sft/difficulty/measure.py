@@ -64,11 +64,19 @@ class Difficulty:
         return pd.DataFrame(self.columns).corr(method="spearman")
 
     def write(self, out: Path) -> None:
-        """Write the rows with one more column a metric, whole or not at all."""
+        """Write the rows with one more column a metric, whole or not at all.
+
+        A row's own value stays as it is written there: as a float a large integer is another.
+        """
         with replacing(out) as partial, partial.open("w", encoding="utf-8") as lines:
             for i, row in enumerate(self.table.rows):
                 columns = {name: float(values[i]) for name, values in self.columns.items()}
-                lines.write(json.dumps(row.as_record() | columns) + "\n")
+                own = {
+                    name: kept
+                    for name, value in columns.items()
+                    if is_number(kept := row.value_of(name)) and float(kept) == value
+                }
+                lines.write(json.dumps(row.as_record() | columns | own) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready object."""

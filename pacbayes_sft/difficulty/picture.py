@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COLOUR = "#30506d"
 BINS = 8
+NARROW = 1e-12  # of the largest value: a narrower law is one bar, floats hold no bins within it
 LABELS = {
     "cot_tokens": "chain-of-thought length (tokens)",
     "base_loss": "loss of the base (nats per token)",
@@ -74,9 +75,15 @@ def plot_difficulty(found: Difficulty, file: Path) -> None:
 def _law(axis: Any, name: str, values: Values) -> None:
     import seaborn as sns
 
-    whole = np.array_equal(values, values.round())
-    few = whole and np.ptp(values) <= 30
-    bins = {"discrete": True, "shrink": 0.85} if few else {"bins": min(30, len(np.unique(values)))}
+    largest = float(np.abs(values).max())
+    whole = np.array_equal(values, values.round()) and largest < 2**50  # halves are floats too
+    if whole and np.ptp(values) <= 30:
+        bins: dict[str, Any] = {"discrete": True, "shrink": 0.85}
+    elif np.ptp(values) <= NARROW * largest:
+        middle, half = float(np.median(values)), max(0.5, 1e-6 * largest)
+        bins = {"bins": 1, "binrange": (middle - half, middle + half)}
+    else:
+        bins = {"bins": min(30, len(np.unique(values)))}
     sns.histplot(x=values, ax=axis, color=COLOUR, **bins)
     axis.axvline(float(np.median(values)), color="black", ls="--", lw=1.2, label="median")
     axis.set_xlabel(LABELS.get(name, name))
@@ -102,9 +109,13 @@ def _by_quantile(axis: Any, lengths: Values, rates: Values) -> None:
     axis.set_title("longer chains, fewer passes?", fontsize=11)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def pictures_of(file: Path) -> dict[Path, str]:
+    """Return the files that `plot_difficulty` writes, each with its format."""
     suffix = file.suffix.removeprefix(".") or "png"
-    kinds = {file: suffix} | ({file.with_suffix(".svg"): "svg"} if suffix == "png" else {})
-    for target, kind in kinds.items():
+    return {file: suffix} | ({file.with_suffix(".svg"): "svg"} if suffix == "png" else {})
+
+
+def _save(figure: Figure, file: Path) -> None:
+    for target, kind in pictures_of(file).items():
         with replacing(target) as partial:
             figure.savefig(partial, dpi=110, format=kind)

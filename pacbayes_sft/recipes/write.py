@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.encode import encode
@@ -45,7 +48,8 @@ def write_recipe(
         What was kept and left out, JSON-ready.
 
     Raises:
-        InputError: If there is no such recipe, or a data set lacks its columns.
+        InputError: If there is no such recipe, a data set lacks its columns, or a file that would
+            be written is there with another content; nothing is written then.
     """
     recipe = RECIPES.get(name)
     if recipe is None:
@@ -53,6 +57,8 @@ def write_recipe(
     if any(p is None and f is not None for p, f in ((recipe.pool, pool), (recipe.test, test))):
         raise InputError(f"recipe {name}: makes its rows; leave --pool and --test")
     base, wanted = base or recipe.base, rows or recipe.rows
+    files = {out / "scan.yaml": _configuration(name, out, base)}
+    _refuse_other_content(files)  # before any work
     place = resolve_base(base)
     tokenizer = load_tokenizer(place)
     own = getattr(load_config(place), "max_position_embeddings", None)
@@ -73,14 +79,49 @@ def write_recipe(
         kept[side], said[side] = _measured(found, tokenizer, recipe, side, most, room)
     if recipe.test is not None or name == "gsm-symbolic":
         cut_into_thirds(kept["pool"], kept["test"], own=recipe.test is not None)
-    for side, side_rows in kept.items():
-        with replacing(out / f"{side}.jsonl") as partial:
-            partial.write_text("".join(json.dumps(row) + "\n" for row in side_rows), "utf-8")
-    text = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
-    text = text.replace("{out}", out.as_posix()).replace("{base}", base)
-    with replacing(out / "scan.yaml") as partial:
-        partial.write_text(text, encoding="utf-8")
+    texts = {
+        out / f"{side}.jsonl": "".join(json.dumps(row) + "\n" for row in side_rows)
+        for side, side_rows in kept.items()
+    }
+    _refuse_other_content(texts)
+    for file, text in (texts | files).items():  # the configuration last: it names the others
+        with replacing(file) as partial:
+            partial.write_bytes(text.encode())
     return said | {"scan": str(out / "scan.yaml")}
+
+
+def _configuration(name: str, out: Path, base: str) -> str:
+    """The recipe's template with its paths and base, which may hold quotes or braces."""
+    values = {"{base}": base}
+    for side in ("pool", "test"):
+        values[f"{{out}}/{side}.jsonl"] = (out / f"{side}.jsonl").as_posix()
+    # all at once, so that nothing is put into a value that was put in
+    return re.sub(
+        "|".join(re.escape(f'"{key}"') for key in values),
+        lambda found: _quoted(values[found[0][1:-1]]),
+        (HERE / f"{name}.yaml").read_text(encoding="utf-8"),
+    )
+
+
+def _quoted(value: str) -> str:
+    """A string as a scalar of YAML in double quotes, on one line."""
+    width = float("inf")
+    text: str = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=width)
+    return text.rstrip("\n")
+
+
+def _refuse_other_content(texts: Mapping[Path, str]) -> None:
+    """Raise if a file is there that holds something else: it may have been edited.
+
+    Raises:
+        InputError: Naming it.
+    """
+    for file, text in texts.items():
+        if file.exists() and not (file.is_file() and file.read_bytes() == text.encode()):
+            raise InputError(
+                f"{file}: is there already with other content; remove it, or give another --out "
+                "(nothing was overwritten)"
+            )
 
 
 def _measured(

@@ -80,6 +80,7 @@ def test_sides_of_the_pool_are_apart_and_judges_spread():
         ({"difficulty": float("nan")}, "is not a number"),
         ([1], "not an object"),
         ({"difficulty": 1, "attributes": [1]}, "'attributes' must be an object"),
+        ({"difficulty": 3, "attributes": {"difficulty": 9}}, "'attributes' holds 'difficulty'"),
     ],
 )
 def test_a_test_row_without_its_column(row, says, tmp_path):

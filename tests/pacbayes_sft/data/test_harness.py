@@ -70,10 +70,34 @@ def test_a_line_separator_inside_a_string_ends_no_line(tmp_path):
 def test_a_document_that_is_there_twice_is_one_unit(tmp_path):
     file = log(tmp_path / "a.jsonl", [1.0, 0.0], filters=("none",))
     first = file.read_text().splitlines()[0]
-    file.write_text(file.read_text() + json.dumps(json.loads(first) | {"exact_match": 0.0}) + "\n")
+    again = json.loads(first) | {"doc_id": 2, "exact_match": 0.0}
+    file.write_text(file.read_text() + json.dumps(again) + "\n")
     found = read_samples(file)
     assert found.risk().value == pytest.approx((0.5 + 1) / 2)
     assert "2 units" in found.risk().method
+
+
+def test_two_logs_in_one_file_are_refused(tmp_path):
+    """Their mean was the risk of no model: 0.5 of two that have 0 and 1."""
+    both = tmp_path / "both.jsonl"
+    logs = [log(tmp_path / f"{score}.jsonl", [score] * 3) for score in (1.0, 0.0)]
+    both.write_text("".join(file.read_text() for file in logs))
+    says = "line 7: document 0 under the filter 'strict-match' is on line 1 already.*one log at a"
+    for name in ("strict-match", None):
+        with pytest.raises(InputError, match=says):
+            read_samples(both, filter=name)
+
+
+@pytest.mark.parametrize("metric", ["mse", "MAE", "brier_score", "wer_norm", "cer", "asr-loss"])
+def test_what_counts_errors_is_no_success(metric, tmp_path):
+    file = log(tmp_path / "a.jsonl", [0.25, 0.0], filters=("none",), metric=metric)
+    with pytest.raises(InputError, match=f"--metric {metric}: not a success"):
+        read_samples(file, metric=metric)
+
+
+def test_a_metric_of_an_unknown_name_is_taken_when_asked_for(tmp_path):
+    file = log(tmp_path / "a.jsonl", [0.25, 0.75], filters=("none",), metric="merit_answer")
+    assert read_samples(file, metric="merit_answer").risk().value == 0.5
 
 
 def test_two_logs_are_joined_on_the_document_not_on_the_place(tmp_path):

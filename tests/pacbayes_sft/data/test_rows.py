@@ -69,6 +69,17 @@ def test_missing_and_binary_files(tmp_path):
         read_table(tmp_path / "b.jsonl")
 
 
+def test_a_byte_that_is_no_utf8_is_named_with_its_place(tmp_path):
+    """Decoding reads ahead of the lines, so the place is looked for again."""
+    file, good = tmp_path / "latin.jsonl", json.dumps(GOOD) + "\n"
+    bad = '{"prompt": "a", "completion": "café"}\n'
+    for before in (0, 1, 3000):
+        file.write_bytes((good * before).encode() + bad.encode("latin-1") + good.encode())
+        says = rf"latin\.jsonl, line {before + 1}, column 35: not UTF-8 text; save the file as"
+        with pytest.raises(InputError, match=says):
+            read_table(file)
+
+
 def test_an_edited_file_loses_its_recorded_law(rows_dir, tmp_path):
     assert read_table(rows_dir / "train.jsonl").metadata is not None
     for name in ("train.jsonl", "train.jsonl.meta.json"):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pacbayes_sft.cli import app
+from pacbayes_sft.cli import app, main
 from pacbayes_sft.data.rows import read_table
-from pacbayes_sft.difficulty import measure_difficulty
+from pacbayes_sft.difficulty import measure_difficulty, plot_difficulty
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
@@ -80,6 +80,52 @@ def test_tokens_are_those_of_the_tokenizer_named(rows, tmp_path):
 def test_an_unknown_metric_is_refused(metrics, rows):
     with pytest.raises(InputError, match="metric"):
         measure_difficulty(rows, "strong", metrics)
+
+
+def column_of(file, values):
+    rows = [{"prompt": "p", "completion": f"c{i}", "big": v} for i, v in enumerate(values)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.3, 0.30000000000000004],
+        [2**53, 2**53 + 2, 2**53 + 4],
+        [2**60] * 3,
+        [2**60, 2**60 + 5000],
+        [-1e299, -1e299],
+        [0, 0],
+        [0.5, 1e-300],
+    ],
+)
+def test_values_an_ulp_apart_are_drawn(values, tmp_path):
+    """numpy finds too many bins for their range; the rows were written, and then a traceback."""
+    found = measure_difficulty(column_of(tmp_path / "r.jsonl", values), metrics=("big",))
+    plot_difficulty(found, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 5_000
+
+
+def test_a_column_of_the_rows_stays_as_it_is(tmp_path):
+    """As a float 2**53 + 1 is 2**53."""
+    values = [2**53 + 1, 3, 0.5]
+    found = measure_difficulty(column_of(tmp_path / "r.jsonl", values), metrics=("big",))
+    found.write(tmp_path / "o.jsonl")
+    assert (tmp_path / "o.jsonl").read_text() == (tmp_path / "r.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("read", "out"), [("r.jsonl", "x.svg"), ("x.svg", "o.jsonl")])
+def test_the_svg_beside_a_picture_overwrites_no_rows(read, out, tmp_path, monkeypatch, capsys):
+    file = column_of(tmp_path / read, [1, 2])
+    before = Path(file).read_text()
+    words = ["difficulty", file, "--metric", "big", "--out", str(tmp_path / out)]
+    words += ["--picture", str(tmp_path / "x.png")]
+    monkeypatch.setattr("sys.argv", ["pacbayes-sft", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "x.svg" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == [read] and Path(file).read_text() == before
 
 
 def test_the_command_writes_rows_and_picture(rows, tmp_path):

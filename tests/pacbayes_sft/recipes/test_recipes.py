@@ -118,6 +118,40 @@ def test_every_recipe_has_a_configuration_that_is_one(name, tmp_path):
         assert "Not yet run on a GPU" in text
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_paths_stand_in_a_configuration_as_they_are(name):
+    """A quote ended the scalar, and a base in braces was taken for a place to fill in."""
+    from pacbayes_sft.recipes.write import _configuration
+
+    for odd in ('a "b" {base}', "it's {out}: #1", "c\\d\t\x85é😀", "x " * 200, "{base}"):
+        text = _configuration(name, Path("/r") / odd, odd)
+        config = Config.model_validate(yaml.safe_load(text))
+        assert config.data.pool == f"/r/{odd}/pool.jsonl" and config.bases == (odd,)
+        assert config.data.test == f"/r/{odd}/test.jsonl"
+        template = (HERE / f"{name}.yaml").read_text()
+        assert len(text.splitlines()) == len(template.splitlines())
+        assert text.count("# ") >= template.count("# ") > 0  # its comments are kept
+
+
+def test_what_is_there_is_not_overwritten(base, tmp_path):
+    """An edited scan.yaml was lost, and so was a pool of other rows."""
+    pool = write(tmp_path / "p.jsonl", [samples.openmath(i) for i in range(12)])
+    test = write(tmp_path / "t.jsonl", [samples.math500(i) for i in range(3)])
+    out, how = tmp_path / "o", {"pool": pool, "test": test, "base": base}
+    write_recipe("openmath-math500", out, **how)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    write_recipe("openmath-math500", out, **how)  # the same again
+    with pytest.raises(InputError, match=r"pool\.jsonl: is there already.*remove it, or give"):
+        write_recipe("openmath-math500", out, **how, rows=5)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    edited = before["scan.yaml"] + b"# mine\n"
+    (out / "scan.yaml").write_bytes(edited)
+    (out / "pool.jsonl").unlink()
+    with pytest.raises(InputError, match=r"scan\.yaml: is there already"):
+        write_recipe("openmath-math500", out, **how)
+    assert (out / "scan.yaml").read_bytes() == edited and not (out / "pool.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "pool", "test"),
     [
