@@ -36,8 +36,9 @@ def test_every_metric_ranks_long_problems_as_hard(rows, tmp_path):
     assert ranks["cot_tokens"] > 0.8 and ranks["base_loss"] > 0.3 > 0 > ranks["pass_rate"]
     assert set(found.columns["pass_rate"]) <= {0.0, 0.5, 1.0}
     assert "2 solutions sampled" in found.said["pass_rate"]
-    again = measure_difficulty(rows, "strong", ("pass_rate",), samples=2, batch_size=8)
-    assert np.array_equal(again.columns["pass_rate"], found.columns["pass_rate"])
+    again = measure_difficulty(rows, "strong", ("fail_rate",), samples=2, batch_size=8)
+    assert np.array_equal(again.columns["fail_rate"], 1 - found.columns["pass_rate"])
+    assert set(again.columns) == {"fail_rate"} and "do not end" in again.said["fail_rate"]
     found.write(tmp_path / "out.jsonl")
     back = read_table(tmp_path / "out.jsonl")
     assert back.has("base_loss") and back.units == read_table(rows).units
