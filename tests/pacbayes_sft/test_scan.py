@@ -70,8 +70,17 @@ def test_the_printed_example_is_a_configuration():
         ({"windows": ["a"]}, "not LO:HI"),
         ({"windows": {"by": "quantile", "count": 3}}, "rows from files"),
         ({"methods": ["qlora"]}, "methods.0"),
-        ({"data": {"kind": "web"}}, "data"),
-        ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
+        ({"data": {"kind": "web"}}, "data.kind: must be one of igsm, rows"),
+        ({"data": {"kind": "rows", "pool": "p"}}, "data.test: is missing"),
+        ({"windows": "2:6"}, "windows: '2:6' is not a list; write ["),
+        ({"windows": 5}, "windows: is not a list; write"),
+        ({"windows": {"by": "thirds", "count": 3}}, "windows.by: Input should be"),
+        ({"windows": ["2:4", "02:04"]}, "windows: '2:4' and '02:04' are one"),
+        ({"windows": []}, "windows: holds nothing"),
+        ({"bounds": {"plain": {"draw": 3}}}, "bounds.plain.draw: no such key; there are draws"),
+        ({"fine_tune": {"epochs": 1e308}}, "fine_tune.epochs: Input should be less than"),
+        ({"sizes": [10**400]}, "sizes.0: Input should be less than"),
+        ({"data": TINY["data"] | {"tets": "1:2"}}, "data.tets: no such key; there are abstract,"),
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
         ({"bounds": {"plain": {"prior_scales": [0.02, 0.02]}}}, "bounds.plain.prior_scales"),
         ({"bounds": {"plain": {"prior_scales": []}}}, "bounds.plain.prior_scales"),
@@ -131,6 +140,25 @@ def test_what_is_no_configuration_is_refused(text, tmp_path):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match="yaml"):
         read_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\nname: 2024-13-45\n", "line 2: name is there twice; keep one"),
+        ("name: 2024-13-45\n", "line 1: 2024-13-45 cannot be read (month must be in 1..12)"),
+        (f"name: a\nsizes: [{'9' * 5000}]\n", "line 2: 9999"),
+        ("primary: {bound: a}\nsizes: [1]\nprimary: {bound: b}\n", "line 3: primary is there"),
+        ("fine_tune:\n  epochs: 1\n  epochs: 2\n", "line 3: epochs is there twice"),
+        ("windows: " + "[" * 3000, "nested too deep"),
+        ("name: !!bool x\n", "line 1: x cannot be read"),
+    ],
+)
+def test_what_yaml_lets_through_is_refused_by_line(text, says, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match="yaml: ") as caught:
+        read_config(tmp_path / "c.yaml")
+    assert says in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 def test_an_epoch_is_a_pass_over_rows_of_which_a_unit_may_have_several(tmp_path):
