@@ -110,7 +110,7 @@ def read_base_profile(
     Raises:
         InputError: If a slice is not a number.
     """
-    own = (r for r in records if "cell" not in r and base in (None, r["base"]))
+    own = (r for r in records if "cell" not in r and base in (None, r.get("base")))
     found = next((r for r in own if r.get("measured", {}).get("slices")), None)
     if found is None:
         return None
@@ -138,7 +138,7 @@ def _refusing(record: Record) -> Iterator[None]:
         raise
     except KeyError as error:
         raise InputError(f"record {record['key']}: {error.args[0]} is missing; {MEND}") from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"record {record['key']}: of another shape ({error}); {MEND}") from None
 
 

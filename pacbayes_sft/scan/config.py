@@ -441,6 +441,8 @@ def _said(error: ValidationError) -> str:
         said = "is missing; see `pacbayes-sft scan --example`"
     elif kind == "tuple_type":
         said = "is not a list; write its values in [ ]"
+    elif kind in ("dict_type", "model_type", "model_attributes_type"):
+        said = "holds no keys; see `pacbayes-sft scan --example`"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         key, said = f"{key}.kind", f"must be one of {', '.join(_TAGS['data'])}"
     return f"{key}: {said}"

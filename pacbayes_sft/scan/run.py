@@ -251,7 +251,8 @@ def _refuse_mixed(records: list[Record], directory: Path) -> None:
     for record in records:
         if "cell" not in record:
             other = bases.setdefault(record["base"], record)
-            if not ("shared" in other and "shared" in record) and not _alike(other, record):
+            told = "shared" in other and "shared" in record
+            if other is not record and not told and not _alike(other, record):
                 raise _mixed(directory, other, record)
         if "shared" in record:
             first = first or record
@@ -280,7 +281,7 @@ def _alike(one: Record, other: Record) -> bool:
     a, b = one["measured"]["slices"], other["measured"]["slices"]
     return {*a} == {*b} and all(
         abs(a[label]["value"] - b[label]["value"])
-        <= (a[label].get("upper", 0.0) - a[label].get("lower", 0.0)) / 2
+        <= ((a[label].get("upper") or 0.0) - (a[label].get("lower") or 0.0)) / 2
         for label in a
     )
 

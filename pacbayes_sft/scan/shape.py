@@ -16,7 +16,7 @@ OBJECT, FULL = "an object", "an object that holds something"
 TEXT, NUMBER = "text", "a number"
 COUNT, WINDOW, GUARANTEE = "a whole number", "a window LO:HI", "a guarantee"
 UNKNOWN = "a number or null"
-# what every reader of a cell looks up; a * stands for every key
+# what every reader of a cell looks up; a * stands for every key, a ? after what may be missing
 CELL = {
     "cell.size": COUNT,
     "cell.window": WINDOW,
@@ -26,6 +26,8 @@ CELL = {
     "cell.method": TEXT,
     "measured.test_risk.value": NUMBER,
     "measured.slices.*.value": NUMBER,
+    "measured.slices.*.lower?": UNKNOWN,
+    "measured.slices.*.upper?": UNKNOWN,
     "measured.train_distribution_risk.value": NUMBER,
     "measured.train_risk": NUMBER,
     "bounds": FULL,
@@ -45,22 +47,27 @@ DRAWN = {
     "bounds.*.shifts.*.upper": UNKNOWN,
     "bounds.*.shifts.*.guarantee": GUARANTEE,
 }
-BASE = {"base": TEXT, "measured.slices.*.value": NUMBER}
+BASE = {
+    "base?": TEXT,
+    "measured?.slices?.*.value": NUMBER,
+    "measured?.slices?.*.lower?": UNKNOWN,
+    "measured?.slices?.*.upper?": UNKNOWN,
+}
+BASE_DRAWN = BASE | {"base": TEXT, "measured.slices": OBJECT}
 _MISSING = object()
 
 
 def check_record(record: Mapping[str, Any], file: Path | str) -> None:
-    """Refuse a cell's record without what every reader looks up.
+    """Refuse a record without what every reader looks up.
 
     Args:
-        record: A base's own passes: it is looked at where it is drawn.
+        record: A cell's, or a base's own, of which a map alone needs the slices.
         file: Where it lies.
 
     Raises:
         InputError: Naming file and field.
     """
-    if "cell" in record:
-        _check(record, CELL, file)
+    _check(record, CELL if "cell" in record else BASE, file)
 
 
 def check_drawn(record: Mapping[str, Any], file: Path | str) -> None:
@@ -69,7 +76,7 @@ def check_drawn(record: Mapping[str, Any], file: Path | str) -> None:
     Raises:
         InputError: Naming file and field.
     """
-    _check(record, CELL | DRAWN if "cell" in record else BASE, file)
+    _check(record, CELL | DRAWN if "cell" in record else BASE_DRAWN, file)
 
 
 def _check(record: Mapping[str, Any], fields: Mapping[str, str], file: Path | str) -> None:
@@ -88,7 +95,9 @@ def _found(value: Any, left: list[str], kind: str, at: str = "") -> Iterator[tup
     elif not isinstance(value, Mapping):
         yield at, value, OBJECT
     else:
-        for key in value if left[0] == "*" else [left[0]]:
+        for key in value if left[0] == "*" else [left[0].removesuffix("?")]:
+            if left[0].endswith("?") and key not in value:
+                continue
             name = f"{at}.{key}" if at else key
             yield from _found(value.get(key, _MISSING), left[1:], kind, name)
 

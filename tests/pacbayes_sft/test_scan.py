@@ -73,6 +73,7 @@ def test_the_printed_example_is_a_configuration():
         ({"data": {"kind": "web"}}, "data.kind: must be one of igsm, rows"),
         ({"data": {"kind": "rows", "pool": "p"}}, "data.test: is missing"),
         ({"windows": "2:6"}, "windows: '2:6' is not a list; write ["),
+        ({"fine_tune": 3}, "fine_tune: holds no keys; see"),
         ({"windows": 5}, "windows: is not a list; write"),
         ({"windows": {"by": "thirds", "count": 3}}, "windows.by: Input should be"),
         ({"windows": ["2:4", "02:04"]}, "windows: '2:4' and '02:04' are one"),
@@ -460,6 +461,13 @@ def test_what_a_picture_lacks_is_said_before_it_is_drawn(path, value, says, fake
         running.read_records(tmp_path)
     with pytest.raises(InputError, match=re.escape(f"record {made['key']}: {says}")):
         cells_frame(run_scan(config(), tmp_path))
+
+
+@pytest.mark.parametrize("measured", [None, {"slices": 3}, {"slices": {"3": {"value": None}}}])
+def test_a_base_of_another_shape_is_refused_where_it_is_read(measured, tmp_path):
+    Store(tmp_path).put({"key": "k", "base": "strong", "measured": measured})
+    with pytest.raises(InputError, match=r"k\.json: measured.* is not an?.*; remove it and scan"):
+        Store(tmp_path).get("k")
 
 
 def test_a_base_without_slices_and_a_cell_in_its_place_are_refused(faked, tmp_path):
