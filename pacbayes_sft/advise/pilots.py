@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.scan.shape import MEND
 
 Record = Mapping[str, Any]
 
@@ -79,7 +81,7 @@ def read_pilots(
         method: ``lora`` or ``full``.
 
     Raises:
-        InputError: If the records mix bases, lack the bound, or a slice is not a number.
+        InputError: If the records mix bases, lack the bound or a field, or a slice is not a number.
     """
     cells = [r for r in records if "cell" in r and r["cell"]["method"] == method]
     bases = sorted({r["cell"]["base"] for r in cells})
@@ -88,7 +90,11 @@ def read_pilots(
     chosen = [r for r in cells if base is None or r["cell"]["base"] == base]
     if not chosen:
         raise InputError("no record is a pilot of this base and method")
-    return [_pilot(record, bound) for record in chosen]
+    found = []
+    for record in chosen:
+        with _refusing(record):
+            found.append(_pilot(record, bound))
+    return found
 
 
 def read_base_profile(
@@ -106,8 +112,12 @@ def read_base_profile(
     Raises:
         InputError: If a slice is not a number.
     """
-    own = (r for r in records if "cell" not in r and base in (None, r["base"]))
-    return next((_profile(r) for r in own if r.get("measured", {}).get("slices")), None)
+    own = (r for r in records if "cell" not in r and base in (None, r.get("base")))
+    found = next((r for r in own if r.get("measured", {}).get("slices")), None)
+    if found is None:
+        return None
+    with _refusing(found):
+        return _profile(found)
 
 
 def falls_with_difficulty(pilots: Sequence[Pilot]) -> bool:
@@ -129,11 +139,25 @@ def falls_with_difficulty(pilots: Sequence[Pilot]) -> bool:
 def _profile(record: Record) -> dict[float, Measured]:
     slices = record["measured"]["slices"]
     try:
-        return {float(level): _measured(e) for level, e in slices.items()}
+        levels = [float(level) for level in slices]
     except ValueError:
         raise InputError(
             f"record {record['key']}: a slice is not a number ({', '.join(slices)})"
         ) from None
+    return dict(zip(levels, map(_measured, slices.values()), strict=True))
+
+
+@contextlib.contextmanager
+def _refusing(record: Record) -> Iterator[None]:
+    """Refuse a record of another shape; a store has looked at what all its readers need."""
+    try:
+        yield
+    except InputError:  # a ValueError too
+        raise
+    except KeyError as error:
+        raise InputError(f"record {record['key']}: {error.args[0]} is missing; {MEND}") from None
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"record {record['key']}: of another shape ({error}); {MEND}") from None
 
 
 def _pilot(record: Record, bound: str | None) -> Pilot:

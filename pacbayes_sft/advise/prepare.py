@@ -28,7 +28,16 @@ from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.rows import Table, json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
-from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows, edges
+from pacbayes_sft.scan.config import (
+    Bound,
+    Config,
+    Files,
+    FineTune,
+    Primary,
+    Windows,
+    check_windows,
+    edges,
+)
 from pacbayes_sft.scan.rows import cut
 
 NAME = "pilot"
@@ -179,11 +188,10 @@ def prepare(
             f"--halving: of {len(windows)} windows none would be dropped; leave it out, or give "
             "more --windows"
         )
-    for window in windows:
-        try:
-            edges(window)
-        except ValueError as error:
-            raise InputError(f"--{error}") from None
+    try:
+        check_windows(windows)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
     ladder = build_ladder(seen, windows)
     pool_law = law_in_levels(ladder, seen, own, column)
     test_law = law_in_levels(ladder, tested, metadata, column)

@@ -298,14 +298,19 @@ def _show_plan(prepared: Prepared, how: Pilots, refused: dict[int, str], json: b
 
 
 def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    from pacbayes_sft.scan.config import LARGEST
+
+    said = text if len(text) <= 80 else f"{text[:80]}..."
     try:
         found = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
         raise InputError(
-            f"{flag} {text}: not whole numbers with commas between, as 500,2000"
+            f"{flag} {said}: not whole numbers with commas between, as 500,2000"
         ) from None
     if found[0] < 1:
-        raise InputError(f"{flag} {text}: must be at least 1")
+        raise InputError(f"{flag} {said}: must be at least 1")
+    if found[-1] > LARGEST:
+        raise InputError(f"{flag} {said}: must be at most {LARGEST:,}")
     return found
 
 

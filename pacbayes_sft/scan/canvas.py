@@ -37,8 +37,13 @@ def new_panels(count: int, title: str, across: int = 3) -> tuple[Figure, list[An
     figure, axes = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False)
     for spare in axes.flat[count:]:
         spare.axis("off")
-    figure.suptitle(title)
+    figure.suptitle(as_written(title))
     return figure, list(axes.flat[:count])
+
+
+def as_written(text: str) -> str:
+    """Keep matplotlib from reading what stands between two dollars of a name as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def save(figure: Figure, stem: Path) -> Path:

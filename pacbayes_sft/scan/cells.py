@@ -94,6 +94,14 @@ class Keys:
         """Return the key of the base's own measurement."""
         return self._digest({"base": self._bases[base]})
 
+    def shared(self) -> str:
+        """Return a hash of what the records of one scan share, on whatever device they were made.
+
+        The rows of a forward pass are the device's too.
+        """
+        what = {k: v for k, v in self._shared.items() if k not in ("device", "batch_size")}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
     def _digest(self, what: dict[str, Any]) -> str:
         text = json.dumps(self._shared | what, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,9 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -22,7 +25,8 @@ from pacbayes_sft.options import PRIOR_SCALES, has_repeats
 from pacbayes_sft.shift.methods import NEED_FACTORS, NEED_LABELLED, check_shift
 
 Method = Literal["lora", "full"]
-Positive = Annotated[int, Field(ge=1)]
+LARGEST = 10**9  # of a count: beyond any fine-tune, and still exact as a float
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class _Strict(BaseModel):
@@ -47,7 +51,7 @@ class Igsm(_Strict):
     abstract: bool = True
     test_rows: Positive = 512
     heldout_rows: Positive = 256
-    labelled_rows: Annotated[int, Field(ge=0)] = 0
+    labelled_rows: Annotated[int, Field(ge=0, le=LARGEST)] = 0
 
     @field_validator("test", mode="before")
     @classmethod
@@ -105,7 +109,7 @@ class FineTune(_Strict):
         prior_fraction: Share of the units that a checkpoint prior sees, where a bound asks for one.
     """
 
-    epochs: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0, le=10_000)
     least_steps: Positive = 100
     batch_size: Positive = 32
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -176,6 +180,10 @@ class Primary(_Strict):
     shift: str = "tv"
 
 
+def _list_or_rule(windows: Any) -> str:
+    return "rule" if isinstance(windows, dict | Windows) else "list"
+
+
 class Config(_Strict):
     """A scan.
 
@@ -202,7 +210,10 @@ class Config(_Strict):
 
     name: str
     data: Annotated[Igsm | Files, Field(discriminator="kind")]
-    windows: tuple[str, ...] | Windows
+    windows: Annotated[
+        Annotated[tuple[str, ...], Tag("list")] | Annotated[Windows, Tag("rule")],
+        Discriminator(_list_or_rule),
+    ]
     sizes: tuple[Positive, ...]
     seeds: tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...] = (0,)
     bases: tuple[str, ...] = ("strong",)
@@ -221,6 +232,8 @@ class Config(_Strict):
     @field_validator("windows", mode="before")
     @classmethod
     def _are_quoted(cls, windows: Any) -> Any:
+        if isinstance(windows, str):
+            raise ValueError(f'{windows!r} is not a list; write ["2:6", "4:8"], or a rule')
         return [_quoted(w) for w in windows] if isinstance(windows, list) else windows
 
     @field_validator("device")
@@ -261,10 +274,7 @@ class Config(_Strict):
             if self.data.kind == "igsm":
                 raise ValueError("windows: a rule needs rows from files; list LO:HI for igsm")
             return self
-        if not self.windows or len(set(self.windows)) < len(self.windows):
-            raise ValueError("windows: holds nothing, or a window twice")
-        for window in self.windows:
-            edges(window)
+        check_windows(self.windows)
         if isinstance(self.data, Igsm):
             _check_problems(self.data, self.windows)
         return self
@@ -333,6 +343,53 @@ def edges(window: str) -> tuple[float, float]:
     return found
 
 
+def check_windows(windows: Iterable[str]) -> None:
+    """Refuse what is no list of windows; two are one where their edges are, however written.
+
+    Raises:
+        ValueError: If so.
+    """
+    found: dict[tuple[float, float], str] = {}
+    for window in windows:
+        ends = edges(window)
+        if ends in found:
+            raise ValueError(f"windows: {found[ends]!r} and {window!r} are one; leave one out")
+        found[ends] = window
+    if not found:
+        raise ValueError("windows: holds nothing")
+
+
+class _Refused(yaml.YAMLError):
+    """What is YAML, and yet no configuration."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, and says where a value is that Python cannot hold."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, ArithmeticError, AttributeError, LookupError) as error:
+            # a date without such a day, a number of 5,000 digits: PyYAML lets these through
+            text = str(node.value)
+            text = text if len(text) <= 40 else f"{text[:40]}..."
+            raise _Refused(
+                f"line {node.start_mark.line + 1}: {text} cannot be read "
+                f"({str(error).partition(';')[0]}); write text in quotes"
+            ) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise _Refused(
+                        f"line {key.start_mark.line + 1}: {key.value} is there twice; keep one"
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_config(file: Path) -> Config:
     """Read and check a configuration.
 
@@ -340,16 +397,52 @@ def read_config(file: Path) -> Config:
         InputError: Naming the key and what is wrong with it.
     """
     try:
-        content: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        content: Any = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except _Refused as error:
+        raise InputError(f"{file}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({' '.join(str(error).split())[:200]})") from None
+    except RecursionError:
+        raise InputError(f"{file}: nested too deep to be a configuration") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds no keys; see `pacbayes-sft scan --example`")
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "config"
-        raise InputError(f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise InputError(f"{file}: {_said(error)}") from None
+
+
+_Models = dict[str, type[BaseModel]]
+_TAGS: dict[str, _Models] = {
+    "data": {"igsm": Igsm, "rows": Files},
+    "windows": {"list": Config, "rule": Windows},
+}
+_PARTS: _Models = {"fine_tune": FineTune, "bounds": Bound, "primary": Primary}
+
+
+def _said(error: ValidationError) -> str:
+    """Say the first thing that is wrong, its key as the file writes it."""
+    first = error.errors()[0]
+    place = list(first["loc"])
+    model: type[BaseModel] = Config
+    if len(place) > 1:
+        tags = _TAGS.get(str(place[0]), {})
+        model = tags.get(str(place[1])) or _PARTS.get(str(place[0]), Config)
+        if place[1] in tags:  # which of two forms was tried; no key of the file
+            del place[1]
+    key = ".".join(str(part) for part in place) or "config"
+    kind, said = first["type"], first["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        said = f"no such key; there are {', '.join(sorted(model.model_fields))}"
+    elif kind == "missing":
+        said = "is missing; see `pacbayes-sft scan --example`"
+    elif kind == "tuple_type":
+        said = "is not a list; write its values in [ ]"
+    elif kind in ("dict_type", "model_type", "model_attributes_type"):
+        said = "holds no keys; see `pacbayes-sft scan --example`"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        key, said = f"{key}.kind", f"must be one of {', '.join(_TAGS['data'])}"
+    return f"{key}: {said}"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pacbayes_sft.scan.canvas import (
     RISK_AXIS,
+    as_written,
     cells_of,
     draw_risks,
     label_sizes,
@@ -122,7 +123,7 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
     for panel, size in zip(panels, sizes, strict=False):
         for how, kind in zip(lines, kinds, strict=True):
             mine = cells[(cells["size"] == size) & (cells[column] == kind)]
-            means = draw_risks(panel, mine, windows, NAMES.get(kind, kind), **how)
+            means = draw_risks(panel, mine, windows, as_written(NAMES.get(kind, kind)), **how)
             mark_least(panel, means, str(how["color"]))
             best[kind].append(windows.index(str(means.idxmin())))
         label_windows(panel, windows)
@@ -134,7 +135,8 @@ def against(rows: pd.DataFrame, column: str, title: str) -> Figure | None:
     for k, (how, kind) in enumerate(zip(lines, kinds, strict=True)):
         shape = {key: value for key, value in how.items() if key != "fmt"}
         shape["markersize"] = 12 - k * min(5, 9 / (len(kinds) - 1))  # equal paths stay visible
-        last.plot(sizes, best[kind], str(how["fmt"]), label=NAMES.get(kind, kind), **shape)
+        label = as_written(NAMES.get(kind, kind))
+        last.plot(sizes, best[kind], str(how["fmt"]), label=label, **shape)
     label_sizes(last, sizes)
     last.set_yticks(range(len(windows)), windows)
     last.set_ylim(-0.5, len(windows) - 0.5)

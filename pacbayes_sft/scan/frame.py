@@ -14,6 +14,7 @@ from scipy.stats import rankdata, spearmanr
 
 from estimators.estimate import Guarantee, weakest
 from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.shape import check_drawn
 
 SAME = 1e-12  # two means that differ by less are equal
 GROUP = ["base", "objective", "method"]
@@ -29,11 +30,15 @@ def cells_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     ``train_value``, ``guarantee``; ``kl_nats``, ``tv``, the four terms of Proposition 4.1;
     ``gibbs_test_risk`` (what the bound speaks of) and its lower limit; ``device``, a GPU by its
     name (records from before 2026-11-28 do not tell: they are of a CPU).
+
+    Raises:
+        InputError: If a record, by its key, lacks a field.
     """
     rows = []
     for record in records:
         if "cell" not in record:
             continue
+        check_drawn(record, f"record {record['key']}")
         cell, measured = record["cell"], record["measured"]
         low, high = edges(cell["window"])
         common = {
@@ -67,6 +72,7 @@ def _limits(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (shift term, theorem, raw value with what it is made of) of one posterior."""
     for shift, estimate in found["shifts"].items():
         limit, guarantee = estimate["upper"], estimate["guarantee"]
+        limit = math.inf if limit is None else limit
         if shift == IMPORTANCE:  # a bound of its own, without a train part
             yield shift, IMPORTANCE, {
                 "value": limit, "train_value": math.nan, "guarantee": guarantee,
@@ -98,7 +104,12 @@ def slices_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Columns beside the cell's: ``slice``; ``risk`` with its 95 % limits from rows, ``lower`` and
     ``upper``, and ``rows``, NaN where the record does not tell; ``change``; ``base_lower`` and
     ``base_upper``, the limits of the base's own risk.
+
+    Raises:
+        InputError: If a record, by its key, lacks a field.
     """
+    for record in records:
+        check_drawn(record, f"record {record['key']}")
     own = {r["base"]: r["measured"]["slices"] for r in records if "cell" not in r}
     rows = []
     for record in records:

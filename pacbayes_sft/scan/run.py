@@ -23,6 +23,7 @@ from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
 from pacbayes_sft.scan.on_ray import on_ray
 from pacbayes_sft.scan.progress import Watch
 from pacbayes_sft.scan.rows import open_pool
+from pacbayes_sft.scan.shape import MEND, check_drawn
 from pacbayes_sft.scan.store import Store
 
 FEWEST_CERTIFIED = 2
@@ -58,6 +59,7 @@ class Job:
         cell: The cell.
         base_settings: Hash of the base's configuration and tokenizer, which no key holds.
         files: Hashes of the rows' files.
+        shared: Hash of what all records of its scan share, see `Keys.shared`.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Job:
     cell: Cell | None
     base_settings: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    shared: str = ""
 
     def run(self, config: Config, folder: Path, processes: int = 1) -> Record:
         """Measure it, the bars and logs of a hundred trainers apart.
@@ -79,14 +82,23 @@ class Job:
             else:
                 found = measure_cell(config, self.cell, self.key, folder, processes)
             self._refuse_changed(config)
-        return found | {"base_settings": self.base_settings}
+        return found | {
+            "base_settings": self.base_settings,
+            "shared": self.shared,
+            "loss": str(config.loss),
+            "delta": config.delta,
+        }
 
     def of(self, record: Record) -> Record:
         """Return this job's record as its configuration spells the base.
 
         Raises:
-            InputError: If it is of a base with other settings beside the same weights.
+            InputError: If it is of a base with other settings beside the same weights, or of a cell
+                where a base's is expected, or the reverse.
         """
+        if ("cell" in record) != (self.cell is not None):
+            which = "cell is missing" if self.cell else "cell is there, in a base's record"
+            raise InputError(f"records/{self.key}.json: {which}; {MEND}")
         if record.get("base_settings", self.base_settings) != self.base_settings:
             raise InputError(
                 f"{self.base}: {self.key} was measured with another config.json or tokenizer "
@@ -187,9 +199,11 @@ def list_jobs(config: Config) -> list[Job]:
     if isinstance(config.data, Files):
         files = tuple(open_pool(config.data).hashes().items())
     settings = {base: settings_sha256(local_directory(resolve_base(base))) for base in config.bases}
-    bases = [Job(keys.of_base(b), b, None, settings[b], files) for b in config.bases]
+    shared_by_all = keys.shared()
+    bases = [Job(keys.of_base(b), b, None, settings[b], files, shared_by_all) for b in config.bases]
     return bases + [
-        Job(keys.of(cell), cell.base, cell, settings[cell.base], files) for cell in cells
+        Job(keys.of(cell), cell.base, cell, settings[cell.base], files, shared_by_all)
+        for cell in cells
     ]
 
 
@@ -201,16 +215,23 @@ def read_records(directory: Path, config: Path | None = None) -> list[Record]:
         config: Those of this configuration alone.
 
     Raises:
-        InputError: If two are of one cell and no configuration is named: a mean over both would be
-            of neither; or if no cell of the named one is there.
+        InputError: If they are of several configurations and none is named: a mean over two records
+            of one cell would be of neither; if no cell of the named one is there; or if a record
+            lacks a field.
     """
     store = Store(directory)
     if config is not None:
         jobs = list_jobs(read_config(config))
         if not any(job.cell and store.has(job.key) for job in jobs):
             raise InputError(f"{config}: none of its cells is measured in {directory}")
-        return [job.of(store.get(job.key)) for job in jobs if store.has(job.key)]
+        found = [job.of(store.get(job.key)) for job in jobs if store.has(job.key)]
+        for record in found:
+            check_drawn(record, f"{store.records / record['key']}.json")
+        return found
     records, seen = list(store.all()), dict[str, str]()
+    for record in records:
+        check_drawn(record, f"{store.records / record['key']}.json")
+    _refuse_mixed(records, directory)
     for record in records:
         if "cell" not in record:
             continue
@@ -221,6 +242,48 @@ def read_records(directory: Path, config: Path | None = None) -> list[Record]:
                 "different configurations; name the one that is meant with --config"
             )
     return records
+
+
+def _refuse_mixed(records: list[Record], directory: Path) -> None:
+    """Refuse records of different configurations, even where no two are of one cell."""
+    first: Record | None = None
+    bases: dict[str, Record] = {}
+    for record in records:
+        if "cell" not in record:
+            other = bases.setdefault(record["base"], record)
+            told = "shared" in other and "shared" in record
+            if other is not record and not told and not _alike(other, record):
+                raise _mixed(directory, other, record)
+        if "shared" in record:
+            first = first or record
+            if record["shared"] != first["shared"]:
+                raise _mixed(directory, first, record)
+    for record in records:  # those of old do not tell what they share, but all see one test set
+        if {*record["measured"]["slices"]} != {*records[0]["measured"]["slices"]}:
+            raise _mixed(directory, records[0], record)
+
+
+def _mixed(directory: Path, one: Record, other: Record) -> InputError:
+    differ = [
+        f"{name} {one[name]} and {other[name]}"
+        for name in ("loss", "delta")
+        if name in one and name in other and one[name] != other[name]
+    ]
+    return InputError(
+        f"{directory}: {one['key']} and {other['key']} are records of different configurations"
+        f"{' (' + ', '.join(differ) + ')' if differ else ''}; name the one that is meant with "
+        "--config"
+    )
+
+
+def _alike(one: Record, other: Record) -> bool:
+    """Whether two records of a base can be of one configuration, on two devices say."""
+    a, b = one["measured"]["slices"], other["measured"]["slices"]
+    return {*a} == {*b} and all(
+        abs(a[label]["value"] - b[label]["value"])
+        <= ((a[label].get("upper") or 0.0) - (a[label].get("lower") or 0.0)) / 2
+        for label in a
+    )
 
 
 def _here(config: Config, jobs: list[Job], store: Store, where: Where) -> Iterator[Record]:

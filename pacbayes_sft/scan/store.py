@@ -10,6 +10,7 @@ from typing import Any
 from pacbayes_sft.atomic import replacing
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import read_json
+from pacbayes_sft.scan.shape import MEND, check_record
 
 
 class Store:
@@ -38,11 +39,16 @@ class Store:
         """Return a record.
 
         Raises:
-            InputError: If it is not there or damaged.
+            InputError: If it is not there, damaged, or a cell's of another shape.
         """
-        record: dict[str, Any] = read_json(self._file(key))
+        file = self._file(key)
+        try:
+            record: dict[str, Any] = read_json(file)
+        except InputError as error:
+            raise InputError(f"{error}; {MEND}" if file.is_file() else str(error)) from None
         if record.get("key") != key:
-            raise InputError(f"{self._file(key)}: not the record of {key}; remove it")
+            raise InputError(f"{file}: not the record of {key}; remove it")
+        check_record(record, file)
         return record
 
     def all(self) -> Iterator[dict[str, Any]]:

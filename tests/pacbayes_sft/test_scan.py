@@ -70,8 +70,18 @@ def test_the_printed_example_is_a_configuration():
         ({"windows": ["a"]}, "not LO:HI"),
         ({"windows": {"by": "quantile", "count": 3}}, "rows from files"),
         ({"methods": ["qlora"]}, "methods.0"),
-        ({"data": {"kind": "web"}}, "data"),
-        ({"data": TINY["data"] | {"tets": "1:2"}}, "data.igsm.tets"),
+        ({"data": {"kind": "web"}}, "data.kind: must be one of igsm, rows"),
+        ({"data": {"kind": "rows", "pool": "p"}}, "data.test: is missing"),
+        ({"windows": "2:6"}, "windows: '2:6' is not a list; write ["),
+        ({"fine_tune": 3}, "fine_tune: holds no keys; see"),
+        ({"windows": 5}, "windows: is not a list; write"),
+        ({"windows": {"by": "thirds", "count": 3}}, "windows.by: Input should be"),
+        ({"windows": ["2:4", "02:04"]}, "windows: '2:4' and '02:04' are one"),
+        ({"windows": []}, "windows: holds nothing"),
+        ({"bounds": {"plain": {"draw": 3}}}, "bounds.plain.draw: no such key; there are draws"),
+        ({"fine_tune": {"epochs": 1e308}}, "fine_tune.epochs: Input should be less than"),
+        ({"sizes": [10**400]}, "sizes.0: Input should be less than"),
+        ({"data": TINY["data"] | {"tets": "1:2"}}, "data.tets: no such key; there are abstract,"),
         ({"bounds": {"plain": {"prior_scales": [-1]}}}, "bounds.plain.prior_scales.0"),
         ({"bounds": {"plain": {"prior_scales": [0.02, 0.02]}}}, "bounds.plain.prior_scales"),
         ({"bounds": {"plain": {"prior_scales": []}}}, "bounds.plain.prior_scales"),
@@ -131,6 +141,25 @@ def test_what_is_no_configuration_is_refused(text, tmp_path):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match="yaml"):
         read_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\nname: 2024-13-45\n", "line 2: name is there twice; keep one"),
+        ("name: 2024-13-45\n", "line 1: 2024-13-45 cannot be read (month must be in 1..12)"),
+        (f"name: a\nsizes: [{'9' * 5000}]\n", "line 2: 9999"),
+        ("primary: {bound: a}\nsizes: [1]\nprimary: {bound: b}\n", "line 3: primary is there"),
+        ("fine_tune:\n  epochs: 1\n  epochs: 2\n", "line 3: epochs is there twice"),
+        ("windows: " + "[" * 3000, "nested too deep"),
+        ("name: !!bool x\n", "line 1: x cannot be read"),
+    ],
+)
+def test_what_yaml_lets_through_is_refused_by_line(text, says, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match="yaml: ") as caught:
+        read_config(tmp_path / "c.yaml")
+    assert says in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 def test_an_epoch_is_a_pass_over_rows_of_which_a_unit_may_have_several(tmp_path):
@@ -365,6 +394,102 @@ def test_a_record_that_is_there_is_never_written_again(tmp_path):
     (tmp_path / "records" / "j.json").write_text('{"key": "k"}')
     with pytest.raises(InputError, match="not the record of j"):
         store.get("j")
+
+
+def put(record, path, value=None, *, gone=False):
+    """Return a copy of a record with a field changed, or without it."""
+    changed = json.loads(json.dumps(record))
+    *way, last = path.split(".")
+    part = changed
+    for step in way:
+        part = part[step]
+    part[last] = value
+    if gone:
+        del part[last]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("bounds", ..., "bounds is missing"),
+        ("bounds", {}, "bounds is not an object that holds something"),
+        ("bounds.plain", [], "bounds.plain is not an object"),
+        ("bounds.plain.terms", ..., "bounds.plain.terms is missing"),
+        ("cell", None, "cell is not an object"),
+        ("cell.window", "hard", "cell.window is not a window LO:HI"),
+        ("cell.window", 3, "cell.window is not a window LO:HI"),
+        ("cell.size", "big", "cell.size is not a whole number"),
+        ("cell.seed", 0.5, "cell.seed is not a whole number"),
+        ("cell.base", 3, "cell.base is not text"),
+        ("seconds", ..., "seconds is missing"),
+        ("seconds.all", True, "seconds.all is not a number"),
+        ("measured.test_risk.value", None, "measured.test_risk.value is not a number"),
+        ("measured.slices.3.value", float("nan"), "measured.slices.3.value is not a number"),
+    ],
+)
+def test_a_record_of_another_shape_is_refused_where_it_is_read(path, value, says, tmp_path):
+    made = fake(config(), list_cells(config())[0], "k", None)
+    file = tmp_path / "records" / "k.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(put(made, path, value, gone=value is ...)))
+    with pytest.raises(InputError) as caught:
+        list(Store(tmp_path).all())
+    assert str(caught.value) == f"{file}: {says}; remove it and scan again"
+    file.write_text(json.dumps(made))
+    assert list(Store(tmp_path).all())  # as it was it is read
+    file.write_text(json.dumps(made)[:-9])
+    with pytest.raises(InputError, match=r"not valid JSON .*; remove it and scan again"):
+        list(Store(tmp_path).all())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("bounds.plain.shifts", ..., "bounds.plain.shifts is missing"),
+        ("bounds.plain.shifts.tv.guarantee", "sure", "bounds.plain.shifts.tv.guarantee is not a"),
+        ("bounds.plain.gibbs", ..., "bounds.plain.gibbs is missing"),
+        ("bounds.plain.tv", 0.1, "bounds.plain.tv is not an object"),
+        ("measured.generalization_gap", None, "measured.generalization_gap is not a number"),
+    ],
+)
+def test_what_a_picture_lacks_is_said_before_it_is_drawn(path, value, says, faked, tmp_path):
+    made = run_scan(config(), tmp_path)[-1]
+    file = tmp_path / "records" / f"{made['key']}.json"
+    file.write_text(json.dumps(put(made, path, value, gone=value is ...)))
+    with pytest.raises(InputError, match=re.escape(f"{file}: {says}")):
+        running.read_records(tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"record {made['key']}: {says}")):
+        cells_frame(run_scan(config(), tmp_path))
+
+
+@pytest.mark.parametrize("measured", [None, {"slices": 3}, {"slices": {"3": {"value": None}}}])
+def test_a_base_of_another_shape_is_refused_where_it_is_read(measured, tmp_path):
+    Store(tmp_path).put({"key": "k", "base": "strong", "measured": measured})
+    with pytest.raises(InputError, match=r"k\.json: measured.* is not an?.*; remove it and scan"):
+        Store(tmp_path).get("k")
+
+
+def test_a_base_without_slices_and_a_cell_in_its_place_are_refused(faked, tmp_path):
+    base = run_scan(config(), tmp_path)[0]
+    file = tmp_path / "records" / f"{base['key']}.json"
+    file.write_text(json.dumps(put(base, "measured.slices", gone=True)))
+    with pytest.raises(InputError, match=r"measured\.slices is missing; remove it"):
+        running.read_records(tmp_path)
+    with pytest.raises(InputError, match=r"measured\.slices is missing; remove it"):
+        slices_frame(run_scan(config(), tmp_path))
+    file.write_text(json.dumps(fake(config(), list_cells(config())[0], base["key"], None)))
+    with pytest.raises(InputError, match="cell is there, in a base's record; remove it"):
+        run_scan(config(), tmp_path)
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "benchmarks/results").glob("*/records"))
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.parent.name)
+def test_every_committed_record_is_read(folder):
+    records = running.read_records(folder.parent)
+    assert len(records) == len(list(folder.glob("*.json"))) > 0
 
 
 def test_a_kill_while_the_work_is_removed_costs_nothing(faked, tmp_path, monkeypatch):
@@ -663,6 +788,60 @@ def test_records_of_two_configurations_are_not_drawn_together(faked, tmp_path):
     assert isinstance(drawn.exception, InputError) and "--config" in str(drawn.exception)
     named = CliRunner().invoke(app, [*words, "--config", str(tmp_path / "b.yaml")])
     assert named.exit_code == 0, named.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": "token_error"}, ["(loss ", "exact_match", "token_error"]),
+        ({"delta": 0.1}, ["(delta ", "0.05", "0.1"]),
+        ({"fine_tune": {"epochs": 2}}, ["different configurations; name"]),
+    ],
+)
+def test_records_of_two_losses_are_not_drawn_together_though_no_two_are_of_one_cell(
+    change, said, faked, tmp_path
+):
+    run_scan(config(), tmp_path)
+    run_scan(config(sizes=[64], **change), tmp_path)
+    with pytest.raises(InputError, match="--config") as caught:
+        running.read_records(tmp_path)
+    assert all(word in str(caught.value) for word in said)
+
+
+def test_sizes_seeds_windows_and_devices_are_drawn_together(faked, tmp_path):
+    run_scan(config(), tmp_path)
+    more = {"sizes": [64], "seeds": [1], "windows": ["3:5"]}
+    run_scan(config(**more, device="cuda", batch_size=8), tmp_path)
+    records = running.read_records(tmp_path)
+    assert len({r["shared"] for r in records}) == 1 and len(records) == 2 * 1 + 2 + 1
+
+
+def test_old_records_that_cannot_be_of_one_scan_are_not_drawn_together(tmp_path):
+    """They do not tell what they share."""
+    own = {"slices": {"3": {"value": 0.5, "lower": 0.4, "upper": 0.6}}}
+    store = Store(tmp_path)
+    store.put({"key": "a", "base": "strong", "measured": own})
+    store.put({"key": "b", "base": "strong", "measured": put(own, "slices.3.value", 0.51)})
+    assert len(running.read_records(tmp_path)) == 2  # of two devices
+    store.put({"key": "c", "base": "strong", "measured": put(own, "slices.3.value", 0.9)})
+    with pytest.raises(InputError, match="a and c are records of different configurations"):
+        running.read_records(tmp_path)
+    (tmp_path / "records" / "c.json").unlink()
+    cell = fake(config(), list_cells(config())[0], "d", None)
+    store.put(put(cell, "measured.slices", {"4": {"value": 0.5}}))
+    with pytest.raises(InputError, match="a and d are records of different configurations"):
+        running.read_records(tmp_path)
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is_written(faked, tmp_path):
+    name = "lr_$5_vs_$_"
+    records = []
+    for record in run_scan(config(sizes=[16, 256]), tmp_path):
+        if "cell" in record:
+            record["bounds"] = {name: record["bounds"]["plain"]}
+            for base in ("$a_$_", "$b_$_"):
+                records.append(record | {"cell": record["cell"] | {"base": base}})
+    assert plot_scan(records, tmp_path / "p", name, "proposition_4_1")
 
 
 def test_the_commands(faked, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pacbayes_sft.advise.advice import Move, _moves, advise
-from pacbayes_sft.advise.pilots import Measured, Pilot, read_pilots
+from pacbayes_sft.advise.pilots import Measured, Pilot, read_base_profile, read_pilots
 from pacbayes_sft.advise.predict import Extra, Rule, Train, gather, observed_gamma
 from pacbayes_sft.advise.report import moves_said, not_told_from
 from pacbayes_sft.advise.shifts import window_shifts
@@ -344,6 +344,16 @@ def test_records_of_two_bases_are_not_mixed():
     assert len(read_pilots([*records, other], base="weak")) == 1
     with pytest.raises(InputError, match="holds no bound"):
         read_pilots(records, bound="none")
+
+
+def test_a_pilot_or_base_of_another_shape_ends_in_a_sentence():
+    made = record("5:7", 64, 0)
+    made["measured"]["slices"]["3"] = {"value": 0.5}
+    with pytest.raises(InputError, match=r"record 5:7-64-0-nll: upper is missing; remove it and"):
+        read_pilots([made])
+    own = {"key": "b", "base": "strong", "measured": {"slices": {"3": {"value": None}}}}
+    with pytest.raises(InputError, match=r"record b: of another shape .*; remove it and scan"):
+        read_base_profile([own])
 
 
 # --- shift terms -----------------------------------------------------------------------------

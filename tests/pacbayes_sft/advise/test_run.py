@@ -334,10 +334,12 @@ def test_the_command_writes_report_and_rows(files, faked, tmp_path):
     [
         (["--budgets", "x"], "not whole numbers"),
         (["--budgets", "0"], "at least 1"),
+        (["--budgets", "9" * 400], "must be at most 1,000,000,000"),
         (["--objectives", "rl"], "must be one of nll"),
         (["--column", "length"], "pacbayes-sft difficulty"),
         (["--windows", "5:2"], "from high to low"),
-        (["--windows", "5:7,5:7"], "--windows: holds nothing, or a window twice"),
+        (["--windows", "5:7,5:7"], "--windows: '5:7' and '5:7' are one"),
+        (["--windows", "5:7, 05:7"], "--windows: '5:7' and ' 05:7' are one"),
         (["--objectives", "nll,nll"], "--objectives: names a value twice"),
         (["--epochs", "inf"], "--epochs: Input should be a finite number"),
         (["--learning-rate", "inf"], "--learning-rate: Input should be a finite number"),
