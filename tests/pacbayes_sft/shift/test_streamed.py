@@ -71,7 +71,7 @@ def test_files_are_read_as_by_every_other_command(tmp_path):
     assert stream_two_sample(marked, good).rows == (60, 60)
     latin = tmp_path / "l.jsonl"
     latin.write_bytes(good.read_bytes() + '{"prompt": "é"}\n'.encode("latin-1"))
-    with pytest.raises(InputError, match=r"l\.jsonl: not UTF-8"):
+    with pytest.raises(InputError, match=r"l\.jsonl, line 61, column 13: not UTF-8"):
         stream_two_sample(good, latin)
 
 
