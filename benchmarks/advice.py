@@ -542,7 +542,9 @@ def by_judges(
         "not_run": [],
         "judged_at": used,
         "pilot_seeds": len({e["pilot_seed"] for e in mine if e["rule"] == ADVICE}),
-        "judges": {b: sorted({(p.size, p.seed) for p in of}) for b, of in judges.items()},
+        "judges": {
+            b: sorted({(p.size, p.seed) for p in of if p.size in used}) for b, of in judges.items()
+        },
         "advice_minus": {
             key: {
                 "rule": rule,
