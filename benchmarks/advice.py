@@ -32,7 +32,13 @@ from advice_cases import (
     measured,
     windows_of,
 )
-from advice_judges import covariance_over_seeds, difference, judged_again
+from advice_judges import (
+    covariance_over_seeds,
+    difference,
+    judged_again,
+    shared_between_seeds,
+    together,
+)
 from advice_report import (
     ADVICE,
     RESULT,
@@ -446,6 +452,7 @@ def run(records: Path) -> dict[str, Any]:
     bases = sorted({r["cell"]["base"] for r in every if "cell" in r})
     entries, weights, cost, later, fewer, half, sweep = [], [], {}, [], [], [], []
     plain_of: dict[str, list[Pilot]] = {}
+    shared: list[dict[str, Any]] = []
     by_weight: list[dict[str, Any]] = []
     for base in bases:
         pilots = read_pilots(every, bound=BOUND, base=base)
@@ -454,6 +461,11 @@ def run(records: Path) -> dict[str, Any]:
         high = max(edges(p.window)[1] for p in plain)
         pool = {float(d): 1 / (high - low + 1) for d in range(int(low), int(high) + 1)}
         untouched = read_base_profile(every, base)
+        shared += [
+            {"base": base, "size": n, "law": name, "at_least": shared_between_seeds(plain, law, n)}
+            for n in sorted({p.size for p in plain})
+            for name, law in laws_of(list(plain[0].profile)).items()
+        ]
         for largest in STAGES:
             entries += replay(plain, base, pool, largest, untouched)
         entries += selector_entries(plain, base)
@@ -486,6 +498,7 @@ def run(records: Path) -> dict[str, Any]:
             key: float(np.mean([e[key] for e in sweep])) if sweep else None
             for key in ("regret", "by_other_seeds")
         },
+        "rows_shared_between_seeds": shared,
         "judged_again": by_judges(entries, sweep, plain_of),
         "cells": len([r for r in every if "cell" in r]),
         "token_weights": summary(weights),
@@ -536,6 +549,14 @@ def by_judges(
         "accuracy": ACCURACY,
         "sweep": SWEEP,
     }
+
+    def minus(rule: str) -> dict[str, Any]:
+        by = [
+            difference(e, of, over_seeds, ADVICE, rule)
+            for e, of in ((mine, judges), (same, pilots))
+        ]
+        return {"rule": rule, **by[0], "by_the_map": by[1], "together": together(*by)}
+
     return {
         "rules": summary(mine),
         "verdict": said,
@@ -545,14 +566,7 @@ def by_judges(
         "judges": {
             b: sorted({(p.size, p.seed) for p in of if p.size in used}) for b, of in judges.items()
         },
-        "advice_minus": {
-            key: {
-                "rule": rule,
-                **difference(mine, judges, over_seeds, ADVICE, rule),
-                "by_the_map": difference(same, pilots, over_seeds, ADVICE, rule),
-            }
-            for key, rule in against.items()
-        },
+        "advice_minus": {key: minus(rule) for key, rule in against.items()},
         "verdict_of_the_map": verdict(same),
         "entries": mine,
     }

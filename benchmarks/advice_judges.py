@@ -112,6 +112,30 @@ def difference(
     return {"value": value, "standard_error": variance**0.5}
 
 
+def together(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Return two estimates of one difference weighed by their errors, as if independent.
+
+    Without an error there is no difference: both rules have named the same windows.
+    """
+    if not one["standard_error"] * other["standard_error"]:
+        return {"value": 0.0, "standard_error": 0.0}
+    weights = [d["standard_error"] ** -2 for d in (one, other)]
+    value = sum(w * d["value"] for w, d in zip(weights, (one, other), strict=True)) / sum(weights)
+    return {"value": value, "standard_error": sum(weights) ** -0.5}
+
+
+def shared_between_seeds(pilots: Sequence[Pilot], law: Mapping[float, float], size: int) -> float:
+    """Return how much of the rows' variance two seeds of a window share, a point value.
+
+    It is rather more: seeds differ in earnest, too. What they differ by on the same rows, over the rows' own variance, is the rest of it.
+    """
+    here = [p for p in pilots if p.size == size]
+    share = np.array([law.get(v, 0.0) for v in here[0].profile])
+    apart = float(share @ covariance_over_seeds(here, [size]) @ share)
+    errors = np.array([[m.error for m in p.profile.values()] for p in here])
+    return 1 - apart / float(np.mean(np.sum((share * errors) ** 2, axis=1)))
+
+
 def shares_of_arms(
     entries: Sequence[Entry], rule: str, windows: Mapping[str, Sequence[str]]
 ) -> dict[Arm, dict[str, float]]:

@@ -25,6 +25,7 @@ from pacbayes_sft.advise.shifts import WindowShift, covered, window_shifts
 from pacbayes_sft.advise.split import LEVEL, pilot_side, split_judges, write_units
 from pacbayes_sft.choices import Loss, Objective, Posterior
 from pacbayes_sft.data.levels import levels_of
+from pacbayes_sft.data.overlap import drawn_apart
 from pacbayes_sft.data.rows import Table, json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
@@ -279,17 +280,15 @@ def prepare(
 def copies_of_test(pool: Table, test: str) -> frozenset[str]:
     """Return the units of the pool that have a prompt of the test.
 
-    None where the two files record different seeds of one generator: what those share are
-    coincidences of independent draws, and to leave them out would change the law. None either where
-    the test has no prompts, or not as text.
+    None where the two files were drawn apart (`overlap.drawn_apart`), nor where the test has no
+    prompts, or not as text.
     """
     try:
         rows = read_table(test)
     except InputError:  # the difficulty is all that advice asks of it
         prompts = _plain_prompts(test)
     else:
-        a, b = pool.metadata, rows.metadata
-        if a and b and a.generator == b.generator and a.seed != b.seed:
+        if drawn_apart(pool, rows):
             return frozenset()
         prompts = {row.prompt for row in rows.rows}
     pairs = zip(pool.units, pool.rows, strict=True)

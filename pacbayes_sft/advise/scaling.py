@@ -33,8 +33,8 @@ LEAST_SPAN = 4.0  # largest pilot over smallest
 FARTHEST = {2: 4.0, 3: 64.0}  # a budget over the largest pilot, by number of sizes
 SLOPES = (-1.0, 2.0)
 # Of the rows' variance, what fine-tunes on other numbers of rows have in common; by decree. Records
-# hold no single rows, so between sizes nobody knows; between seeds of one size, at 1,024 rows and
-# above, the map's spread leaves at least 0.5 to 0.8 (strong base, SFT, three test laws).
+# hold no single rows, so between sizes nobody knows; two seeds of one size share 0.5 or more of it
+# on the map, from 1,024 rows on (benchmarks/results/advice.json, `rows_shared_between_seeds`).
 SHARED = 0.7
 
 

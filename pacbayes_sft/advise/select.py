@@ -59,7 +59,8 @@ def select_rows(
     """Write ``count`` units of a window to ``out``, those of the fresh side first.
 
     Where the pool's law is on record, so is that of the rows taken at random from a window that was
-    fixed without them. Units with a prompt of the test are not taken.
+    fixed without them. Units with a prompt of the test are not taken; where there are such, what is
+    left no longer has the law on record.
 
     Args:
         prepared: The pool and its levels.
@@ -96,7 +97,7 @@ def select_rows(
     known = prepared.table.metadata
     # quantile windows are cut from the pilots' side, so they are fixed without the fresh one
     edges_of_selected = prepared.windows_of_sample and reused > 0
-    fixed = how is How.WINDOW and not edges_of_selected
+    fixed = how is How.WINDOW and not edges_of_selected and not copies
     if known is not None and known.attribute == prepared.column and fixed:
         _record_law(known, low, high, rows, out)
     says = what_it_does(
@@ -111,8 +112,9 @@ def select_rows(
     )
     if copies:
         says += (
-            f"{copies} units of the window have a prompt of the test and were left out: what was "
-            "trained on them would be judged on its own rows",
+            f"{copies} units of the window have a prompt of the test and were left out, or what "
+            "was trained on them would be judged on its own rows; so the law spoken of is the "
+            "pool's within the window without these, which is not on record",
         )
     return Selection(tuple(u for u in prepared.levels if u in wanted), rows, reused, says)
 

@@ -35,15 +35,19 @@ def shared_draws(first: Table, second: Table) -> int:
     return sum(row.sha256() in texts or row.unit in names for row in second.rows)
 
 
-def counted_before(first: Table, second: Table) -> int:
-    """Return the same, but 0 where both files record different seeds of one generator.
+def drawn_apart(first: Table, second: Table) -> bool:
+    """Return whether both files record different seeds of one generator.
 
-    What those share are coincidences of independent draws; to leave them out would change the law.
+    What such files share are coincidences of independent draws; to leave them out would change the
+    law.
     """
     a, b = first.metadata, second.metadata
-    if a and b and a.generator == b.generator and a.seed != b.seed:
-        return 0
-    return shared_draws(first, second)
+    return bool(a and b and a.generator == b.generator and a.seed != b.seed)
+
+
+def counted_before(first: Table, second: Table) -> int:
+    """Return the same as `shared_draws`, but 0 where the files were `drawn_apart`."""
+    return 0 if drawn_apart(first, second) else shared_draws(first, second)
 
 
 def overlap_warnings(

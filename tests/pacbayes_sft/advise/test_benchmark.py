@@ -245,6 +245,21 @@ def test_the_error_of_a_difference_is_that_of_rows_and_seeds_by_hand(bench):
     assert advice_judges.whole_budgets(judges["a"][:-1], ["1:2", "2:3"]) == []
 
 
+def test_two_estimates_of_one_difference_and_what_seeds_share_by_hand(bench):
+    one, other = ({"value": v, "standard_error": s} for v, s in ((0.3, 0.1), (0.0, 0.2)))
+    found = bench.together(one, other)
+    assert found["value"] == pytest.approx(0.24)
+    assert found["standard_error"] == pytest.approx((1 / 125) ** 0.5)
+
+    def fine_tune(seed, risk):
+        profile = {v: bench.Measured(risk, 0.2) for v in (1.0, 2.0)}
+        return bench.Pilot("a", "nll", 9, seed, 0, profile[1.0], profile, 0, 1, 1, 1)
+
+    pilots = [fine_tune(0, 0.4), fine_tune(1, 0.5)]  # variance 0.005; of the rows 2·(0.5·0.2)²
+    shared = bench.shared_between_seeds(pilots, {1.0: 0.5, 2.0: 0.5}, 9)
+    assert shared == pytest.approx(1 - 0.005 / 0.02)
+
+
 def test_how_slices_vary_together_over_seeds_is_pooled_over_arms(bench):
     def fine_tune(window, seed, risk):
         profile = {1.0: bench.Measured(risk, 0.01), 2.0: bench.Measured(1 - 2 * risk, 0.01)}

@@ -487,6 +487,11 @@ def test_a_known_law_is_kept_through_the_selection(tmp_path):
         read_table(tmp_path / "train.jsonl"), read_table(tmp_path / "test.jsonl"), "known", 0.05
     )
     assert shift.tv.guarantee == "exact" and shift.tv.value == 0
+    some = frozenset(u for u in prepared.units_in("4:5")[:3])
+    without = dataclasses.replace(prepared, copies=some)  # the test's rows bend the pool's law
+    left = select_rows(without, "4:5", 40, tmp_path / "left.jsonl")
+    assert "not on record" in left.says[-1]
+    assert read_table(tmp_path / "left.jsonl").metadata is None
     of_sample = dataclasses.replace(prepared, windows_of_sample=True)
     fresh = select_rows(of_sample, "4:5", 40, tmp_path / "fresh.jsonl")  # no edge is one of these
     assert not fresh.reused and read_table(tmp_path / "fresh.jsonl").metadata is not None
