@@ -127,7 +127,8 @@ def together(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, 
 def shared_between_seeds(pilots: Sequence[Pilot], law: Mapping[float, float], size: int) -> float:
     """Return how much of the rows' variance two seeds of a window share, a point value.
 
-    It is rather more: seeds differ in earnest, too. What they differ by on the same rows, over the rows' own variance, is the rest of it.
+    It is rather more: seeds differ in earnest, too. What they differ by on the same rows, over the
+    rows' own variance, is the rest of it.
     """
     here = [p for p in pilots if p.size == size]
     share = np.array([law.get(v, 0.0) for v in here[0].profile])
