@@ -62,8 +62,9 @@ from pacbayes_sft.advise.shifts import window_shifts
 from pacbayes_sft.advise.ties import first_least, leader
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan.config import edges, read_config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.store import Store
+from pacbayes_sft.scan.windows import edges
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "results" / "map"

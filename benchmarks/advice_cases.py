@@ -11,7 +11,7 @@ import numpy as np
 from pacbayes_sft.advise.pilots import Pilot
 from pacbayes_sft.advise.predict import reweighted
 from pacbayes_sft.advise.ties import first_least
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 ACCURACY = "pilot accuracy, a line in ln n"
 UNTOUCHED = "the base, not fine-tuned"

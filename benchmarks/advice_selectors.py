@@ -31,7 +31,7 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.data.rows import Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import device_name
-from pacbayes_sft.scan.config import read_config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.store import Store
 
 HERE = Path(__file__).parent

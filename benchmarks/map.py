@@ -27,13 +27,15 @@ from typing import Any
 from readme import write_between
 
 from pacbayes_sft.scan.cells import Cell, Keys, list_cells
-from pacbayes_sft.scan.config import Config, read_config
+from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.frame import cells_frame, slices_frame, summary, whole_rows
 from pacbayes_sft.scan.intervals import FEWEST_SEEDS
 from pacbayes_sft.scan.observations import observe
 from pacbayes_sft.scan.pictures import plot_scan
-from pacbayes_sft.scan.run import Where, run_scan
+from pacbayes_sft.scan.run import run_scan
 from pacbayes_sft.scan.store import Store
+from pacbayes_sft.scan.where import Where
 
 HERE = Path(__file__).parent
 NAMES = ("strong", "dft", "weak")

@@ -19,7 +19,8 @@ from map import configuration, finished_records
 from readme import Record, said, write_between
 
 from estimators.display import rounded_up
-from pacbayes_sft.scan.run import Where, run_scan
+from pacbayes_sft.scan.run import run_scan
+from pacbayes_sft.scan.where import Where
 
 RECORDS = Path(__file__).parent / "results" / "map_devices"
 RESULT = RECORDS.with_suffix(".json")

@@ -30,7 +30,8 @@ from readme import Record, said, write_between
 from pacbayes_sft.recipes.generated import TERMS
 from pacbayes_sft.recipes.write import write_recipe
 from pacbayes_sft.scan.cells import list_cells
-from pacbayes_sft.scan.config import Config, read_config
+from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.frame import cells_frame, summary, whole_rows
 from pacbayes_sft.scan.pictures import plot_scan
 

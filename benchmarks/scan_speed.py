@@ -54,7 +54,8 @@ BOUNDS = {
 
 
 def configuration(bound: str, seeds: list[int]) -> Any:
-    from pacbayes_sft.scan.config import Config, read_config
+    from pacbayes_sft.scan.config import Config
+    from pacbayes_sft.scan.config_file import read_config
 
     if bound == OF_MAP:
         whole = read_config(Path(__file__).parent / "map" / "strong.yaml")
@@ -67,7 +68,8 @@ def scanned(bound: str, seeds: list[int], workers: int = 0) -> Callable[[], None
     """Return a function that measures cells of these seeds anew."""
 
     def run() -> None:
-        from pacbayes_sft.scan.run import Where, run_scan
+        from pacbayes_sft.scan.run import run_scan
+        from pacbayes_sft.scan.where import Where
 
         out = WORK / "scan"
         shutil.rmtree(out, ignore_errors=True)

@@ -28,7 +28,7 @@ _OWN = {
     "model_card_section": "pacbayes_sft.report.model_card",
     "plan": "pacbayes_sft.plan",
     "plot_scan": "pacbayes_sft.scan.pictures",
-    "read_config": "pacbayes_sft.scan.config",
+    "read_config": "pacbayes_sft.scan.config_file",
     "read_table": "pacbayes_sft.data.rows",
     "resolve_base": "pacbayes_sft.models",
     "results_frame": "pacbayes_sft.results",

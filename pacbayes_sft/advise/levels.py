@@ -20,7 +20,7 @@ from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.data.rows import json_records, read_table, take_attributes
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 MOST_LEVELS = 16
 

@@ -29,17 +29,9 @@ from pacbayes_sft.data.overlap import drawn_apart
 from pacbayes_sft.data.rows import Table, json_records, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
-from pacbayes_sft.scan.config import (
-    Bound,
-    Config,
-    Files,
-    FineTune,
-    Primary,
-    Windows,
-    check_windows,
-    edges,
-)
+from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows
 from pacbayes_sft.scan.rows import cut
+from pacbayes_sft.scan.windows import check_windows, edges
 
 NAME = "pilot"
 # around the half-data checkpoint, on the units it never saw: cheap, and not vacuous

@@ -18,7 +18,8 @@ from pacbayes_sft.advise.predict import (
     seen_part,
 )
 from pacbayes_sft.advise.prepare import NAME, Pilots, Prepared, prepare
-from pacbayes_sft.scan.run import Where, run_scan
+from pacbayes_sft.scan.run import run_scan
+from pacbayes_sft.scan.where import Where
 
 
 @dataclass(frozen=True)

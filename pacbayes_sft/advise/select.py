@@ -15,7 +15,7 @@ from pacbayes_sft.data.metadata import Metadata, sidecar
 from pacbayes_sft.difficulty.hardness import ACROSS_ROWS
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 
 class How(StrEnum):

@@ -9,7 +9,7 @@ from estimators import Estimate, Guarantee
 from estimators.total_variation import ALL, NON_DECREASING, profile_shift
 from estimators.total_variation.risk_profiles import Law, law_of
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 LEVELS_OF_SAMPLE = (
     "the levels' edges are taken from the pool's own rows, not fixed without them: difficulties "

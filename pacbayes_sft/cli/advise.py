@@ -132,7 +132,7 @@ def advise(
     from pacbayes_sft.advise.report import FILES, write_report
     from pacbayes_sft.advise.run import advise_on
     from pacbayes_sft.advise.select import How, select_rows
-    from pacbayes_sft.scan.run import Where
+    from pacbayes_sft.scan.where import Where
 
     check_delta(delta)
     if select is None:

@@ -74,11 +74,13 @@ def scan(
     elif not workers:
         refuse_unused(context, "without --workers or --address", "gpus")
     from pacbayes_sft.scan.cells import list_cells
-    from pacbayes_sft.scan.config import read_config
+    from pacbayes_sft.scan.config_file import read_config
     from pacbayes_sft.scan.frame import cells_frame, summary
+    from pacbayes_sft.scan.jobs import list_jobs
     from pacbayes_sft.scan.pictures import plot_scan
-    from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
+    from pacbayes_sft.scan.run import hours_left, run_scan
     from pacbayes_sft.scan.store import Store
+    from pacbayes_sft.scan.where import Where
 
     asked = read_config(config)
     if asked.device == "cpu":  # another may be the workers' alone
@@ -155,7 +157,7 @@ def plot(
     """
     from pacbayes_sft.scan.frame import IMPORTANCE, theorem_of
     from pacbayes_sft.scan.pictures import plot_scan
-    from pacbayes_sft.scan.run import read_records
+    from pacbayes_sft.scan.records import read_records
 
     if not (directory / "records").is_dir():
         raise InputError(f"{directory}: holds no records; make them with `pacbayes-sft scan`")

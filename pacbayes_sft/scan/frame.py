@@ -13,8 +13,8 @@ import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
 from estimators.estimate import Guarantee, weakest
-from pacbayes_sft.scan.config import edges
 from pacbayes_sft.scan.shape import check_drawn
+from pacbayes_sft.scan.windows import edges
 
 SAME = 1e-12  # two means that differ by less are equal
 GROUP = ["base", "objective", "method"]

@@ -7,16 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pacbayes_sft import loaded
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.jobs import Job
 from pacbayes_sft.scan.measure import Record
 from pacbayes_sft.scan.store import Store
-
-if TYPE_CHECKING:
-    from pacbayes_sft.scan.run import Job, Where
+from pacbayes_sft.scan.where import Where, set_threads
 
 RETRIES = 3  # of a cell whose worker died
 
@@ -113,8 +112,6 @@ def refuse_unmet(nodes: Sequence[Mapping[str, float]], where: Where) -> None:
 
 def work(config: dict[str, Any], job: Job, where: Where, root: Path | None) -> Record:
     """Measure one job in a worker, in a folder of its own, under ``root`` or the system's."""
-    from pacbayes_sft.scan.run import set_threads
-
     set_threads(where.threads or 1)
     loaded.keep(True)
     if root is not None:

@@ -19,7 +19,8 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.scan.config import Files, Igsm, Windows, edges
+from pacbayes_sft.scan.config import Files, Igsm, Windows
+from pacbayes_sft.scan.windows import edges
 
 if TYPE_CHECKING:
     from pacbayes_sft.scan.cells import Cell

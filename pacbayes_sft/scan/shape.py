@@ -9,7 +9,7 @@ from typing import Any
 
 from estimators.estimate import Guarantee
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 MEND = "remove it and scan again"
 OBJECT, FULL = "an object", "an object that holds something"

@@ -19,7 +19,7 @@ from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.models import load_model, resolve_base
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
-from pacbayes_sft.scan.config import read_config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.run import run_scan
 from pacbayes_sft.sft import Settings, run_sft
 

@@ -26,17 +26,22 @@ from pacbayes_sft.cli import app, main
 from pacbayes_sft.cli.scan import EXAMPLE
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import SIZES
-from pacbayes_sft.scan import on_ray
+from pacbayes_sft.scan import jobs, on_ray
 from pacbayes_sft.scan import run as running
 from pacbayes_sft.scan.cells import Keys, list_cells
-from pacbayes_sft.scan.config import Config, Windows, edges, read_config
+from pacbayes_sft.scan.config import Config, Windows
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.frame import _resampled, agreement, cells_frame, slices_frame, summary
+from pacbayes_sft.scan.jobs import list_jobs
 from pacbayes_sft.scan.measure import _settings
 from pacbayes_sft.scan.pictures import plot_scan
 from pacbayes_sft.scan.progress import Watch
+from pacbayes_sft.scan.records import read_records
 from pacbayes_sft.scan.rows import Pool, cut, open_pool, write_rows
-from pacbayes_sft.scan.run import Where, hours_left, list_jobs, run_scan
+from pacbayes_sft.scan.run import hours_left, run_scan
 from pacbayes_sft.scan.store import Store
+from pacbayes_sft.scan.where import Where
+from pacbayes_sft.scan.windows import edges
 
 TINY = {
     "name": "tiny",
@@ -358,8 +363,8 @@ def fake_base(config, base, key, folder):
 
 @pytest.fixture
 def faked(monkeypatch):
-    monkeypatch.setattr(running, "measure_cell", fake)
-    monkeypatch.setattr(running, "measure_base", fake_base)
+    monkeypatch.setattr(jobs, "measure_cell", fake)
+    monkeypatch.setattr(jobs, "measure_base", fake_base)
 
 
 def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, monkeypatch):
@@ -371,7 +376,7 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, mon
         done.append(key)
         return fake(config, cell, key, folder)
 
-    monkeypatch.setattr(running, "measure_cell", stops)
+    monkeypatch.setattr(jobs, "measure_cell", stops)
     with pytest.raises(KeyboardInterrupt):
         run_scan(asked, tmp_path / "a")
     assert len(list(Store(tmp_path / "a").all())) == 4  # three cells and the base
@@ -380,7 +385,7 @@ def test_an_interrupted_scan_goes_on_and_does_nothing_twice(faked, tmp_path, mon
         done.append(key)
         return fake(config, cell, key, folder)
 
-    monkeypatch.setattr(running, "measure_cell", counts)
+    monkeypatch.setattr(jobs, "measure_cell", counts)
     records = run_scan(asked, tmp_path / "a")
     assert len(done) == len(set(done)) == 8
     assert records == run_scan(asked, tmp_path / "b")
@@ -458,7 +463,7 @@ def test_what_a_picture_lacks_is_said_before_it_is_drawn(path, value, says, fake
     file = tmp_path / "records" / f"{made['key']}.json"
     file.write_text(json.dumps(put(made, path, value, gone=value is ...)))
     with pytest.raises(InputError, match=re.escape(f"{file}: {says}")):
-        running.read_records(tmp_path)
+        read_records(tmp_path)
     with pytest.raises(InputError, match=re.escape(f"record {made['key']}: {says}")):
         cells_frame(run_scan(config(), tmp_path))
 
@@ -475,7 +480,7 @@ def test_a_base_without_slices_and_a_cell_in_its_place_are_refused(faked, tmp_pa
     file = tmp_path / "records" / f"{base['key']}.json"
     file.write_text(json.dumps(put(base, "measured.slices", gone=True)))
     with pytest.raises(InputError, match=r"measured\.slices is missing; remove it"):
-        running.read_records(tmp_path)
+        read_records(tmp_path)
     with pytest.raises(InputError, match=r"measured\.slices is missing; remove it"):
         slices_frame(run_scan(config(), tmp_path))
     file.write_text(json.dumps(fake(config(), list_cells(config())[0], base["key"], None)))
@@ -488,7 +493,7 @@ COMMITTED = sorted((Path(__file__).parents[2] / "benchmarks/results").glob("*/re
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.parent.name)
 def test_every_committed_record_is_read(folder):
-    records = running.read_records(folder.parent)
+    records = read_records(folder.parent)
     assert len(records) == len(list(folder.glob("*.json"))) > 0
 
 
@@ -505,12 +510,12 @@ def test_a_kill_while_the_work_is_removed_costs_nothing(faked, tmp_path, monkeyp
         if folder.exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "measure_cell", works)
+    monkeypatch.setattr(jobs, "measure_cell", works)
     monkeypatch.setattr(running, "_remove", dies)
     with pytest.raises(KeyboardInterrupt):
         run_scan(asked, tmp_path)
     monkeypatch.setattr(running, "_remove", remove)
-    monkeypatch.setattr(running, "measure_cell", None)  # nothing is measured again
+    monkeypatch.setattr(jobs, "measure_cell", None)  # nothing is measured again
     assert len(run_scan(asked, tmp_path)) == 2
     assert [left.name for left in (tmp_path / "work").iterdir()] == [".lock"]
 
@@ -518,7 +523,7 @@ def test_a_kill_while_the_work_is_removed_costs_nothing(faked, tmp_path, monkeyp
 def test_a_part_of_a_record_is_no_record(faked, tmp_path):
     run_scan(config(), tmp_path)
     (tmp_path / "records" / ".partial-42-0123.json").write_text('{"key": ')
-    assert len(running.read_records(tmp_path)) == 3
+    assert len(read_records(tmp_path)) == 3
 
 
 def test_rows_that_change_during_a_scan_are_not_measured_under_their_old_name(
@@ -530,8 +535,8 @@ def test_rows_that_change_during_a_scan_are_not_measured_under_their_old_name(
         file.write_text(file.read_text().replace("c10", "new"))
         return fake(config, cell, key, folder)
 
-    monkeypatch.setattr(running, "measure_base", fake_base)
-    monkeypatch.setattr(running, "measure_cell", rewrites)
+    monkeypatch.setattr(jobs, "measure_base", fake_base)
+    monkeypatch.setattr(jobs, "measure_cell", rewrites)
     with pytest.raises(InputError, match=r"data.pool: the file was changed while the scan ran"):
         run_scan(pool, tmp_path / "out")
     assert [r["key"] for r in Store(tmp_path / "out").all() if "cell" in r] == []
@@ -556,7 +561,7 @@ def test_what_a_bound_warns_of_is_kept_and_said_once(faked, tmp_path, monkeypatc
         made["bounds"]["plain"]["warnings"] = [f"{cell.size} rows (as {key}) stand in both"]
         return made
 
-    monkeypatch.setattr(running, "measure_cell", warns)
+    monkeypatch.setattr(jobs, "measure_cell", warns)
     run_scan(config(sizes=[16, 64]), tmp_path)
     assert capsys.readouterr().err.count("stand in both") == 1
 
@@ -581,7 +586,7 @@ def test_two_scans_do_not_train_in_one_folder(faked, tmp_path, monkeypatch):
         return fake(config, cell, key, folder)
 
     asked = config()
-    monkeypatch.setattr(running, "measure_cell", another)
+    monkeypatch.setattr(jobs, "measure_cell", another)
     whole = run_scan(asked, tmp_path)
     with running._alone(Store(tmp_path)):
         assert run_scan(asked, tmp_path) == whole  # nothing is missing, so nothing is trained
@@ -625,7 +630,7 @@ def test_a_worker_that_dies_is_a_sentence_and_leaves_no_work(faked, tmp_path, mo
 def test_a_worker_works_beside_the_records(faked, tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray.loaded, "keep", lambda on: None)
     folders = []
-    monkeypatch.setattr(running, "measure_base", lambda *words: folders.append(words[-1]) or {})
+    monkeypatch.setattr(jobs, "measure_base", lambda *words: folders.append(words[-1]) or {})
     root = tmp_path / "work" / "ray"
     on_ray.work(config().model_dump(mode="json"), list_jobs(config())[0], Where(), root)
     assert folders[0].is_relative_to(root) and not any(root.iterdir())
@@ -804,7 +809,7 @@ def test_records_of_two_losses_are_not_drawn_together_though_no_two_are_of_one_c
     run_scan(config(), tmp_path)
     run_scan(config(sizes=[64], **change), tmp_path)
     with pytest.raises(InputError, match="--config") as caught:
-        running.read_records(tmp_path)
+        read_records(tmp_path)
     assert all(word in str(caught.value) for word in said)
 
 
@@ -812,7 +817,7 @@ def test_sizes_seeds_windows_and_devices_are_drawn_together(faked, tmp_path):
     run_scan(config(), tmp_path)
     more = {"sizes": [64], "seeds": [1], "windows": ["3:5"]}
     run_scan(config(**more, device="cuda", batch_size=8), tmp_path)
-    records = running.read_records(tmp_path)
+    records = read_records(tmp_path)
     assert len({r["shared"] for r in records}) == 1 and len(records) == 2 * 1 + 2 + 1
 
 
@@ -822,15 +827,15 @@ def test_old_records_that_cannot_be_of_one_scan_are_not_drawn_together(tmp_path)
     store = Store(tmp_path)
     store.put({"key": "a", "base": "strong", "measured": own})
     store.put({"key": "b", "base": "strong", "measured": put(own, "slices.3.value", 0.51)})
-    assert len(running.read_records(tmp_path)) == 2  # of two devices
+    assert len(read_records(tmp_path)) == 2  # of two devices
     store.put({"key": "c", "base": "strong", "measured": put(own, "slices.3.value", 0.9)})
     with pytest.raises(InputError, match="a and c are records of different configurations"):
-        running.read_records(tmp_path)
+        read_records(tmp_path)
     (tmp_path / "records" / "c.json").unlink()
     cell = fake(config(), list_cells(config())[0], "d", None)
     store.put(put(cell, "measured.slices", {"4": {"value": 0.5}}))
     with pytest.raises(InputError, match="a and d are records of different configurations"):
-        running.read_records(tmp_path)
+        read_records(tmp_path)
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is_written(faked, tmp_path):
@@ -870,7 +875,7 @@ def weighted(config, cell, key, folder, processes=1):
 
 
 def test_importance_weights_can_be_the_primary_term_and_be_drawn(faked, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "measure_cell", weighted)
+    monkeypatch.setattr(jobs, "measure_cell", weighted)
     bound = {"posterior": "isotropic", "prior_scales": [0.05], "shifts": ["tv", "importance"]}
     primary = {"bound": "weighted", "shift": "importance"}
     asked = TINY | {"bounds": TINY["bounds"] | {"weighted": bound}, "primary": primary}
@@ -1103,5 +1108,5 @@ def test_bad_input_in_a_worker_is_still_a_sentence(tmp_path):
 
 
 def test_every_job_has_a_name_of_its_own():
-    jobs = list_jobs(config(seeds=[0, 1], bases=["strong", "weak"]))
-    assert len({job.key for job in jobs}) == len(jobs) == 2 + 8
+    asked = list_jobs(config(seeds=[0, 1], bases=["strong", "weak"]))
+    assert len({job.key for job in asked}) == len(asked) == 2 + 8

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.scan.config import edges
+from pacbayes_sft.scan.windows import edges
 
 Rows = NDArray[np.int64]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pacbayes_sft.advise.prepare import NAME
-from pacbayes_sft.scan import run as running
+from pacbayes_sft.scan import jobs
 from tests.pacbayes_sft.advise.cases import record, untouched, write
 
 
@@ -30,6 +30,6 @@ def faked(monkeypatch):
     def fake_base(config, base, key, folder):
         return {"key": key, "base": base, "measured": untouched()}
 
-    monkeypatch.setattr(running, "measure_cell", fake)
-    monkeypatch.setattr(running, "measure_base", fake_base)
+    monkeypatch.setattr(jobs, "measure_cell", fake)
+    monkeypatch.setattr(jobs, "measure_base", fake_base)
     return ran

@@ -26,7 +26,8 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.posteriors import Refinement
 from pacbayes_sft.scan.config import Bound, Config, FineTune
-from pacbayes_sft.scan.run import Where, read_records
+from pacbayes_sft.scan.records import read_records
+from pacbayes_sft.scan.where import Where
 from pacbayes_sft.shift.asked import Asked
 
 # What a command is in Python: one call, and the records that it takes its settings in.

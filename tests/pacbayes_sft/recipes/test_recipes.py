@@ -16,7 +16,8 @@ from pacbayes_sft.recipes import RECIPES, table_1, write_recipe
 from pacbayes_sft.recipes import records as convert
 from pacbayes_sft.recipes.write import HERE
 from pacbayes_sft.scan.cells import list_cells
-from pacbayes_sft.scan.config import Config, read_config
+from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.config_file import read_config
 from pacbayes_sft.scan.rows import write_rows
 from tests.pacbayes_sft.recipes import samples
 
@@ -286,7 +287,8 @@ def test_generated_rows_have_disjoint_seeds_and_templates_as_units(base, tmp_pat
 @pytest.mark.parametrize("name", ["chain-sum", "gsm-symbolic"])
 def test_a_cell_of_a_generated_recipe_for_real(name, base, tmp_path):
     pytest.importorskip("reasoning_gym")
-    from pacbayes_sft.scan.run import Where, run_scan
+    from pacbayes_sft.scan.run import run_scan
+    from pacbayes_sft.scan.where import Where
 
     write_recipe(name, tmp_path / "r", base=base, rows=200)
     content = yaml.safe_load((tmp_path / "r" / "scan.yaml").read_text())

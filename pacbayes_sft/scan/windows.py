@@ -1,0 +1,37 @@
+"""Windows of difficulty as they are written: ``LO:HI``, both included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def edges(window: str) -> tuple[float, float]:
+    """Read ``LO:HI``.
+
+    Raises:
+        ValueError: If it is no window.
+    """
+    low, _, high = window.partition(":")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        raise ValueError(f"windows: {window!r} is not LO:HI") from None
+    if not found[0] <= found[1]:
+        raise ValueError(f"windows: {window!r} runs from high to low")
+    return found
+
+
+def check_windows(windows: Iterable[str]) -> None:
+    """Refuse what is no list of windows; two are one where their edges are, however written.
+
+    Raises:
+        ValueError: If so.
+    """
+    found: dict[tuple[float, float], str] = {}
+    for window in windows:
+        ends = edges(window)
+        if ends in found:
+            raise ValueError(f"windows: {found[ends]!r} and {window!r} are one; leave one out")
+        found[ends] = window
+    if not found:
+        raise ValueError("windows: holds nothing")
