@@ -87,25 +87,17 @@ def fit_risk(
     """
 
     def fit(data: Values) -> tuple[Values, Values, Values]:
-        tried = []
-        for b in EXPONENTS:
-            weight = (sizes / sizes[0]) ** -b
-            design = np.stack([1 - weight, weight], axis=1)
-            found = [
-                _in_box(design, data[:, arm], 1 / errors[arm], (0.0, 0.0), (1.0, 1.0))
-                for arm in range(len(errors))
-            ]
-            tried.append(
-                (np.stack([p for p, _ in found], axis=1), np.sum([c for _, c in found], axis=0))
-            )
-        best = np.argmin(np.stack([cost for _, cost in tried]), axis=0)
+        weight = (sizes / sizes[0]) ** -EXPONENTS[:, None]
+        designs = np.stack([1 - weight, weight], axis=2)
+        found, costs = _in_box(designs, data, 1 / errors, (0.0, 0.0), (1.0, 1.0))
+        summed = np.sum(costs, axis=2)  # all arms have one exponent
+        best = np.argmin(summed, axis=0)
         if len(sizes) < 3:
             best = generator.integers(len(EXPONENTS), size=len(data))
             if len(data) == 1:  # the fit itself
                 best[:] = DECREED
-        parameters = np.stack([p for p, _ in tried])[best, np.arange(len(data))]
-        cost = np.stack([c for _, c in tried])[best, np.arange(len(data))]
-        return parameters, EXPONENTS[best], cost
+        rows = np.arange(len(data))
+        return found[best, rows], EXPONENTS[best], summed[best, rows]
 
     free = means.size - 2 * len(means) - 1
     common = None if rows is None else np.sqrt(SHARED) * rows
@@ -121,14 +113,10 @@ def fit_kl(
 
     def fit(data: Values) -> tuple[Values, Values, Values]:
         design = np.stack([np.ones(len(sizes)), np.log(sizes / sizes[0])], axis=1)
-        found = [
-            _in_box(
-                design, data[:, arm], 1 / errors[arm], (-np.inf, SLOPES[0]), (np.inf, SLOPES[1])
-            )
-            for arm in range(len(errors))
-        ]
-        parameters = np.stack([p for p, _ in found], axis=1)
-        return parameters, np.full(len(data), np.nan), np.sum([c for _, c in found], axis=0)
+        found, costs = _in_box(
+            design[None], data, 1 / errors, (-np.inf, SLOPES[0]), (np.inf, SLOPES[1])
+        )
+        return found[0], np.full(len(data), np.nan), np.sum(costs[0], axis=1)
 
     free = means.size - 2 * len(means)
     return _with_draws(fit, sizes, means, errors, free, generator, draws, (-np.inf, np.inf))
@@ -154,37 +142,53 @@ def _with_draws(  # type: ignore[no-untyped-def]
 
 
 def _in_box(
-    design: Values,
+    designs: Values,
     data: Values,
     weights: Values,
     low: tuple[float, float],
     high: tuple[float, float],
 ) -> tuple[Values, Values]:
-    """Least squares in two parameters within a box, for many data at once, exactly.
+    """Least squares in two parameters within a box, for many forms, draws and arms, exactly.
 
     The problem is convex: the optimum is the free one where it lies in the box, else on an edge.
 
+    Args:
+        designs: Shape (forms, k, 2).
+        data: Shape (draws, arms, k).
+        weights: Shape (arms, k).
+        low: Least values of the two parameters.
+        high: Largest.
+
     Returns:
-        Parameters, shape (draws, 2), and weighted squared misfit, shape (draws,).
+        Parameters, shape (forms, draws, arms, 2), and weighted squared misfit, shape
+        (forms, draws, arms).
     """
-    x, y = design * weights[:, None], data * weights
-    gram, right = x.T @ x, y @ x
-    free = right @ np.linalg.pinv(gram)
-    candidates = [np.clip(free, low, high)]
+    x, y = designs[:, None] * weights[..., None], data * weights
+    gram = np.einsum("faki,fakj->faij", x, x)
+    right = np.einsum("dak,faki->fdai", y, x)
+
+    def misfit(found: Values) -> Values:
+        left = np.einsum("fdai,faki->fdak", found, x) - y
+        return np.einsum("fdak,fdak->fda", left, left)
+
+    free = np.einsum("fdai,faij->fdaj", right, np.linalg.pinv(gram, hermitian=True))
+    inside = np.all((free >= low) & (free <= high), axis=-1)
+    best = np.clip(free, low, high)
+    least = misfit(best)
     for fixed, other in ((0, 1), (1, 0)):
+        square, cross = gram[:, None, :, other, other], gram[:, None, :, other, fixed]
         for value in (low[fixed], high[fixed]):
-            if np.isfinite(value) and gram[other, other] > 0:
-                edge = np.empty_like(free)
-                edge[:, fixed] = value
-                best = (right[:, other] - gram[other, fixed] * value) / gram[other, other]
-                edge[:, other] = np.clip(best, low[other], high[other])
-                candidates.append(edge)
-    inside = np.all((free >= low) & (free <= high), axis=1)
-    stacked = np.stack(candidates)
-    costs = np.sum((stacked @ x.T - y) ** 2, axis=2)
-    chosen = np.where(inside, 0, np.argmin(costs, axis=0))
-    rows = np.arange(len(data))
-    return stacked[chosen, rows], costs[chosen, rows]
+            if not np.isfinite(value):
+                continue
+            edge = np.empty_like(free)
+            edge[..., fixed] = value
+            slope = (right[..., other] - cross * value) / np.where(square > 0, square, np.inf)
+            edge[..., other] = np.clip(slope, low[other], high[other])
+            cost = misfit(edge)
+            better = ~inside & (cost < least)
+            best = np.where(better[..., None], edge, best)
+            least = np.where(better, cost, least)
+    return best, least
 
 
 def standard_error(risks: Values, within: Values) -> Values:

@@ -91,9 +91,9 @@ def test_every_prediction_from_pilots_on_is_a_risk(means, n, error):
 def test_the_box_solver_is_scipys(y, b):
     weight = (SIZES / 64) ** -b
     design, data = np.stack([1 - weight, weight], axis=1), np.array(y)
-    _, cost = _in_box(design, data[None], np.ones(3), (0.0, 0.0), (1.0, 1.0))
+    _, cost = _in_box(design[None], data[None, None], np.ones((1, 3)), (0.0, 0.0), (1.0, 1.0))
     found = lsq_linear(design, data, bounds=(0, 1), tol=1e-14)
-    assert cost[0] == pytest.approx(2 * found.cost, abs=1e-6)
+    assert cost[0, 0, 0] == pytest.approx(2 * found.cost, abs=1e-6)
 
 
 def test_a_power_of_n_is_found_for_the_kl_and_its_slope_held():
