@@ -38,6 +38,7 @@ from advice_judges import (
     judged_again,
     shared_between_seeds,
     together,
+    whole_seeds,
 )
 from advice_report import (
     ADVICE,
@@ -529,7 +530,12 @@ def by_judges(
         Nothing where no base has a judge for every window of a size.
     """
     records = list(Store(JUDGES).all())
-    judges = {b: read_pilots(records, base=b) for b in pilots if _judged(records, b)}
+    have = {
+        b: whole_seeds(read_pilots(records, base=b), windows_of(of))
+        for b, of in pilots.items()
+        if _judged(records, b)
+    }
+    judges = {b: of for b, of in have.items() if of}
     asked = [e for e in entries if e["stage"] == LARGEST_PILOT and e["rule"] not in NAMES]
     asked += [{**e, "rule": SWEEP, "pilot_seed": e["seed"]} for e in sweep]
     mine = [

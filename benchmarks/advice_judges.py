@@ -26,14 +26,15 @@ Entry = Mapping[str, Any]
 Arm = tuple[str, int, str]  # base, training size, window
 
 
-def whole_budgets(judges: Sequence[Pilot], windows: Sequence[str]) -> list[int]:
-    """Return the training sizes at which every window has a fine-tune, all of the same seeds."""
-    found = []
-    for size in sorted({p.size for p in judges}):
-        seeds = [{p.seed for p in judges if (p.size, p.window) == (size, w)} for w in windows]
-        if all(seeds) and all(of == seeds[0] for of in seeds):
-            found.append(size)
-    return found
+def whole_seeds(judges: Sequence[Pilot], windows: Sequence[str]) -> list[Pilot]:
+    """Keep the sizes and seeds at which every window has its fine-tune.
+
+    A seed that is half made would judge some windows by more fine-tunes than others.
+    """
+    have: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    for p in judges:
+        have[p.size, p.seed].add(p.window)
+    return [p for p in judges if have[p.size, p.seed] >= {*windows}]
 
 
 def judged_again(
@@ -46,18 +47,18 @@ def judged_again(
 
     Args:
         entries: As ``replay`` of ``benchmarks/advice.py`` makes them, every window named by one.
-        judges: Fine-tunes of that base.
+        judges: Fine-tunes of that base, as `whole_seeds` returns them.
         base: Its name.
         untouched: The base's own risk by level, for the rule that fine-tunes nothing; None leaves
             that out.
 
     Returns:
-        Those at budgets that have a judge for every window. Any other entry that names no window is
-        a window at random.
+        Those at budgets that have judges. Any other entry that names no window is a window at
+        random.
     """
     mine = [e for e in entries if e["base"] == base and (untouched or e["rule"] != UNTOUCHED)]
     windows = sorted({e["window"] for e in mine} - {None})
-    budgets, found = whole_budgets(judges, windows), []
+    budgets, found = sorted({p.size for p in judges}), []
     for name, law in laws_of(list(judges[0].profile)).items():
         truth = measured(judges, law)
         for budget in budgets:

@@ -190,6 +190,8 @@ def test_judges_change_regrets_and_never_a_choice(bench, world, result, tmp_path
             for label in made["measured"]["slices"]:
                 made["measured"]["slices"][label] = {"value": 0.0, "lower": 0.0, "upper": 0.02}
         Store(tmp_path).put(made)
+    for size, window in ((4096, "8:10"), (1024, "2:4")):  # a scan that goes on
+        Store(tmp_path).put(record(window, size, 11))
     found = bench.run(world)["judged_again"]
     assert found["judged_at"] == [4096] and found["judges"] == {"strong": [(4096, 10)]}
     named = [e for e in result["entries"] if e["stage"] == 1024]
@@ -242,7 +244,8 @@ def test_the_error_of_a_difference_is_that_of_rows_and_seeds_by_hand(bench):
     assert found["standard_error"] == pytest.approx((rows + of_seeds) ** 0.5)
     same = advice_judges.difference(entries, judges, seeds, "r", "any")
     assert same == {"value": pytest.approx(0), "standard_error": pytest.approx(0)}
-    assert advice_judges.whole_budgets(judges["a"][:-1], ["1:2", "2:3"]) == []
+    whole = advice_judges.whole_seeds(judges["a"][:-1], ["1:2", "2:3"])  # seed 1 lacks 2:3
+    assert {(p.window, p.seed) for p in whole} == {("1:2", 0), ("2:3", 0)}
 
 
 def test_two_estimates_of_one_difference_and_what_seeds_share_by_hand(bench):

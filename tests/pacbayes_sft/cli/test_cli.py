@@ -354,10 +354,10 @@ def test_code_beside_the_weights_runs_only_if_asked_for(rows_dir, tmp_path):
 
 
 @pytest.fixture
-def bound_words(lora_run, rows_dir, tmp_path):
+def bound_words(tiny_base, small_run, rows_dir, tmp_path):
     return {
-        "--base": "strong",
-        "--finetuned": lora_run,
+        "--base": str(tiny_base),
+        "--finetuned": small_run,
         "--train": rows_dir / "train.jsonl",
         "--test": rows_dir / "test.jsonl",
         "--out": tmp_path / "out",
@@ -587,8 +587,8 @@ def test_bad_rows_name_file_and_line(bound_words, tmp_path):
         assert says in text and "bad.jsonl" in text
 
 
-def test_a_truncated_or_foreign_checkpoint(bound_words, lora_run, tmp_path):
-    broken = shutil.copytree(lora_run, tmp_path / "broken")
+def test_a_truncated_or_foreign_checkpoint(bound_words, small_run, tmp_path):
+    broken = shutil.copytree(small_run, tmp_path / "broken")
     weights = broken / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     words = bound_words | {"--finetuned": broken}
@@ -604,7 +604,7 @@ def test_a_truncated_or_foreign_checkpoint(bound_words, lora_run, tmp_path):
             num_attention_heads=2,
         )
     ).save_pretrained(tmp_path / "other")
-    unrecorded = shutil.copytree(lora_run, tmp_path / "unrecorded")
+    unrecorded = shutil.copytree(small_run, tmp_path / "unrecorded")
     shutil.rmtree(unrecorded / "pacbayes_sft")
     words = ("kl", "--base", tmp_path / "other", "--finetuned", unrecorded, "--sigma", 0.1)
     assert "whose weights are not those of" in complaint(*words)
