@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,17 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds a {type(content).__name__}, not a JSON object")
     return content
+
+
+def not_utf8(file: Path) -> InputError:
+    """Return the refusal of a text file, which says where its first byte is that is no UTF-8.
+
+    Decoding reads ahead and cannot tell.
+    """
+    place = ""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if found := re.search("[\udc80-\udcff]", line):  # what such a byte is read as
+                place = f", line {number}, column {found.start() + 1}"
+                break
+    return InputError(f"{file}{place}: not UTF-8 text; save the file as UTF-8")

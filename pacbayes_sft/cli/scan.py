@@ -78,7 +78,7 @@ def scan(
     from pacbayes_sft.scan.frame import cells_frame, summary
     from pacbayes_sft.scan.jobs import list_jobs
     from pacbayes_sft.scan.pictures import plot_scan
-    from pacbayes_sft.scan.run import hours_left, run_scan
+    from pacbayes_sft.scan.run import hours_left, refuse_unshared, run_scan
     from pacbayes_sft.scan.store import Store
     from pacbayes_sft.scan.where import Where
 
@@ -86,6 +86,7 @@ def scan(
     if asked.device == "cpu":  # another may be the workers' alone
         check_dtype(asked.dtype, asked.device)
     where = Where(workers, address, threads, gpus, processes)
+    refuse_unshared(asked, where)
     if dry_run:
         store = Store(out)
         jobs = list_jobs(asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Any
 from pacbayes_sft.data.messages import Message, as_text, conversation
 from pacbayes_sft.data.metadata import Metadata, read_metadata
 from pacbayes_sft.errors import InputError
-from pacbayes_sft.reading import sha256_of
+from pacbayes_sft.reading import not_utf8, sha256_of
 
 NAMES = ("unit", "answer", "id")
 OWN = {"prompt", "completion", "messages", "difficulty", *NAMES}  # columns with a meaning
@@ -188,20 +187,9 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except UnicodeDecodeError:
-        raise InputError(
-            f"{path}{_first_not_utf8(path)}: not UTF-8 text; save the file as UTF-8"
-        ) from None
+        raise not_utf8(path) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _first_not_utf8(path: Path) -> str:
-    """Say where the first byte stands that is no UTF-8; decoding reads ahead and cannot tell."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            if found := re.search("[\udc80-\udcff]", line):  # what such a byte is read as
-                return f", line {number}, column {found.start() + 1}"
-    return ""
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:

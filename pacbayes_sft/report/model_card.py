@@ -11,6 +11,7 @@ from pacbayes_sft.atomic import replacing
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import Certificate
 from pacbayes_sft.errors import InputError
+from pacbayes_sft.reading import not_utf8
 from pacbayes_sft.report.export import markdown
 from pacbayes_sft.report.sentence import sentence, what_it_does_not_say
 from pacbayes_sft.report.tables import tables
@@ -61,7 +62,7 @@ def update_model_card(certificate: Certificate, file: Path | str) -> None:
     try:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else "---\n---\n"
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text, as a model card is") from None
+        raise not_utf8(path) from None
     _refuse_broken(path, text)
     try:
         card = ModelCard(text, ignore_metadata_errors=False)

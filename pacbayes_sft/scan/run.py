@@ -40,7 +40,7 @@ def run_scan(config: Config, out: Path, where: Where | None = None) -> list[Reco
     """
     _refuse_several_processes()
     where, store = where or Where(), Store(out)
-    _refuse_unshared(config, where)
+    refuse_unshared(config, where)
     jobs = list_jobs(config)
     missing = [job for job in jobs if not store.has(job.key)]
     results = on_ray if where.workers or where.address else _here
@@ -87,8 +87,12 @@ def _refuse_several_processes() -> None:
         )
 
 
-def _refuse_unshared(config: Config, where: Where) -> None:
-    """Refuse what processes cannot share, before anything is measured."""
+def refuse_unshared(config: Config, where: Where) -> None:
+    """Refuse what processes cannot share, before anything is measured.
+
+    Raises:
+        InputError: If the batch cannot be divided, or several processes are to share a GPU.
+    """
     Team(where.processes).rows_each(config.fine_tune.batch_size)
     if 0 < where.gpus < where.processes > 1:
         raise InputError(

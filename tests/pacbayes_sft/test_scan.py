@@ -854,6 +854,8 @@ def test_the_commands(faked, tmp_path):
     words = ["scan", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--json"]
     dry = CliRunner().invoke(app, [*words, "--dry-run"])
     assert json.loads(dry.stdout) == {"cells": 2, "missing": 2, "hours": None}
+    shared = CliRunner().invoke(app, [*words, "--dry-run", "--processes", "3"])
+    assert "cannot be shared evenly" in str(shared.exception)  # as the scan itself would say
     assert not (tmp_path / "out").exists()
     found = json.loads(CliRunner().invoke(app, words).stdout)
     assert found["primary"] == {"bound": "plain", "theorem": "proposition_4_1", "shift": "tv"}

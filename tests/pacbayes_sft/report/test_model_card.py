@@ -76,7 +76,7 @@ def test_a_card_that_is_no_card(promising, tmp_path):
         update_model_card(promising, tmp_path)
     assert "[" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_bytes("---\n---\nf\u00fcr alle".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8 text"):
+    with pytest.raises(InputError, match=r"README\.md, line 3, column 2: not UTF-8 text"):
         update_model_card(promising, tmp_path)
 
 
