@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from advice_cases import (
     ACCURACY,
+    BOUND,
+    LARGEST_PILOT,
     PLAIN,
     UNTOUCHED,
     Law,
@@ -73,10 +75,8 @@ POWERS = HERE / "results" / "powers"  # `benchmarks/powers.yaml`: token weights 
 JUDGES = HERE / "results" / "judges"  # `benchmarks/advice_judges.py`: fine-tunes no rule has seen
 SELECTORS = HERE / "results" / "advice_selectors.json"
 PICTURE = HERE.parent / "docs" / "advice.png"
-LARGEST_PILOT = 1024
 STAGES = (256, LARGEST_PILOT)  # the first judges at 1,024 alone, on two pilot sizes
 DRAWS = 60
-BOUND = "checkpoint"  # the map's primary posterior
 UNTIED = "held-out risk + measured shift"
 RIVAL = "held-out risk + D⁺"
 HALVED = "advice, windows halved after the smallest pilots"

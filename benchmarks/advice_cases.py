@@ -13,6 +13,8 @@ from pacbayes_sft.advise.predict import reweighted
 from pacbayes_sft.advise.ties import first_least
 from pacbayes_sft.scan.windows import edges
 
+LARGEST_PILOT = 1024
+BOUND = "checkpoint"  # the map's primary posterior
 ACCURACY = "pilot accuracy, a line in ln n"
 UNTOUCHED = "the base, not fine-tuned"
 LAST = "pilot accuracy at the largest pilot"

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from advice_cases import BOUND, LARGEST_PILOT, laws_of, windows_of
 from filelock import FileLock
 
 from pacbayes_sft.advise import selectors
@@ -110,9 +111,6 @@ def _scores(table: Table, base: str, device: str) -> selectors.BaseScores:
 
 def _path(base: str, size: int) -> dict[int, str]:
     """Return the advised window by size, from the map's pilots of seed 0 under the flat law."""
-    from advice import BOUND, LARGEST_PILOT
-    from advice_cases import laws_of, windows_of
-
     from pacbayes_sft.advise.advice import advise
     from pacbayes_sft.advise.shifts import window_shifts
 

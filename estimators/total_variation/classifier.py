@@ -16,9 +16,6 @@ import numpy as np
 from estimators.estimate import Estimate
 from estimators.total_variation.samples import pool, pool_groups
 
-FROZEN = "classifier, features and threshold were frozen before the held-out rows were looked at"
-INDEPENDENT = "the units on each side are independent draws from its law"
-
 
 @dataclass(frozen=True)
 class TwoSampleTest:

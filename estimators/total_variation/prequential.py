@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators.concentration import check_delta
 from estimators.estimate import Estimate, Guarantee
-from estimators.total_variation.classifier import INDEPENDENT
+from estimators.total_variation.assumptions import INDEPENDENT
 from estimators.total_variation.samples import (
     number_groups,
     one_row_a_group,

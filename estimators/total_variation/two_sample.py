@@ -32,7 +32,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from estimators.concentration import check_delta, clopper_pearson
 from estimators.estimate import Estimate, Guarantee
-from estimators.total_variation.classifier import FROZEN, INDEPENDENT
+from estimators.total_variation.assumptions import FROZEN, INDEPENDENT
 from estimators.total_variation.permutation import permutation_p_value
 from estimators.total_variation.power import certificate_floor, detection_floors
 from estimators.total_variation.prequential import PrequentialTest, prequential_of

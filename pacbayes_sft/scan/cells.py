@@ -5,39 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.models import local_directory, resolve_base
-from pacbayes_sft.scan.config import Config, Igsm, Method, Windows
+from pacbayes_sft.scan.config import Cell, Config, Igsm, Windows
 from pacbayes_sft.scan.rows import Pool, open_pool
 
 # Raised when the same inputs would give another record. It was not when CUDA's fine-tunes went from
 # float32 to autocast (2026-11-28): the 35 GPU records of the map are of before (docs/map.md).
 RECORD_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One point of the map.
-
-    Attributes:
-        size: Training size n, in units.
-        window: Difficulty window, ``LO:HI``.
-        seed: Seed of rows and noise.
-        base: Name or path of the base.
-        objective: Training objective.
-        method: ``lora`` or ``full``.
-    """
-
-    size: int
-    window: str
-    seed: int
-    base: str
-    objective: Objective
-    method: Method
 
 
 def list_cells(config: Config) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -298,6 +299,27 @@ class Config(_Strict):
                     f"prior_fraction: {self.fine_tune.prior_fraction:g} of n = {least} leaves a "
                     "checkpoint prior no unit to see"
                 )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a scan.
+
+    Attributes:
+        size: Training size n, in units.
+        window: Difficulty window, ``LO:HI``.
+        seed: Seed of rows and noise.
+        base: Name or path of the base.
+        objective: Training objective.
+        method: ``lora`` or ``full``.
+    """
+
+    size: int
+    window: str
+    seed: int
+    base: str
+    objective: Objective
+    method: Method
 
 
 def _quoted(value: Any) -> Any:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pacbayes_sft.checkpoints.files import settings_sha256
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import local_directory, resolve_base
-from pacbayes_sft.scan.cells import Cell, Keys, list_cells
-from pacbayes_sft.scan.config import Config, Files
+from pacbayes_sft.scan.cells import Keys, list_cells
+from pacbayes_sft.scan.config import Cell, Config, Files
 from pacbayes_sft.scan.measure import Record, measure_base, measure_cell
 from pacbayes_sft.scan.rows import open_pool
 from pacbayes_sft.scan.shape import MEND

@@ -18,14 +18,13 @@ from pacbayes_sft.certify import Certificate, bound
 from pacbayes_sft.checkpoints.record import read_record
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.data.rows import read_table
+from pacbayes_sft.launch import run_sft_on
 from pacbayes_sft.measure import Measured
 from pacbayes_sft.models import device_name
 from pacbayes_sft.options import Options
 from pacbayes_sft.posteriors import Refinement
-from pacbayes_sft.processes import run_sft_on
 from pacbayes_sft.risk import standard_error
-from pacbayes_sft.scan.cells import Cell
-from pacbayes_sft.scan.config import Bound, Config, FineTune
+from pacbayes_sft.scan.config import Bound, Cell, Config, FineTune
 from pacbayes_sft.scan.rows import Sources, write_rows
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.sft_folder import is_finished

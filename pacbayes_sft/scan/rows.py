@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +18,8 @@ from pacbayes_sft.errors import InputError
 from pacbayes_sft.igsm import OpLaw
 from pacbayes_sft.igsm.files import write_problems
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.scan.config import Files, Igsm, Windows
+from pacbayes_sft.scan.config import Cell, Files, Igsm, Windows
 from pacbayes_sft.scan.windows import edges
-
-if TYPE_CHECKING:
-    from pacbayes_sft.scan.cells import Cell
 
 TEST_SEED, HELDOUT_SEED, TRAIN_SEED, LABELLED_SEED = (k * 10**6 for k in range(1, 5))
 

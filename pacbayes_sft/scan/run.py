@@ -11,8 +11,7 @@ from pacbayes_sft import loaded
 from pacbayes_sft.alone import alone
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import Team, launched
-from pacbayes_sft.scan.cells import Cell
-from pacbayes_sft.scan.config import Config
+from pacbayes_sft.scan.config import Cell, Config
 from pacbayes_sft.scan.jobs import Job, list_jobs
 from pacbayes_sft.scan.measure import Record
 from pacbayes_sft.scan.on_ray import on_ray

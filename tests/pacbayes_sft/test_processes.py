@@ -13,21 +13,19 @@ from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from pacbayes_sft import processes
+from pacbayes_sft import launch
 from pacbayes_sft.checkpoints.files import ADAPTER
 from pacbayes_sft.checkpoints.record import RECORD_DIR, read_record
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.first_pass import watch
+from pacbayes_sft.launch import FAILED, _environment, run_sft_on
 from pacbayes_sft.order import is_shuffled, shares_of
 from pacbayes_sft.processes import (
-    FAILED,
     PRECISION,
     SHARDED,
     SIZES,
     Team,
-    _environment,
     launched,
-    run_sft_on,
 )
 from pacbayes_sft.sft import Settings, run_sft
 from pacbayes_sft.sft_folder import PARTIAL
@@ -61,7 +59,7 @@ def test_killed_they_end_and_go_on_to_the_same_weights(tiny_base, rows_dir, tmp_
     train, settings = rows_dir / "train.jsonl", replace(SETTINGS, steps=60, prior_fraction=0.0)
     run_sft_on(2, str(tiny_base), train, tmp_path / "whole", settings)
     code = (
-        "from pathlib import Path; from pacbayes_sft.processes import run_sft_on;"
+        "from pathlib import Path; from pacbayes_sft.launch import run_sft_on;"
         "from pacbayes_sft.sft import Settings;"
         f"run_sft_on(2, {str(tiny_base)!r}, Path({str(train)!r}), Path({str(tmp_path / 'cut')!r}),"
         "Settings(steps=60, batch_size=16, lora_rank=4, device='cpu'))"
@@ -148,7 +146,7 @@ def test_a_failure_that_is_no_refusal_shows_the_first(tmp_path, monkeypatch):
             for at, said in ((2.0, "reset"), (1.0, "OOM"))
         )
 
-    monkeypatch.setattr(processes.subprocess, "run", lambda *_, **__: Done)
+    monkeypatch.setattr(launch.subprocess, "run", lambda *_, **__: Done)
     with pytest.raises(RuntimeError, match=r"in 2 processes failed:\nOOM$"):
         run_sft_on(2, "strong", tmp_path, tmp_path, SETTINGS)
 
