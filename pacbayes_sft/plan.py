@@ -24,7 +24,7 @@ from estimators import (
 )
 from estimators.display import rounded_up
 from estimators.monte_carlo import FROZEN
-from estimators.total_variation import classifier as two_sample
+from estimators.total_variation import assumptions as two_sample
 from pacbayes_sft.certify import THEOREMS, named_in_advance
 from pacbayes_sft.charges import Leaves, open_ledger
 from pacbayes_sft.checkpoints.adapter_files import is_adapter
