@@ -186,7 +186,7 @@ def excess_upper(excess: Excess, complexity: float, n: int, delta: float) -> flo
 def bets(n: int) -> np.ndarray:
     """Return the bets, equal weights each: 0.9, 0.45, ... down to about 3/√n.
 
-    The best bet is √(2(KL + ln(1/δ))/(n·E D²)), never below √(6/n) where δ <= 0.05.
+    The best bet is √(2(KL + ln(1/δ))/(n·E D²)), never below √(5.99/n) where δ <= 0.05.
     """
     down_to = 3 / math.sqrt(n)
     halvings = max(0, math.floor(math.log2(LARGEST_BET / down_to))) if down_to < 1 else 0

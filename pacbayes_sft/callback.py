@@ -79,6 +79,8 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
             one from the other, as `sft` does, need not.
         shares: Whether several processes are known to read the rows in one order, each its share
             of every step, as those of `sft` do, which agree on it.
+        shuffled: Whether the data set itself lies in random order, as that of `sft` does. A loader
+            that shuffles is seen; ``positions`` alone say nothing of it, they may be a curriculum.
 
     Raises:
         InputError: If the rows cannot be read, a number is out of its range, or ``positions`` does
@@ -117,6 +119,7 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
         self._ended_before = False
         self.compare = True
         self.shares = False
+        self.shuffled = False
         self._prior_rows = 0
         self._saw: list[int] = []  # rows of the file that an earlier training read, in its order
         self._prior_step: int | None = None
@@ -285,10 +288,9 @@ class CertificateCallback(TrainerCallback):  # type: ignore[misc]
 
     def _watch(self, args: Any, state: Any, loader: Any) -> None:
         """Begin, or take up again, the record of the first pass over the rows."""
-        # rows that were shuffled before they were given are shuffled, in whatever order read
-        given_shuffled = self.positions != sorted(self.positions)
         one_by_one = is_shuffled(loader)
-        self._shuffled = given_shuffled or one_by_one
+        # an order that is not the file's need not be random: it may be a curriculum
+        self._shuffled = self.shuffled or one_by_one
         rows_each = batches_of(loader).batch_size * args.gradient_accumulation_steps
         self._rows_a_step = rows_each * shares_of(loader)
         wanted = int(self.prior_fraction * len(self.positions)) // self._rows_a_step

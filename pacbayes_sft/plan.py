@@ -43,6 +43,7 @@ from pacbayes_sft.models import load_config, load_tokenizer, local_directory
 from pacbayes_sft.noise import APART
 from pacbayes_sft.options import Options
 from pacbayes_sft.parts import Part, missing_parts, possible_priors, possible_shifts
+from pacbayes_sft.prior_shape import what_shape_assumes
 from pacbayes_sft.profile import check_levels
 from pacbayes_sft.shift import (
     CLASSIFIER,
@@ -238,7 +239,8 @@ def _least_bound(inputs: Inputs, leaves: Leaves, options: Options) -> Estimate:
     if options.dtype != "float32" and inputs.pair.space is Space.FACTORS:
         assumes.append(APART.format(dtype=options.dtype))
     risk = Estimate(0.0, 0.0, 0.0, confidence, Guarantee.UPPER, "no errors", tuple(assumes))
-    legal = (*inputs.pair.assumptions, named_in_advance(options))
+    shape = what_shape_assumes(options.prior_shape, seen=inputs.seen_by_prior is not None)
+    legal = (*inputs.pair.assumptions, *shape, named_in_advance(options))
     kl = Estimate.exactly(0.0, method="no KL", assumptions=legal)
     bounds = [theorem(risk, kl, inputs.n, leaves.of(name)) for name, theorem in THEOREMS.items()]
     if every:

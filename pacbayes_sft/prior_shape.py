@@ -80,8 +80,20 @@ def prior_shape(
     if not floor > 0:
         raise InputError(f"{inputs.base}: no curvature at the prior's centre; use another shape")
     relative = {name: 1 / math.sqrt(h + floor) for name, h in mean.items()}
+    return Shape(kind, _normalised(relative), what_shape_assumes(kind, seen=seen is not None))
+
+
+def what_shape_assumes(kind: PriorShape, *, seen: bool) -> tuple[str, ...]:
+    """Return what must be true for a prior of that shape to be legal.
+
+    Args:
+        kind: Which shape.
+        seen: Whether the prior is a checkpoint, whose own training rows are known.
+    """
+    if kind is not PriorShape.CURVATURE:
+        return ()
     source = "rows that the prior had seen" if seen else "text that the prior's own centre wrote"
-    return Shape(kind, _normalised(relative), (f"the prior's shape is its curvature on {source}",))
+    return (f"the prior's shape is its curvature on {source}",)
 
 
 def written_by(evaluator: Evaluator, texts: int) -> Rows:

@@ -147,7 +147,7 @@ def run_sft(base: str, train: str | Path, out: Path, settings: Settings | None =
         table, base=base, out=out, positions=order, settings=asdict(settings)
     )
     keeper.compare = False  # the data sets are made here, row by row
-    keeper.shares = True
+    keeper.shares = keeper.shuffled = True
     if team.size > 1:
         keeper.settings = asdict(settings) | {"processes": team.size}
     asked = _asked(settings, open_checkpoint(local_directory(base)).sha256(), table)

@@ -20,6 +20,7 @@ from pacbayes_sft.checkpoints.merged import MergeDrift, merge_drift
 from pacbayes_sft.checkpoints.precision import base_precision, stored_precision
 from pacbayes_sft.choices import By, Loss, Space
 from pacbayes_sft.data.encode import encode
+from pacbayes_sft.data.overlap import repeats_said
 from pacbayes_sft.data.rows import read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.hub import base_warnings, check_made_for, checkpoint_directory
@@ -175,7 +176,8 @@ class RiskTerm:
         base_precision: What the weights that ran are, in words: the base's, or a full fine-tune's.
         losses: Shape (units,): the mean loss of each unit, in order of first mention.
         trust_remote_code: Whether code beside the base's weights was allowed to run.
-        warnings: What is odd but not wrong: another base than the adapter names.
+        warnings: What is odd but not wrong: another base than the adapter names, rows that
+            repeat the text of others.
         standard_errors: The standard error of each slice's risk, which its limits do not tell where
             losses are not 0 or 1 (`risk.standard_error`).
     """
@@ -248,7 +250,8 @@ def risk_term(
     population = f"the law of {table.source}"
     ran = base if finetuned is None or is_adapter(finetuned) else str(finetuned)
     precision = base_precision(local_directory(ran))
-    odd = base_warnings(finetuned, base) if finetuned is not None else ()
+    named = base_warnings(finetuned, base) if finetuned is not None else ()
+    odd = (*named, *repeats_said(table))
     means = unit_means(losses, table.units)
     whole = risk_estimate(means, delta, population=population)
     if slice_by is None:

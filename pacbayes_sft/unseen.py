@@ -23,9 +23,10 @@ ORDER_ON_RECORD = (
     "the run record tells the truth: rows were shuffled by seed, m was fixed in advance, and the "
     "prior checkpoint saw only the first m rows"
 )
-ORDER_OF_THE_FILE = (
+ORDER_AS_GIVEN = (
     "the run record tells the truth: m was fixed in advance, and the prior checkpoint saw only the "
-    "first m rows; rows were read in the order of the file, which says nothing about them"
+    "first m rows; rows were read in the order in which they were given, which no seed shuffled "
+    "and which says nothing about them"
 )
 ORDER_DECLARED = (
     "the file given as --prior-train lists every row that shaped the prior, and the split was "
@@ -103,7 +104,7 @@ def certified_rows(
     keep = sorted(i for i in record.order[record.prior_rows :] if units[i] in left)
     certified = subset(train, keep, "the prior saw a row of every unit")
     seen = subset(train, record.order[: record.prior_rows], "")
-    source = ORDER_ON_RECORD if record.shuffled else ORDER_OF_THE_FILE
+    source = ORDER_ON_RECORD if record.shuffled else ORDER_AS_GIVEN
     return Split(certified, seen, _twins(certified, seen), (source,))
 
 

@@ -34,7 +34,7 @@ class RunRecord(BaseModel):
         order: Index in the file of the row trained on at each place, by first sight; rows that
             were never read come last. Empty where it is unknown.
         order_unknown: Why nobody can know the order; empty where it is known.
-        shuffled: Whether that order is random, rather than the file's own.
+        shuffled: Whether that order is known to be random; else it is the order as given.
         prior_rows: m: the prior checkpoint saw only the first m rows of ``order``; 0 without one.
         prior_fixed_in_advance: Whether m was set before training began.
         kept_sha256: Hash of each set of weights the run kept, by its folder.

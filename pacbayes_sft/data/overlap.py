@@ -53,7 +53,7 @@ def counted_before(first: Table, second: Table) -> int:
 def overlap_warnings(
     train: Table, test: Table, held: Table | None, labelled: Table | None = None
 ) -> list[str]:
-    """Say which rows stand in two files or twice in the training file, and what follows."""
+    """Say which rows stand in two files, or twice in one, and what follows."""
     warnings = []
     if pairs := shared_rows(train, test):
         warnings.append(
@@ -97,7 +97,23 @@ def overlap_warnings(
             "independent draws, they are no units of their own, n is too large and no bound here "
             "holds; give copies one 'unit'"
         )
+    for other in (test, held, labelled):
+        warnings += repeats_said(other) if other is not None else []
     return warnings
+
+
+def repeats_said(table: Table) -> list[str]:
+    """Say which rows repeat the text of another unit, of a file that is measured on."""
+    pairs = repeated_rows(table)
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} rows of {table.source} repeat the text of another without sharing its "
+        f"'unit' ({_examples(pairs, table)}): if they are copies rather than coincidences of "
+        "independent draws, limits that count its rows are too narrow (measured risks, the "
+        "held-out bound, shift terms from samples); a bound on the train distribution counts none "
+        "of them; give copies one 'unit'"
+    ]
 
 
 def _examples(pairs: list[tuple[int, int]], table: Table) -> str:

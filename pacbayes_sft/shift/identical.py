@@ -11,6 +11,8 @@ from pacbayes_sft.data.rows import Table
 from pacbayes_sft.shift.findings import Finding
 from pacbayes_sft.shift.methods import laws_are_known
 
+AS_RECORDED = "the rows of both files were drawn from the law on record"
+
 
 def same_rows(train: Table, test: Table, columns: Sequence[str] = ()) -> bool:
     """Return whether both files hold the same rows, in whatever order.
@@ -46,7 +48,10 @@ def nothing_differs(train: Table, test: Table, delta: float) -> tuple[list[Findi
     )  # fmt: skip
     if laws_are_known(train, test):
         tv = Estimate.exactly(
-            0.0, method="the same rows, with one recorded law", unit="probability"
+            0.0,
+            method="the same rows, with one recorded law",
+            assumptions=(AS_RECORDED,),
+            unit="probability",
         )
     certified = certificate_floor(units, delta)
     finding = Finding("full row", "compared row by row", tv, None, units, floors, certified)

@@ -32,7 +32,7 @@ from pacbayes_sft.first_pass import RESUMED_OTHERWISE, append_drawn, begin_notes
 from pacbayes_sft.inputs import load_inputs
 from pacbayes_sft.options import Options
 from pacbayes_sft.reading import sha256_of
-from pacbayes_sft.unseen import ORDER_OF_THE_FILE
+from pacbayes_sft.unseen import ORDER_AS_GIVEN
 
 KEPT = "pacbayes_sft"
 READING = {  # of `sft` below on `rows`, half of them before the prior
@@ -270,7 +270,23 @@ def test_a_plain_trainer_on_all_weights(base, rows, tmp_path):
     assert last["certificate_kl_nats"] == pytest.approx(distance / (2 * 0.05**2), rel=1e-6)
     prior = tmp_path / KEPT / "prior"
     inputs = load_inputs(str(base), tmp_path, str(rows), str(rows), prior=prior)
-    assert ORDER_OF_THE_FILE in inputs.pair.assumptions and inputs.n == 10
+    assert ORDER_AS_GIVEN in inputs.pair.assumptions and inputs.n == 10
+
+
+def test_an_order_of_ones_own_is_not_taken_for_a_random_one(base, rows, tmp_path):
+    """A curriculum: what the prior did not see follows another law, and no record may deny it."""
+    lines = rows.read_text().splitlines(keepends=True)
+    hardest = sorted(range(40), key=lambda i: -json.loads(lines[i])["difficulty"])
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("".join(lines[i] for i in hardest))
+    trainer = plain(base, turned, tmp_path, train_sampling_strategy="sequential")
+    CertificateCallback(rows, prior_fraction=0.25, positions=hardest).attach(trainer)
+    trainer.train()
+    trainer.save_model()
+    record = read_record(tmp_path)
+    assert record.order == hardest and record.prior_rows == 10 and not record.shuffled
+    inputs = load_inputs(str(base), tmp_path, str(rows), str(rows), prior=tmp_path / KEPT / "prior")
+    assert ORDER_AS_GIVEN in inputs.pair.assumptions
 
 
 def test_as_one_of_the_trainers_callbacks_it_keeps_the_same(base, rows, tmp_path):

@@ -173,6 +173,16 @@ def test_a_sample_of_the_units_can_be_planned(lora_run, files):
     assert 0 < planned.floor < 1
 
 
+def test_what_the_bound_assumes_of_prior_and_charges_is_what_the_plan_says(lora_run, files):
+    shaped = plan("strong", lora_run, *files, replace(QUICK, prior_shape="curvature")).least
+    assert any("shape is its curvature on text that" in s for s in shaped.assumptions)
+    named = replace(QUICK, theorem="catoni")
+    most = "catoni gets most of δ"
+    assert any(most in s for s in plan("strong", lora_run, *files, named).least.assumptions)
+    sampled = plan("strong", lora_run, *files, replace(named, units=10)).least
+    assert not any(most in s for s in sampled.assumptions)  # 0.3 of it, see SAMPLED_SHARES
+
+
 def test_what_is_missing_is_said(lora_run, files, tmp_path):
     assert [part.available for part in plan("strong", lora_run, *files).priors] == [True] * 3
     bare = shutil.copytree(lora_run, tmp_path / "bare", ignore=shutil.ignore_patterns("pacbayes_*"))

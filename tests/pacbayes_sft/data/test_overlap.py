@@ -32,6 +32,18 @@ def test_repeats_within_training_matter_only_across_units():
     assert repeated_rows(table("train", "a", "a", "b", units=["u", "u", "v"])) == []
 
 
+def test_repeats_in_a_file_that_is_measured_on_are_told():
+    train, once = table("train", "a"), table("once", "x", "y")
+    twice = table("twice", "u", "v", "u", units=["p", "q", "r"])
+    for place in range(3):
+        others = [twice if place == k else once if k == 0 else None for k in range(3)]
+        (warning,) = overlap_warnings(train, *others)
+        assert warning.startswith("1 rows of twice repeat the text of another")
+        assert "row 3 = row 1: 'u yes'" in warning and "too narrow" in warning
+    one_unit = table("twice", "u", "v", "u", units=["p", "q", "p"])
+    assert overlap_warnings(train, one_unit, None) == []
+
+
 def test_a_limit_from_samples_that_share_rows_says_what_it_then_assumes():
     def with_level(source, values):
         rows = [Row(f"p{v}-{i}", " yes", difficulty=v) for i, v in enumerate(values)]

@@ -11,13 +11,14 @@ from estimators.total_variation.mixture import DRAWS
 from pacbayes_sft.choices import Duplicates, Features, View
 from pacbayes_sft.data.leaks import leaks
 from pacbayes_sft.data.metadata import Metadata
-from pacbayes_sft.data.rows import Row, Table
+from pacbayes_sft.data.rows import Row, Table, read_table
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.report.shift import shift_sentence
 from pacbayes_sft.shift.asked import Asked
 from pacbayes_sft.shift.differs import differs
 from pacbayes_sft.shift.disjoint import disjoint_by, said_disjoint
 from pacbayes_sft.shift.findings import COPIES, FROM_MANY_ROWS, UNSEEN_BY_BASE
+from pacbayes_sft.shift.identical import AS_RECORDED
 from pacbayes_sft.shift.pictures import draw_survey
 from pacbayes_sft.shift.survey import survey
 from pacbayes_sft.shift.term import UNIT_LAW
@@ -189,6 +190,12 @@ def test_one_file_twice_is_zero_with_its_floor():
     assert "the same rows" in found.best.reasons[0]
     shuffled = replace(table, rows=table.rows[::-1], sha256="other")
     assert survey(table, shuffled).best.tv.value == 0
+
+
+def test_one_file_twice_with_its_law_on_record_is_zero_if_the_record_is_true(rows_dir):
+    table = read_table(rows_dir / "train.jsonl")
+    tv = survey(table, replace(table, source="copy")).best.tv
+    assert tv.value == tv.upper == 0 and tv.assumptions == (AS_RECORDED,)
 
 
 def test_too_few_rows_give_the_trivial_limit_or_a_refusal():
