@@ -33,6 +33,7 @@ from pacbayes_sft.report.sentence import sentence
 from pacbayes_sft.report.tables import tables
 from pacbayes_sft.scan.measure import CUT_BY_ROWS, _estimated, _weakened
 from pacbayes_sft.terms import risk_term
+from pacbayes_sft.unseen import ORDER_ON_RECORD
 
 PLAIN = Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
 
@@ -376,6 +377,7 @@ def test_an_unrecorded_prior_taints_units_not_only_texts(lora_run, files, tmp_pa
 def test_a_checkpoint_prior_still_rests_on_the_base(lora_run, files):
     inputs = load_inputs("strong", lora_run, *files, prior=lora_run / "pacbayes_sft" / "prior")
     assert any("base model did not depend" in sentence for sentence in inputs.pair.assumptions)
+    assert ORDER_ON_RECORD in inputs.pair.assumptions  # `sft` shuffled by seed
 
 
 @pytest.mark.parametrize("part", ["initial", "prior"])

@@ -644,6 +644,11 @@ def test_risk_says_what_ran_and_on_what(rows_dir, lora_run, tmp_path):
     risk = ("risk", "--base", "strong", "--test", rows_dir / "test.jsonl", "--device", "cpu")
     assert answer(*risk)["warnings"] == []
     assert "names another base" in answer(*risk, "--finetuned", tuned)["warnings"][0]
+    lines = (rows_dir / "test.jsonl").read_text().splitlines(keepends=True)
+    copy = json.dumps(json.loads(lines[0]) | {"unit": "another"})
+    (tmp_path / "twice.jsonl").write_text("".join([*lines[:8], copy]))
+    (said,) = answer(*risk[:-4], "--test", tmp_path / "twice.jsonl", *risk[-2:])["warnings"]
+    assert "1 rows of" in said and "row 9 = row 1" in said and "too narrow" in said
 
 
 def test_risk_refuses_a_full_checkpoint_that_is_none_of_the_base(rows_dir, full_run, tmp_path):
