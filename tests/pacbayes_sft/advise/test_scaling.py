@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 from pacbayes_sft.advise.scaling import (
+    EXPONENTS,
     SHARED,
     _in_box,
     _with_draws,
@@ -94,6 +95,23 @@ def test_the_box_solver_is_scipys(y, b):
     _, cost = _in_box(design[None], data[None, None], np.ones((1, 3)), (0.0, 0.0), (1.0, 1.0))
     found = lsq_linear(design, data, bounds=(0, 1), tol=1e-14)
     assert cost[0, 0, 0] == pytest.approx(2 * found.cost, abs=1e-6)
+
+
+def test_the_exponent_is_that_of_the_least_misfit_over_all_arms_together():
+    means = np.array([[0.9, 0.7, 0.2], [0.9, 0.35, 0.3], [0.8, 0.4, 0.31]])
+    errors = np.array([[0.1] * 3, [0.03] * 3, [0.03] * 3])
+    misfits = np.zeros((len(EXPONENTS), 3))
+    for i, b in enumerate(EXPONENTS):
+        weight = (SIZES / 64) ** -b
+        design = np.stack([1 - weight, weight], axis=1)
+        for arm in range(3):
+            x, y = design / errors[arm][:, None], means[arm] / errors[arm]
+            misfits[i, arm] = 2 * lsq_linear(x, y, bounds=(0, 1), tol=1e-14).cost
+    least = np.argmin(misfits.sum(axis=1))
+    assert least != np.argmin(misfits.max(axis=1)) and len({*np.argmin(misfits, axis=0)}) > 1
+    fit = fit_risk(SIZES, means, errors, np.random.default_rng(0), 5)
+    assert fit.exponents[0] == EXPONENTS[least]
+    assert fit.misfit == pytest.approx(np.sqrt(misfits[least].sum() / 2), abs=1e-5)
 
 
 def test_a_power_of_n_is_found_for_the_kl_and_its_slope_held():
