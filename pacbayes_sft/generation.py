@@ -11,6 +11,7 @@ import torch
 from pacbayes_sft.answers import extract_answer, same_answer
 from pacbayes_sft.data.encode import Encoded
 from pacbayes_sft.models import context_length
+from pacbayes_sft.noise import rows_of_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,12 +65,13 @@ def generate(
     if (most := context_length(model)) is not None:
         limits = [min(k, most - r.prompt_length) for k, r in zip(limits, rows, strict=True)]
         if len(rows) > 1 and longest + max(limits) > most:  # a row writes on while another does
-            if not temperature:
-                return _in_groups(model, rows, limits, most, tokenizer)
-            alone = [generate(
-                model, [row], tokenizer, temperature=temperature, seed=seed * 1_000_003 + i
-            ) for i, row in enumerate(rows)]  # fmt: skip
-            return [text for texts in alone for text in texts]
+            alone: list[str | None] = []
+            for i, row in enumerate(rows):
+                with rows_of_batch([i]):
+                    alone += generate(
+                        model, [row], tokenizer, temperature=temperature, seed=seed * 1_000_003 + i
+                    )
+            return alone
     how = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {}
     with _without_advice(model) as (plain, advised), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -91,34 +93,6 @@ def generate(
             str(tokenizer.decode(tokens[:end], skip_special_tokens=True)) if done else None
         )
     return texts
-
-
-def _in_groups(
-    model: torch.nn.Module,
-    rows: Sequence[Encoded],
-    limits: Sequence[int],
-    most: int,
-    tokenizer: PreTrainedTokenizerBase,
-) -> list[str | None]:
-    """Write greedily, in groups of rows that fit a model's positions together.
-
-    Each batch has as many places as there are rows, a group's own at their places and one of them
-    at all others: what noise hangs on a place (`noise.example_noise`) stays with its row.
-    """
-    groups: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: rows[i].prompt_length):
-        together = [*groups[-1], i] if groups else [i]
-        longest = max(rows[j].prompt_length for j in together)
-        if groups and longest + max(limits[j] for j in together) <= most:
-            groups[-1] = together
-        else:
-            groups.append([i])
-    texts: dict[int, str | None] = {}
-    for group in groups:
-        places = [i if i in group else group[0] for i in range(len(rows))]
-        found = generate(model, [rows[i] for i in places], tokenizer)
-        texts |= {i: found[i] for i in group}
-    return [texts[i] for i in range(len(rows))]
 
 
 @contextmanager

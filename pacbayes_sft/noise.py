@@ -7,8 +7,9 @@ draw costs as much memory as the weights, so one draw serves one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
@@ -17,6 +18,7 @@ from pacbayes_sft.choices import Space
 from pacbayes_sft.slots import Slots
 
 Redraw = Callable[[int], None]
+_CHOSEN: ContextVar[list[int] | None] = ContextVar("places of the batch", default=None)
 
 # the KL is that of θ = μ + σε; a row sees μ·x + (σε)·x, and float32 alone makes the two one number
 APART = (
@@ -71,7 +73,9 @@ def example_noise(slots: Slots) -> Iterator[dict[str, torch.Tensor]]:
         def add(
             _: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor
         ) -> torch.Tensor:
-            return output + torch.bmm(inputs[0].to(noise[name].dtype), noise[name].mT)
+            own, chosen = noise[name], _CHOSEN.get()
+            own = own if chosen is None else own[chosen]
+            return output + torch.bmm(inputs[0].to(own.dtype), own.mT)
 
         return add
 
@@ -81,6 +85,20 @@ def example_noise(slots: Slots) -> Iterator[dict[str, torch.Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def rows_of_batch(places: Sequence[int]) -> Iterator[None]:
+    """Inside, the model reads only the rows at these places of its batch, each with its noise.
+
+    For whoever must part a batch that `example_noise` was drawn for; without noise it does nothing.
+    """
+    outer = _CHOSEN.get()
+    token = _CHOSEN.set([*places] if outer is None else [outer[i] for i in places])
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
 
 
 def draw_noise(
