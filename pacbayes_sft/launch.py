@@ -15,11 +15,14 @@ import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pacbayes_sft.choices import Objective
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.processes import Team
-from pacbayes_sft.sft import Settings, run_sft
+
+if TYPE_CHECKING:  # a child must ask to end with its parent before it loads what takes seconds
+    from pacbayes_sft.sft import Settings
 
 THIS = "pacbayes_sft.launch"
 REFUSED, FAILED = "error: ", "failed: "  # what the last line of a process begins with
@@ -108,6 +111,8 @@ def _share(words: str) -> int:
     """Be one of the processes."""
     _end_with(os.getppid(), signal.SIGKILL)
     try:
+        from pacbayes_sft.sft import Settings, run_sft
+
         asked = json.loads(words)
         settings = asked["settings"]
         settings["objective"] = Objective(settings["objective"])

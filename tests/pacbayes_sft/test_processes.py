@@ -151,6 +151,15 @@ def test_a_failure_that_is_no_refusal_shows_the_first(tmp_path, monkeypatch):
         run_sft_on(2, "strong", tmp_path, tmp_path, SETTINGS)
 
 
+def test_a_child_can_ask_to_end_with_its_parent_before_it_loads_a_trainer():
+    """While it loads one for seconds, a parent that is killed would leave it to train on."""
+    code = (
+        "import sys, pacbayes_sft.launch;"
+        "assert not {'torch', 'transformers', 'trl'} & {*sys.modules}, [*sys.modules]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_other_launchers_words_are_not_passed_on_and_threads_are_shared(monkeypatch):
     for name in ("PET_NNODES", "ACCELERATE_USE_FSDP"):
         monkeypatch.setenv(name, "2")
