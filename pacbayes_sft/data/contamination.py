@@ -1,4 +1,4 @@
-"""Exact and near duplicates between two files and within the first, and what each costs.
+"""Exact and near duplicates between two files and within each, and what they cost.
 
 Texts are compared by the Jaccard similarity of their sets of five successive words (Lee et al.
 2022, "Deduplicating training data makes language models better"). MinHash proposes candidates,
@@ -29,8 +29,8 @@ class Pair:
     """Two rows that read alike, counted from 1.
 
     Attributes:
-        first: Row of the training file.
-        second: Row of the test file, or a later row of the training file.
+        first: Row of the training file; within the test file, a row of that.
+        second: Row of the test file, or a later row of the same file.
         similarity: Jaccard similarity of their shingles.
         exact: Whether the texts are equal to the letter.
     """
@@ -49,23 +49,29 @@ class Contamination:
         view: What of a row was compared.
         threshold: Similarity from which on two texts are near duplicates.
         across: The most similar training row of each test row that has a near duplicate there.
-        within: The same of each training row among the earlier ones of other units.
+        within_train: The same of each training row among the earlier ones of other units.
+        within_test: The same of each test row among the earlier test rows of other units.
         train_groups: Group of each training row: units, joined where their rows read alike, also
             through rows of the other file. For splits that keep a duplicate cluster whole.
         test_groups: Group of each test row.
         train_units: Independent units of the training file as declared.
         train_clusters: The same if rows that read alike were copies of each other.
+        test_units: Independent units of the test file as declared.
+        test_clusters: The same if rows that read alike were copies of each other.
         effects: What the duplicates do to each guarantee.
     """
 
     view: View
     threshold: float
     across: tuple[Pair, ...]
-    within: tuple[Pair, ...]
+    within_train: tuple[Pair, ...]
+    within_test: tuple[Pair, ...]
     train_groups: tuple[str, ...]
     test_groups: tuple[str, ...]
     train_units: int
     train_clusters: int
+    test_units: int
+    test_clusters: int
     effects: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,9 +80,12 @@ class Contamination:
             "view": self.view.value,
             "threshold": self.threshold,
             "across": _counted(self.across),
-            "within_train": _counted(self.within),
+            "within_train": _counted(self.within_train),
+            "within_test": _counted(self.within_test),
             "train_units": self.train_units,
             "train_clusters": self.train_clusters,
+            "test_units": self.test_units,
+            "test_clusters": self.test_clusters,
             "effects": self.effects,
         }
 
@@ -111,22 +120,11 @@ def contamination(
     unit_text: dict[str, int] = {}
     for i, k in enumerate(which):
         _join(parent, k, unit_text.setdefault(owner[i], k))
-    across: list[Pair] = []
-    within: list[Pair] = []
-    # of the training rows of a text that were passed: the first, and the first of another unit
-    passed: dict[int, list[int]] = {}
-    for i, k in enumerate(which):
-        tested = i >= size
-        for similarity, other in ((1.0, k), *near.get(k, ())):
-            of_others = (j for j in passed.get(other, ()) if tested or owner[j] != owner[i])
-            if (earlier := next(of_others, None)) is not None:
-                second = i + 1 - (size if tested else 0)
-                found = across if tested else within
-                found.append(Pair(earlier + 1, second, similarity, other == k))
-                break
-        rows_of = passed.setdefault(k, [])
-        if not tested and (not rows_of or (len(rows_of) < 2 and owner[rows_of[0]] != owner[i])):
-            rows_of.append(i)
+    of_train, of_test = range(size), range(size, len(rows))
+    within_train, across, within_test = (
+        _pairs(firsts, seconds, which, owner, near)
+        for firsts, seconds in ((of_train, of_train), (of_train, of_test), (of_test, of_test))
+    )
     numbers: dict[int, int] = {}
     groups = [numbers.setdefault(_root(parent, k), len(numbers) + 1) for k in which]
     names = tuple(f"cluster {g}" for g in groups)
@@ -134,13 +132,16 @@ def contamination(
     return Contamination(
         view,
         threshold,
-        tuple(across),
-        tuple(within),
+        across,
+        within_train,
+        within_test,
         names[:size],
         names[size:],
         units,
         clusters,
-        _effects(len(across), len(test.rows), len(within), units, clusters),
+        len(set(test.units)),
+        len(set(names[size:])),
+        _effects(across, within_train, within_test, len(test.rows), (units, clusters)),
     )
 
 
@@ -185,6 +186,35 @@ def _alike(texts: list[str], threshold: float) -> list[tuple[int, int, float]]:
     return sorted(found)
 
 
+def _pairs(
+    firsts: range,
+    seconds: range,
+    which: list[int],
+    owner: list[str],
+    near: dict[int, list[tuple[float, int]]],
+) -> tuple[Pair, ...]:
+    """The closest of `firsts` to each of `seconds`; in one file, an earlier one of another unit."""
+    one_file = firsts == seconds
+    # of the rows of a text that were passed: the first, and the first of another unit
+    passed: dict[int, list[int]] = {}
+    if not one_file:
+        for i in firsts:
+            passed.setdefault(which[i], [i])
+    found = []
+    for i in seconds:
+        for similarity, other in ((1.0, which[i]), *near.get(which[i], ())):
+            asked = (j for j in passed.get(other, ()) if not one_file or owner[j] != owner[i])
+            if (first := next(asked, None)) is not None:
+                places = first - firsts.start + 1, i - seconds.start + 1
+                found.append(Pair(*places, similarity, other == which[i]))
+                break
+        if one_file:
+            rows_of = passed.setdefault(which[i], [])
+            if not rows_of or (len(rows_of) < 2 and owner[rows_of[0]] != owner[i]):
+                rows_of.append(i)
+    return tuple(found)
+
+
 def _root(parent: list[int], k: int) -> int:
     while parent[k] != k:
         parent[k] = parent[parent[k]]
@@ -202,24 +232,39 @@ def _counted(pairs: tuple[Pair, ...]) -> dict[str, Any]:
     return {"exact": exact, "near": len(pairs) - exact, "shown": [asdict(pair) for pair in shown]}
 
 
-def _effects(across: int, test_rows: int, within: int, units: int, clusters: int) -> dict[str, str]:
+def _effects(
+    across: tuple[Pair, ...],
+    within_train: tuple[Pair, ...],
+    within_test: tuple[Pair, ...],
+    test_rows: int,
+    training: tuple[int, int],
+) -> dict[str, str]:
     effects = {}
-    if within:
+    if within_train:
+        units, clusters = training
         effects["bound on the train distribution"] = (
-            f"{within} training rows read like an earlier one of another unit: if they are copies, "
-            f"n is at most {clusters}, not {units}, and no bound with the larger n holds; give "
-            "copies one 'unit'. If they are independent draws that read alike, the bound stands"
+            f"{len(within_train)} training rows read like an earlier one of another unit: if they "
+            f"are copies, n is at most {clusters}, not {units}, and no bound with the larger n "
+            "holds; give copies one 'unit'. If they are independent draws that read alike, the "
+            "bound stands"
+        )
+    if within_test:
+        effects["limits from test rows"] = (
+            f"{len(within_test)} of {test_rows} test rows read like an earlier one of another "
+            "unit: if they are copies, limits that count test rows are too narrow (the measured "
+            "test risk, shift terms from samples); give copies one 'unit'. A bound on the train "
+            "distribution counts none of them"
         )
     if across:
         effects["measured test risk"] = (
-            f"{across} of {test_rows} test rows read like a training row: the measured risk is "
-            "optimistic for unseen problems if they are copies"
+            f"{len(across)} of {test_rows} test rows read like a training row: the measured risk "
+            "is optimistic for unseen problems if they are copies"
         )
         effects["shift term"] = (
             "from known laws it stands; a limit from samples needs the two sides independent, so "
             "if these rows are copies it does not hold"
         )
-    if across or within:
+    if across or within_train or within_test:
         effects["two-sample test"] = (
             "rows that read alike must not be divided by a split: give it the groups found here. "
             "It then judges one row of a group a side, and its certificate speaks of the law of "

@@ -47,7 +47,7 @@ def test_exact_and_near_rows_are_told_apart(texts):
     near, same = found.across
     assert (near.first, near.second, near.exact) == (2, 2, False) and 0.8 <= near.similarity < 1
     assert (same.first, same.second, same.exact) == (1, 3, True)
-    (repeat,) = found.within
+    (repeat,) = found.within_train
     assert (repeat.first, repeat.second, repeat.exact) == (1, 4, True)
     assert (found.train_units, found.train_clusters) == (4, 3)
     record = found.to_dict()
@@ -58,7 +58,7 @@ def test_exact_and_near_rows_are_told_apart(texts):
 
 def test_clean_files_have_no_effects(texts):
     found = contamination(table("train", *texts[:3]), table("test", *texts[3:]))
-    assert found.across == found.within == () and found.effects == {}
+    assert found.across == found.within_train == found.within_test == () and found.effects == {}
     assert len({*found.train_groups, *found.test_groups}) == 6
 
 
@@ -80,7 +80,7 @@ def test_rows_of_one_unit_are_no_repeats_and_stand_in_one_group(texts):
     train = table("train", texts[0], edited(texts[0]), texts[1], units=["u", "u", "v"])
     test = table("test", texts[2], texts[3], units=["v", None])
     found = contamination(train, test)
-    assert found.within == () and found.train_clusters == 2
+    assert found.within_train == () and found.train_clusters == 2
     assert found.train_groups[0] == found.train_groups[1] != found.train_groups[2]
     assert found.test_groups[0] == found.train_groups[2] != found.test_groups[1]
 
@@ -89,7 +89,7 @@ def test_a_chain_of_edits_is_one_group(texts):
     """Ends that read unlike are joined by what stands between, here in the other file."""
     ends = texts[0], edited(edited(texts[0], 10), 50)
     found = contamination(table("train", *ends), table("test", edited(texts[0], 10)))
-    assert found.within == () and found.train_clusters == 1
+    assert found.within_train == () and found.train_clusters == 1
 
 
 def test_against_all_pairs():
@@ -109,8 +109,8 @@ def test_against_all_pairs():
         if len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.8
     }
     found = contamination(table("train", *texts), table("test", "none of it"))
-    assert {p.second - 1 for p in found.within} == {j for _, j in alike}
-    assert all((p.first - 1, p.second - 1) in alike for p in found.within)
+    assert {p.second - 1 for p in found.within_train} == {j for _, j in alike}
+    assert all((p.first - 1, p.second - 1) in alike for p in found.within_train)
     assert len(alike) > 20
 
 
@@ -150,8 +150,27 @@ def test_a_row_is_held_against_every_other_unit_not_the_first_of_its_text(texts)
     """Row 3 has the unit of row 1, whose text it nearly is, and reads like row 2 all the same."""
     a, near = texts[0], edited(texts[0])
     found = contamination(table("train", a, a, near, a, units=[*"ABAA"]), table("t", texts[1]))
-    pairs = [(p.first, p.second, p.exact) for p in found.within]
+    pairs = [(p.first, p.second, p.exact) for p in found.within_train]
     assert pairs == [(1, 2, True), (2, 3, False), (2, 4, True)]
     one = contamination(table("train", a, near, a, units=[*"ABA"]), table("t", near))
-    assert [(p.first, p.second, p.exact) for p in one.within] == [(1, 2, False), (2, 3, False)]
+    assert [(p.first, p.second, p.exact) for p in one.within_train] == [
+        (1, 2, False),
+        (2, 3, False),
+    ]
     assert [(p.first, p.second, p.exact) for p in one.across] == [(2, 1, True)]
+
+
+def test_copies_within_the_test_file_are_counted_and_said(texts):
+    a, b, c, d = texts[:4]
+    test = table("test", b, edited(b), c, b, d, d, units=["u", "v", "w", "u", "x", "x"])
+    found = contamination(table("train", a), test)
+    # row 4 has the unit of row 1 and reads like row 2; rows 5 and 6 are one unit
+    pairs = [(p.first, p.second, p.exact) for p in found.within_test]
+    assert pairs == [(1, 2, False), (2, 4, False)]
+    assert (found.test_units, found.test_clusters) == (4, 3)
+    assert found.across == found.within_train == ()
+    assert set(found.effects) == {"limits from test rows", "two-sample test"}
+    assert "2 of 6 test rows read like an earlier" in found.effects["limits from test rows"]
+    record = found.to_dict()
+    assert record["within_test"]["near"] == 2 and record["within_test"]["exact"] == 0
+    assert (record["test_units"], record["test_clusters"]) == (4, 3)
