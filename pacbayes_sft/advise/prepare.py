@@ -27,6 +27,7 @@ from pacbayes_sft.choices import Loss, Objective, Posterior
 from pacbayes_sft.data.levels import levels_of
 from pacbayes_sft.data.overlap import drawn_apart
 from pacbayes_sft.data.rows import Table, json_records, read_table
+from pacbayes_sft.difficulty.direction import refuse_high_is_easy
 from pacbayes_sft.errors import InputError
 from pacbayes_sft.models import resolve_base
 from pacbayes_sft.scan.config import Bound, Config, Files, FineTune, Primary, Windows
@@ -38,7 +39,6 @@ NAME = "pilot"
 NEAR = Bound(posterior=Posterior.INTERPOLATED, prior="checkpoint", prior_scales=(0.03,))
 # where the command has another word, or another that is to be changed
 OPTIONS = {"sizes": "pilot-sizes", "seeds": "pilot-seeds", "prior_fraction": "pilot-sizes"}
-HIGH_IS_EASY = "pass_rate"  # however it is called further: pass_rate_72b_tir
 T = TypeVar("T")
 
 
@@ -153,11 +153,7 @@ def prepare(
     """
     how = how or Pilots()
     resolve_base(base)
-    if column.startswith(HIGH_IS_EASY):
-        raise InputError(
-            f"--column {column}: a pass rate is high where rows are easy, and a difficulty is high "
-            f"where they are hard; give 1 - {column} (`difficulty --metric fail_rate` measures it)"
-        )
+    refuse_high_is_easy(column)
     check_sizes(how.sizes)
     table = read_table(pool)
     levels = levels_of(table, column)

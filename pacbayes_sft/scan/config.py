@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from pacbayes_sft.choices import LARGEST_SEED, ZERO_ONE, Loss, Objective, Posterior, PriorShape
+from pacbayes_sft.difficulty.direction import refuse_high_is_easy
 from pacbayes_sft.options import PRIOR_SCALES, has_repeats
 from pacbayes_sft.scan.windows import check_windows
 from pacbayes_sft.shift.methods import NEED_FACTORS, NEED_LABELLED, check_shift
@@ -63,7 +64,7 @@ class Files(_Strict):
         kind: ``rows``.
         pool: Rows to train on; a window's held-out rows are set aside from it too.
         test: Rows of the test distribution.
-        column: The difficulty, a number in every row of both.
+        column: The difficulty, a number in every row of both, high where rows are hard.
         heldout_rows: Rows of each window that nothing is fitted on.
         labelled: Further labelled rows of the test distribution, as for ``igsm``.
     """
@@ -74,6 +75,12 @@ class Files(_Strict):
     column: str = "difficulty"
     heldout_rows: Positive = 256
     labelled: str | None = None
+
+    @field_validator("column")
+    @classmethod
+    def _high_is_hard(cls, column: str) -> str:
+        refuse_high_is_easy(column)
+        return column
 
 
 class Windows(_Strict):

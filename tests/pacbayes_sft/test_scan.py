@@ -77,6 +77,10 @@ def test_the_printed_example_is_a_configuration():
         ({"methods": ["qlora"]}, "methods.0"),
         ({"data": {"kind": "web"}}, "data.kind: must be one of igsm, rows"),
         ({"data": {"kind": "rows", "pool": "p"}}, "data.test: is missing"),
+        (
+            {"data": {"kind": "rows", "pool": "p", "test": "t", "column": "pass_rate_72b"}},
+            "data.column: column pass_rate_72b: a pass rate is high where rows are easy",
+        ),
         ({"windows": "2:6"}, "windows: '2:6' is not a list; write ["),
         ({"fine_tune": 3}, "fine_tune: holds no keys; see"),
         ({"windows": 5}, "windows: is not a list; write"),
