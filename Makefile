@@ -12,7 +12,7 @@ RUN := TOKENIZERS_PARALLELISM=false $(BIN)
 
 help:
 	@echo "make demo       create the environment, run the main job, write runs/demo/"
-	@echo "make demo-real  the same commands on SmolLM2-135M (half an hour), writes runs/real/"
+	@echo "make demo-real  the same commands on SmolLM2-135M (forty minutes or more), writes runs/real/"
 	@echo "make test       create the environment if needed, lint, run the fast tests"
 	@echo "make test-slow  run the slow tests"
 	@echo "make matrix     every kind of adapter and checkpoint, against PEFT"

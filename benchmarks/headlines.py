@@ -166,10 +166,10 @@ def how_fast_is_kl() -> str:
     loaded = next(p for p in pairs if "speedup_over_load_and_subtract" in p)
     faster = loaded["speedup_over_load_and_subtract"]["one, float32"]
     return (
-        f"{largest['ratio_to_raw_read']:.1f} times a raw read of {largest['pair_gb']:.1f} GB in "
-        f"the page cache, in {largest['anonymous_mb']:.0f} MB "
+        f"{rounded_up(largest['ratio_to_raw_read'], 2)} times a raw read of "
+        f"{largest['pair_gb']:.1f} GB in the page cache, in {largest['anonymous_mb']:.0f} MB "
         f"({largest['anonymous_mb_of_imports']:.0f} of them imports); on {loaded['pair_gb']:.1f} "
-        f"GB {faster:.0f} times faster than load and subtract (float32, one thread)"
+        f"GB {rounded_down(faster, 0)} times faster than load and subtract (float32, one thread)"
     )
 
 
@@ -178,11 +178,13 @@ def what_monte_carlo_costs() -> str:
     found = read("monte_carlo")
     costs = found["cost_per_draw_over_ours"]
     every = (64, 8, 1)
-    said = " / ".join(f"{costs[f'a whole-model draw for every {k} rows']:.1f}" for k in every)
+    said = " / ".join(
+        rounded_down(costs[f"a whole-model draw for every {k} rows"], 2) for k in every
+    )
     return (
-        f"{found['pass_over_deterministic']:.2f} times a pass without noise; a draw of the whole "
-        f"model for every {' / '.join(map(str, every))} rows costs {said} times as much at equal "
-        "half-width"
+        f"{rounded_up(found['pass_over_deterministic'], 2)} times a pass without noise; a draw "
+        f"of the whole model for every {' / '.join(map(str, every))} rows costs {said} times "
+        "as much at equal half-width"
     )
 
 
@@ -194,13 +196,14 @@ def how_fast_is_a_scan() -> str:
         found[f"scan with {bound} bound over plain loop"]["cells_an_hour_ratio"]
         for bound in ("an isotropic", "a refined")
     )
-    turns = ", ".join(f"{ratio:.2f}" for ratio in cells["each_turn"])
+    workers = found["2 workers over 1 workers"]["cells_an_hour_ratio"]
+    turns = ", ".join(rounded_down(ratio, 2) for ratio in cells["each_turn"])
     return (
-        f"{cells['cells_an_hour_ratio']:.2f} times the cells an hour of a loop over `SFTTrainer` "
-        "and `generate` (asked: 2), bounds included: the median of turns of "
+        f"{rounded_down(cells['cells_an_hour_ratio'], 2)} times the cells an hour of a loop over "
+        "`SFTTrainer` and `generate` (asked: 2), bounds included: the median of turns of "
         f"{cells['cells_a_turn']} cells of the map on two machines ({turns}); on a tiny "
-        f"cell {tiny:.2f}, with a refined bound {refined:.2f}; two workers "
-        f"{found['2 workers over 1 workers']['cells_an_hour_ratio']:.2f} times one"
+        f"cell {rounded_down(tiny, 2)}, with a refined bound {rounded_down(refined, 2)}; "
+        f"two workers {rounded_down(workers, 2)} times one"
     )
 
 

@@ -2,9 +2,10 @@
 
 SmolLM2-135M-Instruct on reasoning-gym's ``gsm_symbolic`` by thirds of its templates' chain lengths.
 The unit is the template, of which there are 85, so no bound can say much. Runs the cells of
-`pacbayes_sft/recipes/gsm-symbolic.yaml` that have no record yet (about half an hour each on one
-core; stop it anywhere, the same command goes on), under ``benchmarks/results/map_gsm``. Then
-``benchmarks/results/map_gsm.json`` and the table of ``docs/map.md``.
+`pacbayes_sft/recipes/gsm-symbolic.yaml` that have no record yet (half an hour to two and a
+half hours each on one core; stop it anywhere, the same command goes on), under
+``benchmarks/results/map_gsm``. Then ``benchmarks/results/map_gsm.json`` and the table of
+``docs/map.md``.
 
     python benchmarks/map_gsm.py --seeds 0 --sizes 4      a piece of it
     python benchmarks/map_gsm.py --summary                measure nothing

@@ -29,6 +29,7 @@ import torch
 from readme import MEASURED, Record, write_between
 from safetensors.torch import load_file, save_file
 
+from estimators.display import rounded_down, rounded_up
 from pacbayes_sft.checkpoints.files import open_checkpoint
 from pacbayes_sft.checkpoints.streaming import squared_distances
 from pacbayes_sft.choices import Space
@@ -263,10 +264,11 @@ def table(result: Record) -> str:
     ]
     for pair in result["pairs"]:
         faster = pair.get("speedup_over_load_and_subtract")
-        said = f"{faster['one, float32']:.0f}× / {faster['one, float64']:.0f}×" if faster else ""
+        types = ("float32", "float64") if faster else ()
+        said = " / ".join(f"{rounded_down(faster[f'one, {t}'], 0)}×" for t in types)
         lines.append(
-            f"| {pair['pair_gb']:.1f} GB | {pair['ratio_to_raw_read']:.2f} "
-            f"| {pair['ratio_to_raw_read_one_thread']:.2f} | {said} "
+            f"| {pair['pair_gb']:.1f} GB | {rounded_up(pair['ratio_to_raw_read'], 2)} "
+            f"| {rounded_up(pair['ratio_to_raw_read_one_thread'], 2)} | {said} "
             f"| {pair['anonymous_mb']:.0f} MB ({pair['anonymous_mb_of_imports']:.0f}) |"
         )
     return "\n".join(lines)
