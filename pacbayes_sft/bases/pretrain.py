@@ -139,6 +139,7 @@ def pretrain(
     abstract: bool,
     width: int = WIDTH,
     layers: int = LAYERS,
+    autocast: bool = True,
     report: int = 250,
 ) -> None:
     """Train, save the model, its tokenizer and its card to ``out``.
@@ -151,6 +152,8 @@ def pretrain(
         abstract: Whether abstract parameters occur.
         width: Hidden size of the model.
         layers: Its depth.
+        autocast: Whether products are taken in bfloat16; without, three times as fast on a
+            processor that lacks bfloat16 arithmetic.
         report: Steps between progress lines.
     """
     torch.set_num_threads(1)
@@ -177,7 +180,7 @@ def pretrain(
         groups = [group for o in optimizers for group in o.param_groups]
         for group, base_rate in zip(groups, base_rates, strict=True):
             group["lr"] = base_rate * factor
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = model(input_ids=batch["input_ids"], labels=batch["labels"]).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,30 +203,29 @@ def pretrain(
                 partial.with_suffix(".tmp"),
             )
             partial.with_suffix(".tmp").replace(partial)
-    save_base(model.eval(), out, law=law, steps=steps, seed=seed, abstract=abstract)
+    facts = {"steps": steps, "seed": seed, "abstract_parameters": abstract, "autocast": autocast}
+    save_base(model.eval(), out, law, facts)
     partial.unlink(missing_ok=True)
 
 
-def save_base(
-    model: LlamaForCausalLM, out: Path, *, law: OpLaw, steps: int, seed: int, abstract: bool
-) -> None:
+def save_base(model: LlamaForCausalLM, out: Path, law: OpLaw, made: dict[str, Any]) -> None:
     """Write weights, tokenizer and the model card with the measured accuracy per op."""
     model.save_pretrained(out)
     build_tokenizer().save_pretrained(out)
     size = 1000
     accuracy = {
-        op: whole_solution_accuracy(model, op, size, seed, abstract=abstract)
+        op: whole_solution_accuracy(
+            model, op, size, made["seed"], abstract=made["abstract_parameters"]
+        )
         for op in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14)
     }
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     facts = {
         "width": model.config.hidden_size,
         "layers": model.config.num_hidden_layers,
-        "steps": steps,
-        "seed": seed,
-        "abstract_parameters": abstract,
+        **made,
         "op_law": {str(k): w for k, w in law.weights.items()},
-        "problems_seen": steps * BATCH,
+        "problems_seen": made["steps"] * BATCH,
         "parameters": sum(p.numel() for p in model.parameters()),
         "model_safetensors_sha256": digest,
         "accuracy_problems_per_op": size,
@@ -240,6 +242,8 @@ def _card(facts: dict[str, Any]) -> str:
     flag = "" if facts["abstract_parameters"] else " --instance-only"
     if (facts["width"], facts["layers"]) != (WIDTH, LAYERS):
         flag += f" --width {facts['width']} --layers {facts['layers']}"
+    flag += "" if facts["autocast"] else " --float32"
+    numbers = "bf16 autocast" if facts["autocast"] else "float32"
     kind = "instance and abstract" if facts["abstract_parameters"] else "instance"
     return f"""---
 license: apache-2.0
@@ -256,7 +260,7 @@ Made by
     python -m pacbayes_sft.bases.pretrain --ops {ops[0]}:{ops[-1]} --steps {facts["steps"]} \\
         --seed {facts["seed"]}{flag} --out DIR
 
-({facts["problems_seen"]:,} problems, loss on the solution only, Muon + AdamW, bf16 autocast, one
+({facts["problems_seen"]:,} problems, loss on the solution only, Muon + AdamW, {numbers}, one
 thread, torch {facts["torch"]}). SHA-256 of `model.safetensors`:
 `{facts["model_safetensors_sha256"]}`. The same command on another processor or thread count
 gives slightly different weights.
@@ -290,6 +294,7 @@ def main() -> None:
     parser.add_argument("--instance-only", action="store_true", help="no abstract parameters")
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--float32", action="store_true", help="no bf16 autocast")
     asked = parser.parse_args()
     pretrain(
         asked.out,
@@ -299,6 +304,7 @@ def main() -> None:
         abstract=not asked.instance_only,
         width=asked.width,
         layers=asked.layers,
+        autocast=not asked.float32,
     )
 
 

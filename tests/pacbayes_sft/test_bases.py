@@ -67,11 +67,11 @@ def test_pretraining_is_reproducible_and_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "BATCH", 4)
     monkeypatch.setattr(pretrain, "BATCHES_PER_CHUNK", 2)
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
-    monkeypatch.setattr(pretrain, "save_base", lambda model, out, **_: model.save_pretrained(out))
+    monkeypatch.setattr(pretrain, "save_base", lambda model, out, *_: model.save_pretrained(out))
     monkeypatch.setattr(pretrain, "whole_solution_accuracy", lambda *_, **__: 0.0)
     threads = torch.get_num_threads()
     asked = {"law": OpLaw.uniform(1, 2), "steps": 4, "seed": 3, "abstract": True}
-    asked |= {"width": 64, "layers": 1}
+    asked |= {"width": 64, "layers": 1, "autocast": False}  # which few processors do fast
     try:
         for name in ("a", "b"):
             pretrain.pretrain(tmp_path / name, **asked)

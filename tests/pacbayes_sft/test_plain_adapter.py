@@ -10,19 +10,17 @@ from trl import SFTConfig, SFTTrainer
 
 from pacbayes_sft.bound_json import to_record
 from pacbayes_sft.certify import bound
-from pacbayes_sft.models import resolve_base
 from pacbayes_sft.options import Options
 
 
 @pytest.fixture(scope="module")
-def plain(rows_dir, tmp_path_factory):
+def plain(tiny_base, rows_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("plain")
-    base = resolve_base("strong")
     lines = (rows_dir / "train.jsonl").read_text().splitlines()
     rows = [{k: json.loads(x)[k] for k in ("prompt", "completion")} for x in lines]
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base),
-        processing_class=AutoTokenizer.from_pretrained(base),
+        model=AutoModelForCausalLM.from_pretrained(tiny_base),
+        processing_class=AutoTokenizer.from_pretrained(tiny_base),
         train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
         args=SFTConfig(
@@ -39,10 +37,10 @@ def plain(rows_dir, tmp_path_factory):
     return out
 
 
-def test_it_goes_through_with_what_can_be_said_of_it(plain, rows_dir):
+def test_it_goes_through_with_what_can_be_said_of_it(plain, tiny_base, rows_dir):
     files = [str(rows_dir / name) for name in ("train.jsonl", "test.jsonl")]
     certificate = bound(
-        "strong", plain, *files, Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
+        str(tiny_base), plain, *files, Options(posterior="isotropic", prior_scales=(0.05,), draws=1)
     )
     record = to_record(certificate)
     assert record["n"] == 64 and record["provenance"]["saw"]["run_record"] is False

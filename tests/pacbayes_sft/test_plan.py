@@ -84,24 +84,26 @@ def test_rows_without_the_profiles_number_are_refused_before_a_model_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("prior", "further"),
+    ("model", "prior", "further"),
     [
-        pytest.param("base", {}, marks=pytest.mark.slow),
-        ("checkpoint", {}),
-        (
+        pytest.param("strong", "base", {}, marks=pytest.mark.slow),
+        ("strong", "checkpoint", {}),
+        (  # a tiny base, which loses everywhere: whatever the losses, these cost as much
+            "tiny",
             "checkpoint",
             {"units": 10, "baselines": False, "posterior": "isotropic", "dtype": "bfloat16"},
         ),
     ],
 )
 def test_cost_ledger_and_label_are_those_of_the_bound(
-    prior, further, lora_run, files, rows_dir, seen
+    model, prior, further, lora_run, tiny_base, small_run, files, rows_dir, seen
 ):
-    kept = lora_run / "pacbayes_sft" / "prior"
+    base, run = ("strong", lora_run) if model == "strong" else (str(tiny_base), small_run)
+    kept = run / "pacbayes_sft" / "prior"
     options = replace(QUICK, prior=kept if prior == "checkpoint" else "base", **further)
     held = str(rows_dir / "heldout.jsonl")
-    planned = plan("strong", lora_run, *files, options, train_heldout=held)
-    certificate = bound("strong", lora_run, *files, options, train_heldout=held)
+    planned = plan(base, run, *files, options, train_heldout=held)
+    certificate = bound(base, run, *files, options, train_heldout=held)
     assert seen == {"evaluated": planned.rows_evaluated, "refined": planned.rows_refined}
     assert planned.ledger.rows() == certificate.ledger.rows()
     assert planned.guarantee == certificate.bound.guarantee

@@ -1,6 +1,7 @@
 """Every draw that could be kept is counted and paid for."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,23 @@ from estimators import Estimate, Guarantee, draw_delta
 from pacbayes_sft.certified.claim import claim
 from pacbayes_sft.certified.draws import DRAWS, Numbered, agreed_number, count_draw
 from pacbayes_sft.certified.emit import emit_adapter
+from pacbayes_sft.certify import bound
 from pacbayes_sft.errors import InputError
+from tests.pacbayes_sft.certified.conftest import OPTIONS
+
+
+@pytest.fixture(scope="module")
+def certificate(tiny_base, small_run, rows_dir):
+    """Of the tiny base: what is counted here is draws, whatever they lose."""
+    files = (str(rows_dir / name) for name in ("heldout.jsonl", "test.jsonl"))
+    return bound(str(tiny_base), small_run, *files, OPTIONS)
+
+
+@pytest.fixture
+def fresh(certificate, small_run, tmp_path):
+    """The certificate of a fine-tune from which nothing was drawn yet."""
+    run = shutil.copytree(small_run, tmp_path / "run")
+    return replace(certificate, inputs=replace(certificate.inputs, finetuned=run))
 
 
 def test_the_same_draw_again_is_the_same_adapter_and_the_next_one_pays_more(fresh, tmp_path):
