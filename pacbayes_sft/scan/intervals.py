@@ -4,10 +4,13 @@ A claim may speak of several numbers at once ("every slice", "both ends"). The l
 noisy means lies below the least of what they estimate, so it is not averaged over seeds: each mean
 gets limits at 1/k of the error (Bonferroni), and the least of the limits holds for the least.
 
-Student's t leans on a normal law over seeds. Below three seeds it leans on nothing else (no
-distribution-free 95 % interval exists for two), and seeds that agree to the last digit show the
-step of the statistic, not the spread of the seeds: the interval is then described, and the verdict
-is "undecided".
+Student's t leans on a normal law over seeds, at three seeds altogether: no distribution-free 95 %
+interval exists below six. At two its quantile is 12.7, and there is no verdict. Of many contrasts
+of three seeds some spread little by chance, and just these would be decided; so where the cells
+of a contrast spread over seeds like others of their size, an interval is no narrower than their
+pooled spread makes it (`Spread`). Seeds that lie within one step of the statistic show that step,
+not the spread of the seeds: the interval then reaches a step to both sides at least, or has no ends
+where the step is unknown, and the verdict is "undecided".
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Observation:
         upper: Upper end.
         seeds: How many seeds entered.
         over: What the interval counts as random.
-        tied: Whether seeds agree to the last digit: their spread is then unknown, not zero.
+        tied: Whether seeds agree within a step of the statistic: their spread is then unknown.
     """
 
     claim: str
@@ -72,12 +75,50 @@ class Observation:
         return plain | ends | {"appears": self.appears}
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How far one number spreads over seeds, told from more cells than its own.
+
+    Attributes:
+        deviation: Standard deviation over seeds.
+        freedom: Degrees of freedom behind it.
+    """
+
+    deviation: float
+    freedom: int
+
+
+def spread_of_contrast(table: pd.DataFrame, squared_weights: float) -> Spread | None:
+    """Return how far a weighted sum of columns spreads over seeds, from what all columns do.
+
+    Columns are taken to spread alike and to be drawn apart within a seed.
+
+    Args:
+        table: Seeds × windows: the number itself, or a window's own contrast over sizes or
+            objectives, whose cells share rows.
+        squared_weights: Sum of the squared weights of the columns that enter the sum.
+
+    Returns:
+        None without two seeds, or where nothing spreads.
+
+    >>> spread_of_contrast(pd.DataFrame({"2:6": [0.0, 2.0], "4:8": [1.0, 3.0]}), 2.0)
+    Spread(deviation=2.0, freedom=2)
+    """
+    numbers = table.to_numpy(float)
+    freedom = (len(numbers) - 1) * table.shape[1]
+    if freedom < 1:
+        return None
+    variance = squared_weights * float(((numbers - numbers.mean(axis=0)) ** 2).sum()) / freedom
+    return Spread(math.sqrt(variance), freedom) if variance > 0 else None
+
+
 def over_seeds(
     claim: str,
     measured: str,
     values: Iterable[float],
     *,
     resolution: float = 0.0,
+    spread: Spread | None = None,
     over: str = GIVEN_ROWS,
 ) -> Observation:
     """Return the mean of one value a seed, with its interval.
@@ -86,8 +127,11 @@ def over_seeds(
         claim: What the paper says.
         measured: What ``values`` are.
         values: One a seed; those that are not finite are left out.
-        resolution: Step of the statistic: the interval reaches at least so far to both sides. At 0
-            the step is unknown, and seeds that agree have no interval.
+        resolution: Step of the statistic: the interval reaches at least so far to both sides, and
+            seeds that lie nearer to each other are tied. At 0 the step is unknown, and seeds that
+            agree to the last digit have no interval.
+        spread: What more cells tell of the values' spread over seeds: the interval is no narrower
+            than with it.
         over: What the interval counts as random.
 
     >>> over_seeds("c", "m", [0.1, 0.2, 0.3]).appears
@@ -95,7 +139,9 @@ def over_seeds(
     >>> over_seeds("c", "m", [6.0, 6.0, 6.0], resolution=2).to_dict()["lower"]
     4.0
     """
-    return least_over_seeds(claim, measured, [list(values)], resolution=resolution, over=over)
+    return least_over_seeds(
+        claim, measured, [list(values)], resolution=resolution, spreads=[spread], over=over
+    )
 
 
 def least_over_seeds(
@@ -104,6 +150,7 @@ def least_over_seeds(
     parts: Sequence[ArrayLike],
     *,
     resolution: float = 0.0,
+    spreads: Sequence[Spread | None] = (),
     over: str = GIVEN_ROWS,
 ) -> Observation:
     """Return the least of several means over seeds, with simultaneous limits.
@@ -113,6 +160,7 @@ def least_over_seeds(
         measured: What ``parts`` are.
         parts: By mean: one value a seed, in the same order of seeds.
         resolution: See `over_seeds`.
+        spreads: By mean, see there.
         over: What the interval counts as random.
     """
     x = np.array([np.asarray(part, dtype=float) for part in parts])
@@ -120,6 +168,11 @@ def least_over_seeds(
     if not x.size:
         return Observation(claim, measured, math.nan, -math.inf, math.inf, 0, over)
     half, tied = _half_widths(x, _tail(len(x)), resolution)
+    for part, spread in enumerate(spreads):
+        if spread is not None:
+            error = spread.deviation / math.sqrt(x.shape[1])
+            pooled = student.ppf(1 - _tail(len(x)), spread.freedom) * error
+            half[part] = max(half[part], float(pooled))
     return _least(claim, measured, x.mean(axis=1), half, half, x.shape[1], over, bool(tied.any()))
 
 
@@ -179,12 +232,13 @@ def _least(
 def _half_widths(
     x: NDArray[np.float64], tail: float, resolution: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Student's t half-widths of the rows of ``x``, and where seeds agree to the last digit."""
+    """Student's t half-widths of the rows of ``x``, and where seeds lie within one step."""
     count = x.shape[1]
     if count < 2:
         return np.full(len(x), math.inf), np.zeros(len(x), dtype=bool)
     spread = x.std(axis=1, ddof=1)
-    tied = spread <= 1e-9 * np.maximum(1.0, np.abs(x).max(axis=1))
+    last_digit = 1e-9 * np.maximum(1.0, np.abs(x).max(axis=1))
+    tied = np.ptp(x, axis=1) < np.maximum(resolution * (1 - 1e-9), last_digit)
     half = student.ppf(1 - tail, count - 1) * spread / math.sqrt(count)
     unknown = math.inf if resolution == 0 else resolution
     return np.where(tied, unknown, np.maximum(half, resolution)), tied

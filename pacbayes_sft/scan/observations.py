@@ -8,14 +8,15 @@ the same rows. The generalisation gap looks at no test row; its held-out rows ar
 seed where a generator makes them, and shared by the seeds where they come from files.
 
 A claim is "yes" or "no" where the interval leaves zero on one side, there are three seeds or more,
-and they do not all agree to the last digit; else "undecided" (`intervals`). Every claim has its own
-95 %: of twenty that are read, one may be wrong. None of this is a certificate.
+and they do not all lie within one step of the statistic; else "undecided" (`intervals`). Every
+claim has its own 95 %: of twenty that are read, one may be wrong. None of this is a certificate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,11 @@ from pacbayes_sft.scan.frame import GROUP, SAME, whole_rows
 from pacbayes_sft.scan.intervals import (
     SEEDS,
     Observation,
+    Spread,
     least_change,
     least_over_seeds,
     over_seeds,
+    spread_of_contrast,
 )
 
 __all__ = ["Observation", "observe", "over_seeds"]
@@ -86,6 +89,7 @@ def _within(name: str, risks: pd.DataFrame) -> list[Observation]:
                 f"{name}, n = {size:,}: the lesser of the easiest and the hardest window's risk "
                 "minus that of the inner window which is best for the other seeds",
                 ends,
+                spreads=[spread_of_contrast(table, 2.0)] * 2,  # of two windows' difference
             )
         )
     shared = _of_sizes_all_seeds_have(risks)
@@ -104,13 +108,14 @@ def _gaps(name: str, risks: pd.DataFrame, few_units: float) -> list[Observation]
     """Both gaps as observed, over difficulty and over n."""
     found = []
     for size, mine in risks.groupby("size"):
-        if rises := _between_thirds(mine, "generalization_gap"):
+        if rises := _between_thirds(_seeds_by_window(mine, "generalization_gap")):
             found.append(
                 least_over_seeds(
                     "the generalisation gap rises with difficulty",
                     f"{name}, n = {size:,}: the lesser of its two rises, from the easy third of "
                     "the windows to the middle one and from there to the hard one",
-                    rises,
+                    rises.values,
+                    spreads=rises.spreads,
                     over=SEEDS,
                 )
             )
@@ -130,18 +135,21 @@ def _gaps(name: str, risks: pd.DataFrame, few_units: float) -> list[Observation]
             claim,
             f"{name}: {measured}{which}",
             [_fall(mine) for _, mine in _of_sizes_all_seeds_have(of).groupby("seed")],
+            spread=_spread_of_fall(_of_sizes_all_seeds_have(of)),
             over=SEEDS,
         )
         for claim, (of, which) in asked.items()
         if of["size"].nunique() > 1
     ]
-    if rises := _between_thirds(_of_sizes_all_seeds_have(risks), "extrapolation_gap"):
+    over_sizes = _seeds_by_window(_of_sizes_all_seeds_have(risks), "extrapolation_gap")
+    if rises := _between_thirds(over_sizes):
         found.append(
             least_over_seeds(
                 "the extrapolation gap falls with difficulty",
                 f"{name}, mean over n: the lesser of its two falls, from the easy third of the "
                 "windows to the middle one and from there to the hard one",
-                [-rise for rise in rises],
+                [-rise for rise in rises.values],
+                spreads=rises.spreads,
             )
         )
     return found
@@ -209,12 +217,16 @@ def _between(risks: pd.DataFrame, of: str) -> list[Observation]:
         ):
             mine = both[(both["size"] == size) & both["window"].isin(hard)]
             gain = sign * (mine["test_risk"] - mine["test_risk_dft"])
+            everywhere = both[both["size"] == size].assign(
+                gain=lambda x: x["test_risk"] - x["test_risk_dft"]
+            )
             found.append(
                 over_seeds(
                     claim,
                     f"n = {size:,}{of}, windows {' and '.join(hard)}: risk under SFT "
                     f"{'minus' if sign > 0 else 'below'} that under DFT",
                     gain.groupby(mine["seed"]).mean(),
+                    spread=spread_of_contrast(_seeds_by_window(everywhere, "gain"), 1 / len(hard)),
                 )
             )
     return found
@@ -237,13 +249,24 @@ def _of_sizes_all_seeds_have(risks: pd.DataFrame) -> pd.DataFrame:
     return risks[seeds == risks["seed"].nunique()]
 
 
-def _between_thirds(risks: pd.DataFrame, column: str) -> list[pd.Series]:
+@dataclass(frozen=True)
+class _Rises:
+    """Differences between thirds of the windows, by seed, and their spread over seeds."""
+
+    values: list[pd.Series]
+    spreads: list[Spread | None]
+
+
+def _between_thirds(table: pd.DataFrame) -> _Rises | None:
     """By seed: the middle third of the windows minus the easy one, the hard minus the middle."""
-    table = _seeds_by_window(risks, column)
     if table.shape[1] < 3:
-        return []
-    easy, middle, hard = (table[list(k)].mean(axis=1) for k in np.array_split(table.columns, 3))
-    return [middle - easy, hard - middle]
+        return None
+    easy, middle, hard = (list(k) for k in np.array_split(table.columns, 3))
+    pairs = (easy, middle), (middle, hard)
+    return _Rises(
+        [table[high].mean(axis=1) - table[low].mean(axis=1) for low, high in pairs],
+        [spread_of_contrast(table, 1 / len(low) + 1 / len(high)) for low, high in pairs],
+    )
 
 
 def _fall(risks: pd.DataFrame) -> float:
@@ -252,6 +275,18 @@ def _fall(risks: pd.DataFrame) -> float:
     if len(gap) < 2:
         return math.nan
     return -float(np.polyfit(np.log2(gap.index.to_numpy(float)), gap, 1)[0])
+
+
+def _spread_of_fall(risks: pd.DataFrame) -> Spread | None:
+    """Spread of `_fall` over seeds, from that of every window by itself."""
+    falls = [
+        {"seed": seed, "window": window, "fall": _fall(mine)}
+        for (seed, window), mine in risks.groupby(["seed", "window"])
+    ]
+    if not falls:
+        return None
+    table = _seeds_by_window(pd.DataFrame(falls), "fall")
+    return spread_of_contrast(table, 1 / table.shape[1]) if table.size else None
 
 
 def _step(risks: pd.DataFrame) -> float:

@@ -7,8 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import beta, ttest_1samp
+from scipy.stats import t as student
 
-from pacbayes_sft.scan.intervals import least_change, least_over_seeds
+from pacbayes_sft.scan.intervals import (
+    Spread,
+    least_change,
+    least_over_seeds,
+    spread_of_contrast,
+)
 from pacbayes_sft.scan.observations import _centres, observe, over_seeds
 
 WINDOWS = [(2, 6), (4, 8), (6, 10), (8, 12)]
@@ -280,8 +286,11 @@ def test_seeds_that_agree_or_are_two_decide_nothing():
     tied = over_seeds("c", "m", [6.0, 6.0, 6.0], resolution=2)
     assert (tied.lower, tied.upper, tied.appears) == (4, 8, "undecided")
     assert over_seeds("c", "m", [6.0, 6.001]).appears == "undecided"  # t leans on normality alone
-    close = over_seeds("c", "m", [6.0, 6.001, 6.002], resolution=2)
-    assert close.upper - close.lower == pytest.approx(4) and close.appears == "yes"
+    for within in ([6.0, 6.001, 6.002], [6.0, 6.0, 7.0]):  # two windows that tie count half a step
+        near = over_seeds("c", "m", within, resolution=2)
+        assert near.tied and near.appears == "undecided" and near.upper - near.lower > 3.99
+    close = over_seeds("c", "m", [16.0, 16.0, 18.0], resolution=2)
+    assert not close.tied and close.upper - close.lower > 4 and close.appears == "yes"
 
 
 def test_the_least_of_several_means_has_the_least_of_their_limits():
@@ -306,3 +315,62 @@ def test_the_interval_is_students():
         for k in range(2000)
     )
     assert covered / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_an_interval_is_no_narrower_than_what_more_cells_tell():
+    alike = [0.100, 0.101, 0.102]
+    own = over_seeds("c", "m", alike)
+    wide = over_seeds("c", "m", alike, spread=Spread(0.06, 12))
+    assert own.appears == "yes" and wide.value == own.value
+    assert wide.upper - wide.value == pytest.approx(student.ppf(0.975, 12) * 0.06 / 3**0.5)
+    apart = over_seeds("c", "m", [0.0, 0.1, 0.5], spread=Spread(0.06, 12))
+    assert apart == over_seeds("c", "m", [0.0, 0.1, 0.5])
+    parts = least_over_seeds("c", "m", [alike, alike], spreads=[None, Spread(0.06, 12)])
+    assert parts.lower == pytest.approx(0.101 - student.ppf(0.9875, 12) * 0.06 / 3**0.5)
+
+
+def test_a_contrast_spreads_as_its_columns_do():
+    table = pd.DataFrame(np.random.default_rng(0).normal(0, 3.0, (400, 6)))
+    found = spread_of_contrast(table, 0.5)
+    assert found.deviation == pytest.approx(3 * 0.5**0.5, rel=0.03) and found.freedom == 399 * 6
+    assert spread_of_contrast(table[:1], 1.0) is None
+    assert spread_of_contrast(table * 0, 1.0) is None
+
+
+def test_of_many_equal_contrasts_those_that_spread_little_by_chance_are_not_decided():
+    """Three seeds, six equal windows: own intervals decide one in twenty, the narrowest of all."""
+    generator = np.random.default_rng(1)
+    decided = {"own": 0, "pooled": 0}
+    for _ in range(2000):
+        table = pd.DataFrame(generator.normal(0, 1, (3, 6)))
+        contrast = table[0] - table[5]
+        spread = spread_of_contrast(table, 2.0)
+        decided["own"] += over_seeds("c", "m", contrast).appears != "undecided"
+        decided["pooled"] += over_seeds("c", "m", contrast, spread=spread).appears != "undecided"
+    assert 0.03 < decided["own"] / 2000 < 0.07 and decided["pooled"] / 2000 < 0.03
+
+
+def test_the_claims_within_one_size_take_the_spread_of_all_its_windows():
+    """A valley whose two ends happen to lie equally far above it in every seed."""
+    levels = {"2:6": 0.03, "4:8": 0.0, "6:10": 0.0, "8:12": 0.0, "10:14": 0.0, "12:16": 0.03}
+    noise = {0: (0, 1, -1), 1: (0, -1, 1), 2: (0, 0, 0)}  # on the windows between, by seed
+
+    def table(scale):
+        rows = [
+            {
+                "base": "strong", "objective": "nll", "method": "lora", "size": 64, "seed": seed,
+                "window": window, "low": float(window.split(":")[0]),
+                "high": float(window.split(":")[1]), "generalization_gap": 0.0,
+                "extrapolation_gap": 0.0,
+                "test_risk": 0.5 + level
+                + (scale * noise[seed][place % 3] + 0.0001 * seed if 0 < place < 5 else 0.0),
+            }
+            for seed in noise
+            for place, (window, level) in enumerate(levels.items())
+        ]  # fmt: skip
+        return pd.DataFrame(rows).assign(bound="b", theorem="t", shift="s", test_loss="e")
+
+    claim = "risk is not monotone in difficulty"
+    quiet, loud = (named(observe(table(s), NO_SLICES), claim)[0] for s in (0.0, 0.05))
+    assert quiet.appears == "yes"
+    assert loud.upper - loud.lower > 2 * (quiet.upper - quiet.lower)
