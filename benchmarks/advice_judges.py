@@ -1,8 +1,8 @@
-"""The advice held against fine-tunes that no rule has seen: seeds and rows of their own.
+"""The advice held against fine-tunes that no rule has seen: seeds of their own, 2,100 test rows.
 
 ``benchmarks/advice.py`` judges windows by the map's own fine-tunes, whose seeds and 350 test rows
-the pilots share. Here the windows that every rule has named stay as they are, and the risks are
-those of ``benchmarks/results/judges``, made by
+the pilots share (they are the first 350 of the 2,100 too). Here the windows that every rule has
+named stay as they are, and the risks are those of ``benchmarks/results/judges``, made by
 
     pacbayes-sft scan benchmarks/judges/strong.yaml --out benchmarks/results/judges --threads 1
     pacbayes-sft scan benchmarks/judges/weak.yaml --out benchmarks/results/judges --threads 1

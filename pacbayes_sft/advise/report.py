@@ -11,7 +11,7 @@ from pacbayes_sft.advise.advice import Advice, Choice, Prediction
 from pacbayes_sft.advise.cost import cost_said
 from pacbayes_sft.advise.halving import Halved, halving_said
 from pacbayes_sft.advise.picture import plot_advice
-from pacbayes_sft.advise.predict import DEFAULT, arm_name
+from pacbayes_sft.advise.predict import DEFAULT, Extra, arm_name
 from pacbayes_sft.advise.run import Found
 from pacbayes_sft.advise.shifts import LEVELS_OF_SAMPLE, WINDOWS_OF_SAMPLE
 from pacbayes_sft.advise.ties import LEVEL
@@ -66,7 +66,7 @@ def as_markdown(found: Found, command: str = "") -> str:
         *moves_said(advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
-        *seeds_said(advice),
+        *undrawn_said(found),
     )
     lines += ["", *[f"* {sentence}" for sentence in said], ""]
     lines += [
@@ -186,14 +186,26 @@ def untouched_said(found: Found) -> list[str]:
     return [words]
 
 
-def seeds_said(advice: Advice) -> list[str]:
+def undrawn_said(found: Found) -> list[str]:
     """Say what intervals and the level at which arms are told apart leave out."""
-    if advice.seeds > 1:
-        return []
-    return [
-        "one seed a pilot: intervals and what is told apart count the noise of rows alone, not the "
-        f"spread over seeds, so {LEVEL:.0%} may be less than the rate of mistakes (--pilot-seeds 2)"
-    ]
+    said = []
+    if found.advice.seeds < 2:
+        said.append(
+            "one seed a pilot: intervals and what is told apart count the noise of rows alone, not "
+            f"the spread over seeds, so mistakes may be more frequent than {LEVEL:.0%} (in a "
+            "calculation with the spread of this project's map up to three times as frequent; "
+            "--pilot-seeds 2)"
+        )
+    _, shift = found.advice.rule.split(" + ")
+    drawn = shift in (Extra.PROFILE, Extra.NOTHING)
+    if found.prepared.test_units is not None and not drawn:
+        said.append(
+            f"the test's law was counted on {found.prepared.test_units:,} units, and the sampling "
+            "error of the shift side is not drawn: intervals and the "
+            f"{LEVEL:.0%} are of the train side alone, so windows are told apart too often "
+            "(--shift-side profile draws it)"
+        )
+    return said
 
 
 def _value(prediction: Prediction) -> str:

@@ -229,8 +229,8 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         moves_said,
         not_told_from,
         recipe_said,
-        seeds_said,
         short_said,
+        undrawn_said,
         untouched_said,
     )
 
@@ -254,7 +254,7 @@ def _show(found: Found, record: dict[str, Any], said: tuple[str, ...], json: boo
         *moves_said(found.advice, found.halved),
         *untouched_said(found),
         *halving_said(found.halved),
-        *seeds_said(found.advice),
+        *undrawn_said(found),
         recipe_said(found),
         f"cost: {cost_said(found.cost)}",
         *said,

@@ -237,6 +237,17 @@ def test_what_pilots_cost_is_what_their_steps_read(files, faked, tmp_path):
     assert "one seed a pilot" not in as_markdown(two)
 
 
+@pytest.mark.parametrize(("shift", "said"), [("profile", False), ("nothing", False), ("tv", True),
+                                            ("robust", True)])  # fmt: skip
+def test_a_shift_side_whose_sampling_is_not_drawn_is_said(shift, said, files, faked, tmp_path):
+    rule = Rule(Train.HELDOUT, Extra(shift))
+    found = advise_on(
+        "strong", *files, (128,), tmp_path / "w", windows=WINDOWS, how=SMALL, rule=rule
+    )
+    counted = f"counted on {found.prepared.test_units} units, and the sampling error"
+    assert found.prepared.test_units and (counted in as_markdown(found)) is said
+
+
 def test_the_fresh_side_decides_nothing(tmp_path):
     """Rows that are certified later must not have helped to choose the window."""
     units = [f"u{i:03}" for i in range(600)]
