@@ -69,7 +69,13 @@ def test_pretraining_is_reproducible_and_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
     monkeypatch.setattr(pretrain, "save_base", lambda model, out, *_: model.save_pretrained(out))
     monkeypatch.setattr(pretrain, "whole_solution_accuracy", lambda *_, **__: 0.0)
-    threads = torch.get_num_threads()
+    threads, autocast, asked_for = torch.get_num_threads(), torch.autocast, []
+
+    def noted(*words, **named):
+        asked_for.append(named["enabled"])
+        return autocast(*words, **named)
+
+    monkeypatch.setattr(torch, "autocast", noted)
     asked = {"law": OpLaw.uniform(1, 2), "steps": 4, "seed": 3, "abstract": True}
     asked |= {"width": 64, "layers": 1, "autocast": False}  # which few processors do fast
     try:
@@ -90,4 +96,4 @@ def test_pretraining_is_reproducible_and_resumes_exactly(tmp_path, monkeypatch):
     finally:
         torch.set_num_threads(threads)
     hashes = {sha256_of(tmp_path / name / "model.safetensors") for name in "abc"}
-    assert len(hashes) == 1
+    assert len(hashes) == 1 and set(asked_for) == {False}

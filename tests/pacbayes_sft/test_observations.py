@@ -374,3 +374,64 @@ def test_the_claims_within_one_size_take_the_spread_of_all_its_windows():
     quiet, loud = (named(observe(table(s), NO_SLICES), claim)[0] for s in (0.0, 0.05))
     assert quiet.appears == "yes"
     assert loud.upper - loud.lower > 2 * (quiet.upper - quiet.lower)
+
+
+def test_every_claim_takes_the_pooled_spread_of_its_own_contrast():
+    """Each half-width recomputed by hand on a map of noise: the wider of own and pooled."""
+    generator = np.random.default_rng(5)
+    both = [cells(lambda n, s: 8, objective=o) for o in ("nll", "dft")]
+    for frame in both:
+        for column in ("test_risk", "generalization_gap", "extrapolation_gap"):
+            frame[column] = 0.5 + generator.normal(0, 0.1, len(frame))
+    found = observe(pd.concat(both), NO_SLICES)
+    mine = both[0]
+
+    def half(contrast, table, squared_weights, parts):
+        tail, freedom = 0.025 / parts, 2 * table.shape[1]
+        deviation = float(((table - table.mean()) ** 2).to_numpy().sum() / freedom) ** 0.5
+        pooled = student.ppf(1 - tail, freedom) * deviation * squared_weights**0.5 / 3**0.5
+        return max(pooled, student.ppf(1 - tail, 2) * contrast.std(ddof=1) / 3**0.5)
+
+    def table(column, size=None):
+        rows = mine if size is None else mine[mine["size"] == size]
+        return rows.pivot_table(index="seed", columns="low", values=column)
+
+    def of_thirds(name, numbers, sign):
+        (seen,) = named(found, name[0], name[1])
+        easy, middle, hard = (numbers[list(k)] for k in np.array_split(numbers.columns, 3))
+        parts = [(middle, easy), (hard, middle)]
+        ends = []
+        for high, low in parts:
+            rise = sign * (high.mean(axis=1) - low.mean(axis=1))
+            weights = 1 / high.shape[1] + 1 / low.shape[1]
+            wide = half(rise, numbers, weights, 2)
+            ends.append((rise.mean() - wide, rise.mean() + wide))
+        assert (seen.lower, seen.upper) == pytest.approx(tuple(np.min(ends, axis=0)))
+
+    risks = table("test_risk", 64)
+    (valley,) = named(found, "risk is not monotone in difficulty", "nll, n = 64")
+    ends = []
+    for end in (2, 8):
+        inner = [risks.loc[s, risks.drop(index=s)[[4, 6]].mean().idxmin()] for s in risks.index]
+        contrast = risks[end] - inner
+        ends.append((contrast.mean(), half(contrast, risks, 2, 2)))
+    assert valley.lower == pytest.approx(min(m - h for m, h in ends))
+    assert valley.upper == pytest.approx(min(m + h for m, h in ends))
+
+    gaps = "the generalisation gap rises with difficulty", "nll, n = 64"
+    of_thirds(gaps, table("generalization_gap", 64), 1)
+    falls = "the extrapolation gap falls with difficulty", "strong base, nll"
+    of_thirds(falls, table("extrapolation_gap"), -1)
+
+    by_window = (table("generalization_gap", 64) - table("generalization_gap", 1024)) / 4
+    fall = by_window.mean(axis=1)
+    (seen,) = named(found, "the generalisation gap falls with n", "strong base, nll")
+    assert seen.value == pytest.approx(fall.mean())
+    assert seen.upper - seen.value == pytest.approx(half(fall, by_window, 1 / 4, 1))
+
+    apart = [f[f["size"] == 64].set_index(["seed", "low"])["test_risk"] for f in both]
+    gain = (apart[0] - apart[1]).unstack()
+    (ahead,) = named(found, "DFT is ahead of SFT at small n on hard data")
+    assert ahead.value == pytest.approx(gain[[6, 8]].mean(axis=1).mean())
+    wide = half(gain[[6, 8]].mean(axis=1), gain, 1 / 2, 1)
+    assert ahead.upper - ahead.value == pytest.approx(wide)

@@ -246,6 +246,10 @@ def test_a_shift_side_whose_sampling_is_not_drawn_is_said(shift, said, files, fa
     )
     counted = f"counted on {found.prepared.test_units} units, and the sampling error"
     assert found.prepared.test_units and (counted in as_markdown(found)) is said
+    known = dataclasses.replace(
+        found, prepared=dataclasses.replace(found.prepared, test_units=None)
+    )
+    assert "sampling error" not in as_markdown(known)
 
 
 def test_the_fresh_side_decides_nothing(tmp_path):
