@@ -376,9 +376,10 @@ def test_the_claims_within_one_size_take_the_spread_of_all_its_windows():
     assert loud.upper - loud.lower > 2 * (quiet.upper - quiet.lower)
 
 
-def test_every_claim_takes_the_pooled_spread_of_its_own_contrast():
+@pytest.mark.parametrize("noise", range(16))  # in one of five the pooled spread is the wider
+def test_every_claim_takes_the_pooled_spread_of_its_own_contrast(noise):
     """Each half-width recomputed by hand on a map of noise: the wider of own and pooled."""
-    generator = np.random.default_rng(5)
+    generator = np.random.default_rng(noise)
     both = [cells(lambda n, s: 8, objective=o) for o in ("nll", "dft")]
     for frame in both:
         for column in ("test_risk", "generalization_gap", "extrapolation_gap"):
