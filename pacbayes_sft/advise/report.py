@@ -192,9 +192,8 @@ def undrawn_said(found: Found) -> list[str]:
     if found.advice.seeds < 2:
         said.append(
             "one seed a pilot: intervals and what is told apart count the noise of rows alone, not "
-            f"the spread over seeds, so mistakes may be more frequent than {LEVEL:.0%} (in a "
-            "calculation with the spread of this project's map up to three times as frequent; "
-            "--pilot-seeds 2)"
+            f"the spread over seeds, so mistakes may be several times as frequent as {LEVEL:.0%} "
+            "(--pilot-seeds 2)"
         )
     _, shift = found.advice.rule.split(" + ")
     drawn = shift in (Extra.PROFILE, Extra.NOTHING)

@@ -19,7 +19,7 @@ from pydantic import (
 from pacbayes_sft.choices import LARGEST_SEED, ZERO_ONE, Loss, Objective, Posterior, PriorShape
 from pacbayes_sft.difficulty.direction import refuse_high_is_easy
 from pacbayes_sft.options import PRIOR_SCALES, has_repeats
-from pacbayes_sft.scan.windows import check_windows
+from pacbayes_sft.scan.windows import check_windows, quoted
 from pacbayes_sft.shift.methods import NEED_FACTORS, NEED_LABELLED, check_shift
 
 Method = Literal["lora", "full"]
@@ -54,7 +54,7 @@ class Igsm(_Strict):
     @field_validator("test", mode="before")
     @classmethod
     def _is_quoted(cls, test: Any) -> Any:
-        return _quoted(test)
+        return quoted(test)
 
 
 class Files(_Strict):
@@ -238,7 +238,7 @@ class Config(_Strict):
     def _are_quoted(cls, windows: Any) -> Any:
         if isinstance(windows, str):
             raise ValueError(f'{windows!r} is not a list; write ["2:6", "4:8"], or a rule')
-        return [_quoted(w) for w in windows] if isinstance(windows, list) else windows
+        return [quoted(w) for w in windows] if isinstance(windows, list) else windows
 
     @field_validator("device")
     @classmethod
@@ -327,13 +327,6 @@ class Cell:
     base: str
     objective: Objective
     method: Method
-
-
-def _quoted(value: Any) -> Any:
-    """To YAML, 2:6 without quotes is a number of base 60."""
-    if isinstance(value, int | float):
-        raise ValueError(f'{value} is a number to YAML; write windows and laws in quotes, "2:6"')
-    return value
 
 
 def _check_problems(data: Igsm, windows: tuple[str, ...]) -> None:

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+
+def quoted(value: Any) -> Any:
+    """Return what stands in quotes: to YAML, 2:6 without them is a number of base 60.
+
+    Raises:
+        ValueError: If it is a number.
+    """
+    if isinstance(value, int | float):
+        raise ValueError(f'{value} is a number to YAML; write windows and laws in quotes, "2:6"')
+    return value
 
 
 def edges(window: str) -> tuple[float, float]:
